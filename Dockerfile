@@ -1,0 +1,18 @@
+# An image with Claude Code, git, gh and python3 baked in: machines start without installing anything.
+#   docker build --build-arg CLAUDE_CODE_VERSION=2.1.197 -t registry.fly.io/my-app:claude .
+#   fly auth docker && docker push registry.fly.io/my-app:claude
+# and then MachineConfig(image="registry.fly.io/my-app:claude", ...).
+FROM node:22-bookworm-slim
+
+ARG CLAUDE_CODE_VERSION=latest
+
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates curl git gh jq openssh-client python3 ripgrep \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN npm install --global --no-fund --no-audit "@anthropic-ai/claude-code@${CLAUDE_CODE_VERSION}" \
+    && npm cache clean --force \
+    && claude --version
+
+# The supervisor runs as root and starts the agent as this user.
+RUN useradd --create-home --shell /bin/bash claude
