@@ -1,0 +1,224 @@
+"""`MachineConfig`: everything that one run needs, checked when it is made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from flaude.errors import ConfigError
+from flaude.repos import RepoSpec, as_repo_specs
+from flaude.vm_sizes import Guest, guest
+
+DEFAULT_IMAGE = "node:22-bookworm"
+"""The stock image: Debian with python3, git and npm, so that nobody has to build one before the first run."""
+
+DEFAULT_REGION = "iad"
+DEFAULT_VM_SIZE = "performance-2x"
+
+_OWN_ENV = frozenset(
+    {
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "ANTHROPIC_API_KEY",
+        "DISABLE_AUTOUPDATER",
+        "HOME",
+        "IS_SANDBOX",
+        "LOGNAME",
+        "PATH",
+        "USER",
+    }
+)
+_OWN_FLAGS = frozenset(
+    {"-p", "--print", "--output-format", "--input-format", "--verbose", "--dangerously-skip-permissions"}
+)
+_FIELD_FLAGS = {
+    "--model": "model",
+    "--fallback-model": "fallback_model",
+    "--max-turns": "max_turns",
+    "--max-budget-usd": "max_budget_usd",
+    "--append-system-prompt": "append_system_prompt",
+    "--allowedTools": "allowed_tools",
+    "--allowed-tools": "allowed_tools",
+    "--disallowedTools": "disallowed_tools",
+    "--disallowed-tools": "disallowed_tools",
+    "--mcp-config": "mcp_config",
+    "--json-schema": "json_schema",
+}
+
+
+if TYPE_CHECKING:  # a plain string is accepted and becomes a secret value
+    Secret: TypeAlias = SecretStr | str
+else:
+    Secret = SecretStr
+
+
+def reveal(secret: SecretStr | str) -> str:
+    """The plain text of a secret value: call it only where the value leaves for the machine."""
+    return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
+
+
+def _no_empty(values: Sequence[str]) -> Sequence[str]:
+    if isinstance(values, str) or any(not isinstance(value, str) or not value for value in values):
+        raise ValueError("give a list of non-empty strings")
+    return tuple(values)
+
+
+def _as_json_text(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"not valid JSON: {error}") from None
+    if not isinstance(value, Mapping):
+        raise ValueError("give a JSON object (a dict, or its text)")  # noqa: TRY004  # pydantic wants ValueError
+    return dict(value)
+
+
+Words = Annotated[Sequence[str], AfterValidator(_no_empty)]
+JsonObject = Annotated[Mapping[str, Any], BeforeValidator(_as_json_text)]
+
+
+class MachineConfig(BaseModel):
+    """One run: a prompt, the repositories it works on, and the machine and agent that do it.
+
+    Attributes:
+        prompt: What the agent is asked; any length.
+        claude_code_oauth_token: Claude Code token (`claude setup-token`); from the environment's
+            `CLAUDE_CODE_OAUTH_TOKEN` when neither this nor `anthropic_api_key` is given.
+        anthropic_api_key: API key instead of a token; likewise from `ANTHROPIC_API_KEY`.
+        repos: Repositories to clone, as URLs or `RepoSpec`s. With exactly one, the agent works in it, else in the
+            workspace that holds them.
+        image: Container image with python3 and git; `claude` is installed with npm when it is not in it.
+        claude_code_version: npm version or tag of Claude Code to install when the image has none.
+        region: Fly region such as `iad`, a comma list, or an alias such as `eu`; empty for Fly's choice.
+        vm_size: Fly's preset, such as `shared-cpu-2x` or `performance-2x`.
+        vm_cpus: CPUs instead of the preset's number.
+        vm_memory_mb: Memory in MB instead of the preset's.
+        github_username: User name that goes with `github_token`.
+        github_token: Token for cloning private repositories; it goes to git alone, never to the agent.
+        github_host: The host that the token is for.
+        env: Environment of the agent; it reaches the agent alone. A value given as `pydantic.SecretStr` is also
+            replaced wherever it turns up in the output.
+        metadata: Metadata of the Fly machine, beside flaude's own.
+        model: Claude Code's `--model`.
+        fallback_model: Claude Code's `--fallback-model`.
+        max_turns: Claude Code's `--max-turns`.
+        max_budget_usd: Claude Code's `--max-budget-usd`, US dollars.
+        append_system_prompt: Claude Code's `--append-system-prompt`.
+        allowed_tools: Claude Code's `--allowedTools`.
+        disallowed_tools: Claude Code's `--disallowedTools`.
+        mcp_config: Claude Code's `--mcp-config`, as a dict or JSON text.
+        json_schema: Claude Code's `--json-schema`, as a dict or JSON text; the answer is in `structured_output`.
+        claude_args: Further arguments for `claude`, for what flaude does not know.
+
+    Raises:
+        ConfigError: A field is wrong; the message names every such field. Values are never shown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    prompt: str
+    claude_code_oauth_token: Secret = SecretStr("")
+    anthropic_api_key: Secret = SecretStr("")
+    repos: Annotated[Sequence[str | RepoSpec], BeforeValidator(as_repo_specs)] = ()
+
+    image: str = Field(DEFAULT_IMAGE, pattern=r"^[^\s]+$")
+    claude_code_version: str = Field("latest", pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
+    region: str = Field(DEFAULT_REGION, pattern=r"^([a-z]{2,4}(,[a-z]{2,4})*)?$")
+    vm_size: str = DEFAULT_VM_SIZE
+    vm_cpus: int | None = None
+    vm_memory_mb: int | None = None
+
+    github_username: str = Field("", pattern=r"^[^\s\x00]*$")
+    github_token: Secret = SecretStr("")
+    github_host: str = Field("github.com", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
+    env: Mapping[str, str | SecretStr] = Field(default_factory=dict, repr=False)
+    metadata: Mapping[str, str] = Field(default_factory=dict)
+
+    model: str | None = Field(None, min_length=1)
+    fallback_model: str | None = Field(None, min_length=1)
+    max_turns: int | None = Field(None, ge=1)
+    max_budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False)
+    append_system_prompt: str | None = Field(None, min_length=1)
+    allowed_tools: Words = ()
+    disallowed_tools: Words = ()
+    mcp_config: JsonObject | None = Field(None, repr=False)
+    json_schema: JsonObject | None = Field(None, repr=False)
+    claude_args: Words = ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_field(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            # `from None`: pydantic's own error would carry the input, and with it the secrets.
+            raise ConfigError("; ".join(_sentence(item["loc"], item["msg"]) for item in error.errors())) from None
+        config._check()  # noqa: SLF001  # our own
+        return config
+
+    @property
+    def repo_specs(self) -> tuple[RepoSpec, ...]:
+        """`repos`, each as a `RepoSpec`."""
+        return as_repo_specs(self.repos)
+
+    @property
+    def guest(self) -> Guest:
+        """CPU kind, CPUs and memory that `vm_size` and its overrides mean."""
+        return guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
+
+    def _check(self) -> None:
+        if not self.prompt.strip():
+            raise ConfigError("prompt: empty; say what the agent is to do")
+        if "\0" in self.prompt:
+            raise ConfigError("prompt: holds a NUL character")
+        guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
+        self._check_env()
+        for key in self.metadata:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", key):
+                raise ConfigError(f"metadata: {key!r} is no name; use letters, digits, '_', '-' and '.'")
+            if key == "managed_by" or key.startswith(("flaude_", "fly_")):
+                raise ConfigError(f"metadata: {key} is set by flaude or Fly; choose another name")
+        for argument in self.claude_args:
+            flag = argument.split("=", 1)[0]
+            if flag in _OWN_FLAGS:
+                raise ConfigError(f"claude_args: {flag} is set by flaude; leave it out")
+            if flag in _FIELD_FLAGS:
+                raise ConfigError(f"claude_args: for {flag} use the field {_FIELD_FLAGS[flag]}")
+
+    def _check_env(self) -> None:
+        for name, value in self.env.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ConfigError(f"env: {name!r} is no name of an environment variable")
+            if name in _OWN_ENV or name.startswith(("FLAUDE_", "FLY_")):
+                raise ConfigError(f"env: {name} is set by flaude and may not be overridden{_instead(name)}")
+            if "\0" in reveal(value):
+                raise ConfigError(f"env: the value of {name} holds a NUL character")
+
+
+def _instead(name: str) -> str:
+    field = name.lower()
+    return f"; use the field {field}" if field in MachineConfig.model_fields else "; leave it out"
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    field = ".".join(map(str, location)) or "config"
+    text = message.removeprefix("Value error, ")
+    if text == "Extra inputs are not permitted":
+        text = "MachineConfig has no such field"
+    elif text == "Field required":
+        text = "missing"
+    return f"{field}: {text}"

@@ -1,0 +1,187 @@
+"""The errors that flaude raises, grouped by what the caller can do about them.
+
+FlaudeError
+├── ConfigError                     fix the input: the message names the field
+│   └── NoCredentialsError          give a Claude Code token, in the config or the environment
+├── FlyError                        the Machines API said no, or nothing
+│   ├── NoTokenError                give a Fly token
+│   ├── NotAllowedError             give another Fly token, or ask for the right
+│   ├── NotFoundError               create it, or correct the name
+│   ├── NameTakenError              choose another name
+│   ├── NoCapacityError             try later, elsewhere or smaller
+│   ├── InvalidRequestError         correct what was asked for
+│   ├── NotReadyError               wait: the machine's state forbids this now
+│   ├── RateLimitedError            wait
+│   └── UnreachableError            wait, or look at the network
+├── GuestError                      the supervisor inside the machine answered with an error
+└── RunError                        a run failed
+    ├── RunFailedError              it did not come to the agent's own end; `failure` says why
+    └── MachineExitError            the agent ended with another exit code than zero
+"""
+
+from __future__ import annotations
+
+from flaude.results import Failure
+
+
+class FlaudeError(Exception):
+    """Base of all errors that flaude raises on purpose."""
+
+
+class ConfigError(FlaudeError):
+    """The input is wrong; the message names the field and the fix.
+
+    It is no `ValueError` on purpose: pydantic would swallow one that a validator raises and repackage it.
+    """
+
+
+class NoCredentialsError(ConfigError):
+    """Neither the config nor the environment has a token for Claude Code."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "claude_code_oauth_token: no Claude Code credentials; set claude_code_oauth_token or anthropic_api_key "
+            "in MachineConfig, or CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY in the environment "
+            "(`claude setup-token` makes a long-lived token)"
+        )
+
+
+class FlyError(FlaudeError):
+    """A call to Fly's Machines API failed.
+
+    Args:
+        message: What went wrong and, where there is one, the fix. Never holds a token.
+        method: HTTP method, `""` when no request was made.
+        path: URL path with query, `""` when no request was made.
+        status: HTTP status, `None` when no answer came.
+        fly_text: Fly's own error text as it stands.
+        request_id: The `fly-request-id` header, for Fly's support.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        method: str = "",
+        path: str = "",
+        status: int | None = None,
+        fly_text: str = "",
+        request_id: str = "",
+    ) -> None:
+        where = f" [{method} {path}{f' -> {status}' if status is not None else ''}]" if method else ""
+        super().__init__(message + where)
+        self.method = method
+        self.path = path
+        self.status = status
+        self.fly_text = fly_text
+        self.request_id = request_id
+
+
+class NoTokenError(FlyError):
+    """No Fly token was given and none was found."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "token: no Fly.io token; pass token=, set FLY_API_TOKEN (`fly tokens create deploy -a APP`), "
+            "or log in with `fly auth login`"
+        )
+
+
+class NotAllowedError(FlyError):
+    """Fly refused the token (401), or the token may not do this (403)."""
+
+
+class NotFoundError(FlyError):
+    """The app, machine or other thing does not exist (404)."""
+
+
+class NameTakenError(FlyError):
+    """The name belongs to another app or to a living machine (409, 422).
+
+    Args:
+        message: See `FlyError`; so are the other keywords.
+        machine_id: Id of the machine that holds the name, when Fly says it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        machine_id: str | None = None,
+        method: str = "",
+        path: str = "",
+        status: int | None = None,
+        fly_text: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message, method=method, path=path, status=status, fly_text=fly_text, request_id=request_id)
+        self.machine_id = machine_id
+
+
+class NoCapacityError(FlyError):
+    """Fly has no room for this machine now in this region, or on the volume's host."""
+
+
+class InvalidRequestError(FlyError):
+    """Fly refused the request as invalid (400, 422)."""
+
+
+class NotReadyError(FlyError):
+    """The machine's present state forbids the call (412), or a lease or update holds it (409)."""
+
+
+class RateLimitedError(FlyError):
+    """Fly's rate limit was still exceeded after all retries (429); `retry_after_s` is Fly's word on it, if any."""
+
+    retry_after_s: float | None = None
+
+
+class UnreachableError(FlyError):
+    """No answer, a broken one, a server error (5xx) or a time-out (408), after all retries."""
+
+
+class GuestError(FlaudeError):
+    """The supervisor inside the machine refused a call or answered something unreadable."""
+
+
+class RunError(FlaudeError):
+    """A run failed."""
+
+
+class RunFailedError(RunError):
+    """A run did not come to the agent's own end: no machine, no clone, a deadline, a lost machine.
+
+    Args:
+        failure: Kind, phase and message of what ended it.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(f"{failure.kind} ({failure.phase}): {failure.message}")
+
+
+class MachineExitError(RunError):
+    """The agent ended with an exit code other than zero.
+
+    Args:
+        machine_id: Id of the machine that ran it.
+        exit_code: The exit code; `None` when the agent never ran.
+        state: Last known state of the machine, in Fly's words.
+        logs: The last lines of the agent's output.
+        reason: What flaude made of it, one line; may be empty.
+    """
+
+    def __init__(
+        self, machine_id: str, exit_code: int | None, state: str, logs: list[str] | None = None, *, reason: str = ""
+    ) -> None:
+        self.machine_id = machine_id
+        self.exit_code = exit_code
+        self.state = state
+        self.logs = logs or []
+        self.reason = reason
+        tail = "\n".join(self.logs)
+        super().__init__(
+            f"machine {machine_id} exited with code {exit_code}"
+            + (f": {reason}" if reason else "")
+            + (f"\n{tail}" if tail else "")
+        )

@@ -1,0 +1,256 @@
+"""What comes back: the frozen results of a run and of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Phase(StrEnum):
+    """Where in its life a run is; the order of the members is the order of time."""
+
+    QUEUED = "queued"
+    CREATE = "create"
+    BOOT = "boot"
+    CLONE = "clone"
+    AGENT = "agent"
+    COLLECT = "collect"
+    DESTROY = "destroy"
+    DONE = "done"
+
+
+class FailureKind(StrEnum):
+    """What made a run fail, in one word that a program can decide by."""
+
+    CREATE_REFUSED = "create_refused"
+    CAPACITY = "capacity"
+    BOOT_TIMEOUT = "boot_timeout"
+    IMAGE = "image"
+    CLONE = "clone"
+    AUTH = "auth"
+    USAGE_LIMIT = "usage_limit"
+    OVERLOADED = "overloaded"
+    MAX_TURNS = "max_turns"
+    BUDGET = "budget"
+    AGENT_ERROR = "agent_error"
+    IDLE = "idle"
+    DEADLINE = "deadline"
+    OOM = "oom"
+    MACHINE_LOST = "machine_lost"
+    CANCELLED = "cancelled"
+    API = "api"
+    INTERNAL = "internal"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may well succeed later, unchanged."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE = frozenset(
+    {
+        FailureKind.CAPACITY,
+        FailureKind.BOOT_TIMEOUT,
+        FailureKind.USAGE_LIMIT,
+        FailureKind.OVERLOADED,
+        FailureKind.IDLE,
+        FailureKind.MACHINE_LOST,
+        FailureKind.CANCELLED,
+        FailureKind.API,
+    }
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Failure(_Frozen):
+    """Why a run failed: `kind` for programs, `message` for people, `phase` for both."""
+
+    kind: FailureKind
+    phase: Phase
+    message: str
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may well succeed later, unchanged."""
+        return self.kind.retryable
+
+
+class Usage(_Frozen):
+    """Tokens that the agent used, as Claude Code's `result` line reports them in `usage`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+
+class FileChange(_Frozen):
+    """One changed path of a repository, relative to its top.
+
+    `status` is git's letter: A added, M modified, D deleted, R renamed, T type changed. `added` and `removed` count
+    lines and are `None` for binary files.
+    """
+
+    path: str
+    status: Literal["A", "M", "D", "R", "T", "C"]
+    added: int | None = None
+    removed: int | None = None
+    old_path: str | None = None
+
+
+class RepoResult(_Frozen):
+    """What the agent left in one repository.
+
+    `diff` is what `git apply` takes on a fresh clone at `head` to give the agent's tree: its commits, index, working
+    tree and untracked files against the commit that was checked out at the start; empty when nothing changed. `error`
+    says why there is no diff although something changed (too large, not readable); empty when all is well.
+    """
+
+    url: str
+    path: str
+    head: str
+    changes: tuple[FileChange, ...] = ()
+    diff: bytes = Field(default=b"", repr=False)
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The diff as text; bytes that are not UTF-8 are replaced."""
+        return self.diff.decode("utf-8", "replace")
+
+
+class Times(_Frozen):
+    """When each phase began, on the controller's clock; `None` for a phase that was never reached."""
+
+    queued: datetime | None = None
+    create: datetime | None = None
+    boot: datetime | None = None
+    clone: datetime | None = None
+    agent: datetime | None = None
+    collect: datetime | None = None
+    destroy: datetime | None = None
+    done: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time from the create call to the machine's confirmed end."""
+        if self.create is None or self.done is None:
+            return None
+        return (self.done - self.create).total_seconds()
+
+
+class RunResult(_Frozen):
+    """One run that got a machine.
+
+    Attributes:
+        machine_id: Fly's id of the machine.
+        exit_code: The agent's exit code as the supervisor saw it: 128 + signal when a signal ended it, 70 when it
+            exited 0 without a usable `result` line, 124 on a deadline, 130 when cancelled; `None` when it never ran.
+        state: The machine's last known state, in Fly's words.
+        destroyed: Whether Fly confirmed that the machine is gone.
+        region: Fly's code of the region that it ran in.
+        failure: What went wrong; `None` when nothing did.
+        text: The agent's final answer.
+        structured_output: The answer as JSON when the config had a `json_schema`.
+        session_id: Claude Code's session.
+        num_turns: Turns that the agent took.
+        cost_usd: What the run cost in US dollars, as Claude Code reports it; `None` when it reported nothing.
+        usage: Tokens in all.
+        model_usage: Claude Code's `modelUsage`, per model, as it stands.
+        patches: What the agent left in each repository, in the order of the config's `repos`.
+        stdout_tail: Last lines of the agent's output that are of use to people.
+        stderr_tail: Last lines of the agent's stderr.
+        times: When each phase began.
+    """
+
+    machine_id: str
+    exit_code: int | None
+    state: str
+    destroyed: bool
+    region: str = ""
+    failure: Failure | None = None
+    text: str = ""
+    structured_output: Any = None
+    session_id: str = ""
+    num_turns: int | None = None
+    cost_usd: float | None = None
+    usage: Usage = Usage()
+    model_usage: dict[str, Any] = Field(default_factory=dict)
+    patches: tuple[RepoResult, ...] = ()
+    stdout_tail: tuple[str, ...] = ()
+    stderr_tail: tuple[str, ...] = ()
+    times: Times = Times()
+
+
+@dataclass(frozen=True)
+class ExecutionResult:
+    """One request's outcome.
+
+    `run_result` is there when a machine was created. `error` is there when the run did not come to the agent's own
+    end (no machine, no clone, deadline, cancelled, machine lost); an agent that ended with another code than 0 is no
+    `error`.
+    """
+
+    tag: str
+    run_result: RunResult | None = None
+    error: Exception | None = None
+
+    @property
+    def success(self) -> bool:
+        """True only when the agent ran to its end with exit code 0."""
+        return self.error is None and self.run_result is not None and self.run_result.exit_code == 0
+
+    @property
+    def failure(self) -> Failure | None:
+        """What went wrong, in one word and one sentence; `None` on success."""
+        if self.run_result is not None and self.run_result.failure is not None:
+            return self.run_result.failure
+        return getattr(self.error, "failure", None)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Every request's outcome, in the order of the requests."""
+
+    results: list[ExecutionResult]
+
+    @property
+    def total(self) -> int:
+        """Number of requests."""
+        return len(self.results)
+
+    @property
+    def succeeded(self) -> int:
+        """Number of results with `success`."""
+        return sum(result.success for result in self.results)
+
+    @property
+    def failed(self) -> int:
+        """Number of results without `success`."""
+        return self.total - self.succeeded
+
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether no result failed; true for an empty batch."""
+        return self.failed == 0
+
+    @property
+    def cost_usd(self) -> float:
+        """Sum of what the runs reported as their cost, in US dollars."""
+        return sum(run.cost_usd or 0.0 for run in self._runs())
+
+    @property
+    def leftovers(self) -> list[str]:
+        """Ids of machines whose end Fly has not confirmed."""
+        return [run.machine_id for run in self._runs() if not run.destroyed]
+
+    def _runs(self) -> Iterator[RunResult]:
+        return (result.run_result for result in self.results if result.run_result is not None)
