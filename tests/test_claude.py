@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaude import FailureKind, MachineConfig, NoCredentialsError
+from flaude.claude import (
+    AssistantLine,
+    OtherLine,
+    RateLimitLine,
+    ResultLine,
+    TextLine,
+    arguments,
+    credentials,
+    failure_kind,
+    parse_line,
+)
+
+SAMPLES = Path(__file__).parent / "claude-samples"
+
+
+def sample(name: str) -> list[str]:
+    """Recorded output lines of the real CLI."""
+    return (SAMPLES / f"{name}.ndjson").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("auth-401", FailureKind.AUTH),
+        ("not-logged-in", FailureKind.AUTH),
+        ("max-budget", FailureKind.BUDGET),
+        ("max-turns", FailureKind.MAX_TURNS),
+        ("rate-limit-429", FailureKind.OVERLOADED),
+    ],
+)
+def test_failure_kind_of_real_output(name: str, kind: FailureKind) -> None:
+    """Each recorded failure of the real CLI is told apart by its result line."""
+    lines = [parse_line(line) for line in sample(name)]
+    result = lines[-1]
+    assert isinstance(result, ResultLine)
+    assert result.is_error
+    limits = [line.info for line in lines if isinstance(line, RateLimitLine)]
+    assert failure_kind(result, limits[-1] if limits else None) is kind
+
+
+def test_success_is_read_whole() -> None:
+    """Answer, cost, turns, session and tokens of a recorded success are read."""
+    lines = [parse_line(line) for line in sample("write-file-success")]
+    result = lines[-1]
+    assert isinstance(result, ResultLine)
+    assert (result.result, result.num_turns, result.is_error) == ("All done: file written", 2, False)
+    assert result.total_cost_usd == pytest.approx(0.0012)
+    assert (result.tokens.input_tokens, result.tokens.output_tokens) == (200, 40)
+    assert result.model_usage["claude-sonnet-5"]["costUSD"] == pytest.approx(0.0012)
+    tools = [line.tool_uses for line in lines if isinstance(line, AssistantLine) and line.tool_uses]
+    assert tools == [(("Bash", {"command": "echo 'hello-world now' > out.txt", "description": "write"}),)]
+
+
+def test_usage_limit_is_told_from_overload() -> None:
+    """A 429 that names a reset time is the account's usage limit, any other one is overload."""
+    line = ResultLine(is_error=True, api_error_status=429, result="Claude usage limit reached")
+    assert failure_kind(line, None) is FailureKind.USAGE_LIMIT
+    line = ResultLine(is_error=True, api_error_status=429, result="slow down")
+    assert failure_kind(line, {"status": "rejected", "resetsAt": 1_800_000_000}) is FailureKind.USAGE_LIMIT
+    assert failure_kind(line, {"status": "rejected"}) is FailureKind.OVERLOADED
+    assert failure_kind(ResultLine(is_error=True, api_error_status=529), None) is FailureKind.OVERLOADED
+    assert failure_kind(None, None) is FailureKind.AGENT_ERROR
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["type", "message", "content", "usage"]), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.text()
+    | json_values.map(json.dumps)
+    | json_values.map(lambda value: json.dumps({"type": "result", "usage": value}))
+)
+def test_no_line_is_too_strange(line: str) -> None:
+    """Whatever a newer or broken CLI prints, a line becomes a value and never an error."""
+    assert isinstance(parse_line(line), (AssistantLine, ResultLine, RateLimitLine, OtherLine, TextLine))
+
+
+def test_unknown_types_are_kept() -> None:
+    """A line of an unknown type is kept as it stands."""
+    assert parse_line('{"type":"new_thing","x":1}') == OtherLine({"type": "new_thing", "x": 1})
+    assert parse_line("plain") == TextLine("plain")
+
+
+def test_arguments_carry_every_field() -> None:
+    """Every field that Claude Code has a flag for is in its argv, and the prompt is not."""
+    config = MachineConfig(
+        prompt="--help",
+        model="opus",
+        fallback_model="sonnet",
+        max_turns=3,
+        max_budget_usd=1.5,
+        append_system_prompt="be brief",
+        allowed_tools=["Bash(git log:*)", "Read"],
+        disallowed_tools=["Write"],
+        mcp_config={"mcpServers": {}},
+        json_schema='{"type": "object"}',
+        claude_args=["--effort", "low"],
+    )
+    argv = arguments(config)
+    assert argv[:2] == ["claude", "-p"]
+    assert argv[6:] == [
+        "--model=opus",
+        "--fallback-model=sonnet",
+        "--max-turns=3",
+        "--max-budget-usd=1.5",
+        "--append-system-prompt=be brief",
+        "--allowedTools=Bash(git log:*),Read",
+        "--disallowedTools=Write",
+        '--mcp-config={"mcpServers":{}}',
+        '--json-schema={"type":"object"}',
+        "--effort",
+        "low",
+    ]
+    assert "--help" not in argv
+
+
+def test_credentials_come_from_config_then_environment() -> None:
+    """The config's credentials win; else one of the environment's; else a clear error."""
+    environ = {"CLAUDE_CODE_OAUTH_TOKEN": "oat", "ANTHROPIC_API_KEY": "key"}
+    own = MachineConfig(prompt="x", anthropic_api_key="mine")
+    assert credentials(own, environ) == {"ANTHROPIC_API_KEY": "mine"}
+    bare = MachineConfig(prompt="x")
+    assert credentials(bare, environ) == {"CLAUDE_CODE_OAUTH_TOKEN": "oat"}
+    assert credentials(bare, {"CLAUDE_CODE_OAUTH_TOKEN": "", "ANTHROPIC_API_KEY": "key"}) == {
+        "ANTHROPIC_API_KEY": "key"
+    }
+    with pytest.raises(NoCredentialsError, match="claude setup-token"):
+        credentials(bare, {})
