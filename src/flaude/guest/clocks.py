@@ -1,0 +1,70 @@
+"""The machine's own clocks: no machine lives on because its controller is gone, or its agent hangs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .job import Limits
+
+
+class Clocks:
+    """Counts seconds on the monotonic clock; `ring` says which clock has run out, and a sentence about it."""
+
+    def __init__(self, start_deadline_s: float) -> None:
+        self._start_deadline_s = start_deadline_s
+        self._booted = self._pulled = self._accepted = time.monotonic()
+        self._pulling = 0
+        self._done: float | None = None
+        self._limits: Limits | None = None
+
+    def accepted(self, limits: Limits) -> None:
+        """The job is here."""
+        self._limits = limits
+        self._accepted = self._pulled = time.monotonic()
+
+    def pulled(self) -> None:
+        """The controller is there."""
+        self._pulled = time.monotonic()
+
+    @contextmanager
+    def pulling(self) -> Iterator[None]:
+        """The controller waits for an answer."""
+        self._pulling += 1
+        try:
+            yield
+        finally:
+            self._pulling -= 1
+            self.pulled()
+
+    def done(self) -> None:
+        """The result waits to be taken."""
+        self._done = time.monotonic()
+
+    def ring(self, last_output: float | None, *, said_all: bool) -> tuple[str, str] | None:
+        """The clock that has run out.
+
+        Args:
+            last_output: When the running agent last printed something; `None` when none runs.
+            said_all: Whether it has printed its result line.
+        """
+        now, limits = time.monotonic(), self._limits
+        if limits is None:
+            late = self._start_deadline_s and now - self._booted > self._start_deadline_s
+            return ("start", f"no job within {self._start_deadline_s:g} s") if late else None
+        if limits.orphan_s and not self._pulling and now - self._pulled > limits.orphan_s:
+            return "orphan", f"nobody has pulled for {limits.orphan_s:g} s"
+        if self._done is not None:
+            late = limits.linger_s and now - self._done > limits.linger_s
+            return ("linger", f"not acknowledged for {limits.linger_s:g} s") if late else None
+        if limits.run_s and now - self._accepted > limits.run_s:
+            return "deadline", f"the run took longer than {limits.run_s:g} s"
+        if last_output is None:
+            return None
+        silent = now - last_output
+        if said_all and limits.exit_grace_s and silent > limits.exit_grace_s:
+            return "hung", f"the agent did not exit within {limits.exit_grace_s:g} s of its result"
+        if limits.idle_s and silent > limits.idle_s:
+            return "idle", f"the agent printed nothing for {limits.idle_s:g} s"
+        return None

@@ -1,0 +1,131 @@
+"""Cloning the repositories, all at once, with credentials that touch no disk."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from .command import Command, run
+from .job import Git, Repo
+from .layout import Layout
+from .user import User
+
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.IGNORECASE)
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_HELPER = '!f() { test "$1" = get && echo "username=$FLAUDE_GIT_USERNAME" && echo "password=$FLAUDE_GIT_TOKEN"; }; f'
+
+
+class CloneFailed(Exception):
+    """A repository could not be cloned; the message says which and why."""
+
+
+def git_environment(git: Git | None) -> dict[str, str]:
+    """Git's settings for the clone, all in its environment: nothing of it is written anywhere.
+
+    The token is given to its own host alone, over TLS unless the host is this machine.
+    """
+    settings = [
+        ("gc.auto", "0"),
+        ("maintenance.auto", "0"),
+        ("advice.detachedHead", "false"),
+        ("credential.helper", ""),
+    ]
+    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
+    if git is not None:
+        schemes = ["https"] + (["http"] if git.host.rpartition(":")[0] in _LOOPBACK or git.host in _LOOPBACK else [])
+        settings += [(f"credential.{scheme}://{git.host}.helper", _HELPER) for scheme in schemes]
+        # Without a key in the machine, an address for ssh can only be meant for the token.
+        settings += [
+            (f"url.https://{git.host}/.insteadOf", address)
+            for address in (f"git@{git.host}:", f"ssh://git@{git.host}/")
+        ]
+        environment |= {"FLAUDE_GIT_USERNAME": git.username, "FLAUDE_GIT_TOKEN": git.token}
+    environment["GIT_CONFIG_COUNT"] = str(len(settings))
+    for index, (key, value) in enumerate(settings):
+        environment[f"GIT_CONFIG_KEY_{index}"] = key
+        environment[f"GIT_CONFIG_VALUE_{index}"] = value
+    return environment
+
+
+def global_config(layout: Layout) -> str:
+    """A git config that trusts every folder: in here all repositories are the agent's, whoever owns the files."""
+    path = layout.opt / "gitconfig"
+    path.write_text("[safe]\n\tdirectory = *\n")
+    path.chmod(0o644)
+    return str(path)
+
+
+async def clone_all(
+    repos: tuple[Repo, ...], git: Git | None, layout: Layout, user: User, environment: Mapping[str, str], seconds: float
+) -> dict[str, str]:
+    """Clone every repository into the workspace.
+
+    Returns:
+        The commit that was checked out, by target folder.
+
+    Raises:
+        CloneFailed: At least one failed; all that failed are named.
+    """
+    environment = {**environment, **git_environment(git), "GIT_CONFIG_GLOBAL": global_config(layout)}
+
+    async def one(repo: Repo) -> str:
+        folder = layout.workspace / repo.target_dir
+        for parent in reversed(folder.relative_to(layout.workspace).parents):
+            user.owns(layout.workspace / parent)
+        return await _clone(repo, folder, user, environment)
+
+    tasks = [asyncio.ensure_future(one(repo)) for repo in repos]
+    try:
+        await asyncio.wait_for(asyncio.wait(tasks), seconds or None)
+    except asyncio.TimeoutError:
+        pass
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    problems = []
+    for repo, result in zip(repos, results):
+        if isinstance(result, asyncio.CancelledError):
+            problems.append(f"{repo.url}: not done after {seconds:g} s")
+        elif isinstance(result, CloneFailed):
+            problems.append(str(result))
+        elif isinstance(result, BaseException):
+            raise result
+    if problems:
+        raise CloneFailed("; ".join(problems))
+    return {repo.target_dir: result for repo, result in zip(repos, results) if isinstance(result, str)}
+
+
+async def _clone(repo: Repo, folder: Path, user: User, environment: Mapping[str, str]) -> str:
+    async def git(*arguments: str, inside: bool = True) -> Command:
+        argv = ["git", *(["-C", str(folder)] if inside else []), *arguments]
+        return await run(argv, user=user, environment=environment)
+
+    if _COMMIT.fullmatch(repo.ref):
+        # A commit cannot be named to `git clone`; servers that do not serve one by its id get a full clone.
+        done = await git("clone", "--quiet", "--no-checkout", "--depth=1", "--", repo.url, str(folder), inside=False)
+        if done.code == 0 and (await git("fetch", "--quiet", "--depth=1", "origin", repo.ref)).code:
+            done = await git(
+                "fetch", "--quiet", "--unshallow", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"
+            )
+        if done.code == 0:
+            done = await git("checkout", "--quiet", "--detach", repo.ref)
+    else:
+        branch = [f"--branch={repo.ref}"] if repo.ref else []
+        done = await git("clone", "--quiet", "--depth=1", *branch, "--", repo.url, str(folder), inside=False)
+    if done.code:
+        raise CloneFailed(_why(repo, done))
+    head = await git("rev-parse", "HEAD")
+    if head.code:
+        raise CloneFailed(f"{repo.url}: the repository is empty, it has no commit")
+    return head.stdout.decode().strip()
+
+
+def _why(repo: Repo, done: Command) -> str:
+    text = "; ".join(line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip())
+    what = f"{repo.url}" + (f" at {repo.ref}" if repo.ref else "")
+    missing = "Remote branch" in text or "couldn't find remote ref" in text or "unable to read tree" in text
+    hint = f" (no branch, tag or commit {repo.ref})" if repo.ref and (missing or _COMMIT.fullmatch(repo.ref)) else ""
+    return f"{what}: git failed with code {done.code}{hint}: {text[-600:]}"

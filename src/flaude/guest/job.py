@@ -1,0 +1,136 @@
+"""The job as it arrives with `start`, checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+PROTOCOL = 1
+
+
+class BadJob(ValueError):
+    """The job cannot be run; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A repository to clone: `ref` is a branch, a tag, a full commit id or empty."""
+
+    url: str
+    target_dir: str
+    ref: str = ""
+
+
+@dataclass(frozen=True)
+class Git:
+    """Credentials for one git host."""
+
+    username: str
+    token: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Install:
+    """What to install with npm when the agent is not in the image."""
+
+    package: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds and bytes; 0 switches a clock off."""
+
+    run_s: float = 3600
+    idle_s: float = 1800
+    orphan_s: float = 600
+    linger_s: float = 600
+    grace_s: float = 10
+    clone_s: float = 600
+    install_s: float = 300
+    exit_grace_s: float = 60
+    collect_s: float = 120
+    max_line_bytes: int = 16 * 1024 * 1024
+    max_spool_bytes: int = 512 * 1024 * 1024
+    max_patch_bytes: int = 50 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the controller wants done."""
+
+    job_id: str
+    prompt: str = field(repr=False)
+    argv: tuple[str, ...] = field(repr=False)
+    env: dict[str, str] = field(repr=False)
+    secrets: dict[str, str] = field(repr=False)
+    repos: tuple[Repo, ...]
+    git: Git | None = field(repr=False)
+    install: Install | None
+    limits: Limits
+    patches: bool
+
+    @property
+    def secret_values(self) -> list[str]:
+        """What must not leave the machine."""
+        return [*self.secrets.values(), *([self.git.token] if self.git else [])]
+
+
+def parse(value: dict[str, Any]) -> Job:
+    """The job that a `start` message holds.
+
+    Raises:
+        BadJob: A field is missing or wrong.
+    """
+    if value.get("protocol") != PROTOCOL:
+        raise BadJob(f"protocol: this guest speaks {PROTOCOL}, not {value.get('protocol')!r}")
+    argv = value.get("argv")
+    if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
+        raise BadJob("argv: give a list of words")
+    git, install = value.get("git"), value.get("install")
+    return Job(
+        job_id=_text(value, "job_id"),
+        prompt=_text(value, "prompt"),
+        argv=tuple(argv),
+        env=_texts(value, "env"),
+        secrets=_texts(value, "secrets"),
+        repos=tuple(_repo(item) for item in value.get("repos") or []),
+        git=Git(_text(git, "username"), _text(git, "token"), _text(git, "host")) if git else None,
+        install=Install(_text(install, "package"), _text(install, "version")) if install else None,
+        limits=_limits(value.get("limits") or {}),
+        patches=bool((value.get("collect") or {}).get("patches", True)),
+    )
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    found = value.get(name)
+    if not isinstance(found, str) or not found:
+        raise BadJob(f"{name}: missing, or not text")
+    return found
+
+
+def _texts(value: dict[str, Any], name: str) -> dict[str, str]:
+    found = value.get(name) or {}
+    if not isinstance(found, dict) or not all(isinstance(item, str) for pair in found.items() for item in pair):
+        raise BadJob(f"{name}: give names and texts")
+    return found
+
+
+def _repo(value: dict[str, Any]) -> Repo:
+    repo = Repo(_text(value, "url"), _text(value, "target_dir"), value.get("ref") or "")
+    if repo.target_dir.startswith("/") or ".." in repo.target_dir.split("/"):
+        raise BadJob("repos.target_dir: lies outside the workspace")
+    if repo.url.startswith("-") or repo.ref.startswith("-"):
+        raise BadJob("repos: no URL or ref begins with a dash")
+    return repo
+
+
+def _limits(value: dict[str, Any]) -> Limits:
+    known = {item.name for item in fields(Limits)}
+    given = {name: number or 0 for name, number in value.items() if name in known}
+    for name, number in given.items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
+            raise BadJob(f"limits.{name}: give a number from 0")
+    return Limits(**given)

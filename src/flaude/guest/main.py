@@ -1,0 +1,19 @@
+"""Entry: no arguments for the supervisor, `ctl VERB` to talk to it."""
+
+from __future__ import annotations
+
+import sys
+
+from .layout import find_layout
+
+
+def main() -> int:
+    """Returns the exit code."""
+    layout = find_layout()
+    if sys.argv[1:2] == ["ctl"]:
+        from .ctl import ctl  # noqa: PLC0415  # either side imports only what it needs
+
+        return ctl(sys.argv[2:], str(layout.run))
+    from .supervisor import supervise  # noqa: PLC0415
+
+    return supervise(layout)

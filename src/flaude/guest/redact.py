@@ -1,0 +1,48 @@
+"""Replaces secret values in whatever leaves the machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+MARK = "[redacted]"
+_SHORTEST = 4
+"""Shorter values are left: they hide nothing, and replacing `1` or `:` everywhere would ruin the output."""
+
+
+class Redactor:
+    """Replaces every value, also as it stands in JSON text; longer ones first, so that none is left inside another."""
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        forms = {form for value in values for form in (value, json.dumps(value)[1:-1], _plain_json(value))}
+        self._forms = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text without the values."""
+        for form in self._forms:
+            text = text.replace(form, MARK)
+        return text
+
+    def beginning(self, text: str) -> str:
+        """The same for a text whose end was cut off, maybe in the middle of a value."""
+        text = self(text)
+        for form in self._forms:
+            for length in range(min(len(form) - 1, len(text)), _SHORTEST - 1, -1):
+                if text.endswith(form[:length]):
+                    return text[:-length] + MARK
+        return text
+
+    def json(self, value: Any) -> Any:
+        """The same for every text in a JSON value; lone surrogates, which no UTF-8 can hold, become `?`."""
+        if isinstance(value, str):
+            return self(value.encode("utf-8", "replace").decode("utf-8"))
+        if isinstance(value, list):
+            return [self.json(item) for item in value]
+        if isinstance(value, dict):
+            return {self.json(key): self.json(item) for key, item in value.items()}
+        return value
+
+
+def _plain_json(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)[1:-1]

@@ -1,0 +1,50 @@
+"""The socket that `ctl` talks to: one JSON object in, one out, for root alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from .ctl import SOCKET
+
+Handler = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+def pack(data: bytes) -> str:
+    """Bytes for a JSON text: zlib, then base64."""
+    return base64.b64encode(zlib.compress(data)).decode("ascii") if data else ""
+
+
+async def serve(run_folder: str, handle: Handler) -> asyncio.AbstractServer:
+    """Listen; the server is closed by its owner."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            message = json.loads(await reader.read())
+            answer = await handle(message["verb"], message["request"])
+            writer.write(json.dumps(answer).encode())
+            await writer.drain()
+        except ConnectionError:
+            pass  # whoever asked has gone
+        except Exception as error:  # noqa: BLE001  # an answer is due: without one, `ctl` would say "not yet" for ever
+            writer.write(json.dumps({"error": f"bad request: {error}"}).encode())
+        finally:
+            writer.close()
+
+    here = Path.cwd()
+    os.chdir(run_folder)  # a socket's path may have 108 bytes at most: a relative one always fits
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            Path(SOCKET).unlink()
+        server = await asyncio.start_unix_server(connected, SOCKET)
+        Path(SOCKET).chmod(0o600)
+    finally:
+        os.chdir(here)
+    return server

@@ -1,0 +1,90 @@
+"""The spool: every event of the run, one JSON object a line, on disk, read by byte offset."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .redact import Redactor
+
+_CUT_LINE_BYTES = 65536
+
+
+class Spool:
+    """Append-only. `size` is the offset after the last event; `news` wakes who waits for more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("ab")
+        self.size = 0
+        self.redact = Redactor()
+        self.max_bytes = 0
+        self.dropped = 0
+        self.counts = {"stdout": 0, "stderr": 0, "cut": 0}
+        self._news = asyncio.Event()
+
+    def state(self, state: str) -> None:
+        """The supervisor entered a state."""
+        self._append({"type": "state", "state": state})
+
+    def log(self, message: str) -> None:
+        """Something that a person should know."""
+        self._append({"type": "log", "message": self.redact(message)})
+
+    def line(self, stream: str, line: bytes, total_bytes: int) -> None:
+        """A line of the agent's; `line` is only its beginning when it was longer than allowed."""
+        if self.max_bytes and self.size > self.max_bytes:
+            if not self.dropped:
+                self.log(f"the output is over {self.max_bytes} bytes: further lines are dropped")
+            self.dropped += 1
+            return
+        event: dict[str, Any] = {"type": stream}
+        if total_bytes > len(line):
+            event["cut_bytes"] = total_bytes
+            self.counts["cut"] += 1
+            # Redacted before it is cut: half a secret would not be found.
+            text = self.redact.beginning(line.decode("utf-8", "replace"))
+            event["line"] = text.encode()[:_CUT_LINE_BYTES].decode("utf-8", "ignore")
+        else:
+            event["line"] = self.redact(line.decode("utf-8", "replace"))
+        self.counts[stream] += 1
+        self._append(event)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`."""
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            return file.read(max(0, min(length, self.size - offset)))
+
+    async def wait(self, offset: int, seconds: float) -> None:
+        """Return when there is something after `offset`, when woken, or after `seconds`."""
+        if self.size > offset:
+            return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
+
+    def wake(self) -> None:
+        """Wake everybody who waits."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _append(self, event: dict[str, Any]) -> None:
+        data = (json.dumps({"t": time.time(), **event}, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError:
+            # The agent may have filled the disk: the run goes on, and says at the end how much was dropped.
+            self.dropped += 1
+            with contextlib.suppress(OSError):  # closing writes what could not be written, and fails again
+                self._file.close()
+            with self._path.open("ab") as file:
+                file.truncate(self.size)
+            self._file = self._path.open("ab")
+            return
+        self.size += len(data)
+        self.wake()

@@ -1,0 +1,389 @@
+"""The supervisor as a real process, driven through real `ctl` processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.guest.conftest import SECRET, Guest
+
+from flaude.protocol import unpack
+
+Script = Callable[[str], list[str]]
+Boot = Callable[..., Guest]
+
+
+def lines(records: list[dict[str, Any]], stream: str = "stdout") -> list[str]:
+    """The agent's lines."""
+    return [record["line"] for record in records if record["type"] == stream]
+
+
+def test_a_run_from_start_to_ack(guest: Guest, script: Script) -> None:
+    """The job is accepted once, its output and result are pulled, and ack ends the guest with the agent's code."""
+    agent = script("print('hi ' + sys.stdin.read()); result('done')")
+    assert guest.start(agent) == {"accepted": True, "job_id": "job-1"}
+    result, records = guest.finish()
+    assert lines(records)[0] == "hi do it"
+    assert result["exit_code"] == 0 and result["ended_by"] == "exit" and result["message"] == ""
+    assert result["result_line"]["result"] == "done"
+    states = [record["state"] for record in records if record["type"] == "state"]
+    assert states == ["installing", "running", "collecting", "done"]
+    assert guest.call("ack") == {"ok": True}
+    assert guest.wait() == 0
+
+
+def test_start_again_starts_nothing_twice(guest: Guest, script: Script) -> None:
+    """The same job again is accepted and changes nothing; another job is refused."""
+    agent = script("print(os.getpid(), flush=True); sys.stdin.read(); result()")
+    for _ in range(3):
+        assert guest.start(agent)["accepted"]
+    answer = guest.call("start", protocol=1, job_id="other", prompt="x", argv=agent)
+    assert not answer["accepted"] and "job-1" in answer["error"]
+    _, records = guest.finish()
+    assert len(lines(records)) == 2
+    assert guest.start(agent)["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"protocol": 99}, "protocol"),
+        ({"argv": []}, "argv"),
+        ({"prompt": ""}, "prompt"),
+        ({"repos": [{"url": "https://x/y", "target_dir": "../z"}]}, "target_dir"),
+        ({"repos": [{"url": "--evil", "target_dir": "z"}]}, "repos"),
+        ({"limits": {"run_s": -1}}, "limits.run_s"),
+        ({"env": {"A": 1}}, "env"),
+    ],
+)
+def test_a_bad_job_names_the_field(guest: Guest, script: Script, job: dict[str, Any], words: str) -> None:
+    """A job that cannot be run is refused with the field's name, and a good one may follow."""
+    agent = script("result()")
+    answer = guest.start(agent, **job) if "argv" not in job else guest.start([])
+    assert not answer["accepted"] and words in answer["error"]
+    assert guest.start(agent)["accepted"]
+
+
+def test_bad_calls_are_told(guest: Guest, script: Script) -> None:
+    """Unknown verbs, broken JSON, another job's id and unknown files are errors, never crashes."""
+    assert guest.call("pull") == {"error": "no job has been started"}
+    assert guest.ctl("dance", {}).returncode == 64
+    done = guest.ctl("pull", {}, raw=b"{nonsense")
+    assert done.returncode == 64 and b"not valid JSON" in done.stdout
+    guest.start(script("result()"))
+    assert "job-1" in guest.call("pull", job_id="other")["error"]
+    for name in ("../../../etc/passwd", "spool.ndjson", ""):
+        assert "no such file" in guest.call("fetch", name=name)["error"]
+    guest.finish()
+
+
+def test_no_supervisor_is_not_yet(guest: Guest) -> None:
+    """`ctl` without a supervisor says 75: try again."""
+    guest.call("pull")
+    guest.process.kill()
+    guest.process.wait()
+    assert guest.ctl("pull", {}).returncode == 75
+
+
+def test_any_offset_may_be_asked_again(guest: Guest, script: Script) -> None:
+    """The spool's bytes are the same however they are asked for, so a lost answer loses nothing."""
+    guest.start(script("for n in range(300): print('line', n)\nresult()"))
+    guest.finish()
+    whole = unpack(guest.call("pull", offset=0)["data"])
+    for offset, most in ((0, 1), (1, 7), (100, 1000), (len(whole) - 3, 50), (len(whole), 9), (0, len(whole))):
+        for _ in range(2):
+            reply = guest.call("pull", offset=offset, max_bytes=most)
+            assert unpack(reply["data"]) == whole[offset : offset + most]
+            assert reply["next"] == min(len(whole), offset + most)
+            assert (reply["result"] is not None) == (reply["next"] == len(whole))
+
+
+def test_a_megabyte_prompt_arrives_whole(guest: Guest, script: Script) -> None:
+    """A prompt of 1 MB arrives whole though the agent prints before it reads."""
+    prompt = "é" * 500_000
+    guest.start(
+        script("print('x' * 300000, flush=True)\ndata = sys.stdin.read()\nresult(str(len(data)))"), prompt=prompt
+    )
+    assert guest.finish()[0]["result_line"]["result"] == "500000"
+
+
+def test_an_agent_need_not_read_its_prompt(guest: Guest, script: Script) -> None:
+    """An agent that exits without reading 1 MB of prompt has simply ended."""
+    guest.start(script("result()"), prompt="x" * 1_000_000)
+    assert guest.finish()[0]["exit_code"] == 0
+
+
+def test_a_line_of_5_mb_arrives_whole(guest: Guest, script: Script) -> None:
+    """A line of 5 MB arrives whole, in several pulls."""
+    guest.start(script("print('y' * 5_000_000)\nresult()"))
+    _, records = guest.finish()
+    assert lines(records)[0] == "y" * 5_000_000
+
+
+def test_longer_lines_are_cut_loudly(guest: Guest, script: Script) -> None:
+    """A line over the limit comes with its beginning and its true length."""
+    guest.start(script("print('z' * 200_000)\nresult()"), limits={"max_line_bytes": 100_000})
+    result, records = guest.finish()
+    record = next(record for record in records if "cut_bytes" in record)
+    assert record["cut_bytes"] == 200_000 and record["line"] == "z" * 65536
+    assert result["lines"]["cut"] == 1 and result["exit_code"] == 0
+
+
+def test_too_much_output_is_dropped_loudly_and_the_result_is_kept(guest: Guest, script: Script) -> None:
+    """Over the spool's limit lines are dropped and counted, and the result line still counts."""
+    guest.start(script("for n in range(2000): print('n' * 100)\nresult('last')"), limits={"max_spool_bytes": 20_000})
+    result, records = guest.finish()
+    assert result["lines"]["dropped"] > 1000
+    assert any("dropped" in record.get("message", "") for record in records)
+    assert result["result_line"]["result"] == "last" and result["exit_code"] == 0
+
+
+def test_strange_output_is_kept(guest: Guest, script: Script) -> None:
+    """Bytes that are not UTF-8, NULs, no last newline: everything arrives, nothing breaks."""
+    guest.start(script("sys.stdout.buffer.write(b'a\\xff\\x00b\\nlast without end')"))
+    result, records = guest.finish()
+    assert lines(records) == ["a\ufffd\0b", "last without end"]
+    assert result["exit_code"] == 70
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("result()", 0),
+        ("pass", 70),
+        ("result(is_error=True)", 70),
+        ("result(is_error=True); sys.exit(1)", 1),
+        ("result(); sys.exit(3)", 3),
+        ("result(); os.kill(os.getpid(), signal.SIGKILL)", 137),
+        ("print(json.dumps({'type': 'result', 'is_error': False}), file=sys.stderr)", 70),
+        ("print(json.dumps({'text': json.dumps({'type': 'result'})}))", 70),
+        ('print(\' not {"type":"result"}\')', 70),
+        ("result(); result(is_error=True)", 70),
+    ],
+)
+def test_exit_codes(guest: Guest, script: Script, body: str, code: int) -> None:
+    """Exit 0 counts only with a last line, on the agent's own stdout, of type result and without an error."""
+    guest.start(script(body))
+    result, _ = guest.finish()
+    assert result["exit_code"] == code
+    guest.call("ack")
+    assert guest.wait() == code
+
+
+def test_children_left_behind_are_ended(guest: Guest, script: Script, tmp_path: Any) -> None:
+    """What the agent leaves behind is ended before collecting, also when it left the process group."""
+    pids = tmp_path / "pids"
+    guest.start(
+        script(
+            f"""
+            for new_session in (False, True):
+                child = subprocess.Popen(["sleep", "300"], start_new_session=new_session)
+                open({str(pids)!r}, "a").write(f"{{child.pid}}\\n")
+            result()
+            """
+        )
+    )
+    result, _ = guest.finish()
+    assert result["exit_code"] == 0
+    for pid in map(int, pids.read_text().split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_run_deadline_and_an_agent_that_ignores_signals(guest: Guest, script: Script) -> None:
+    """The run deadline stops an agent, with SIGKILL when it ignores the others."""
+    agent = script(
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('up', flush=True); time.sleep(300)"
+    )
+    guest.start(agent, limits={"run_s": 1, "grace_s": 0.4})
+    result, _ = guest.finish()
+    assert (result["ended_by"], result["exit_code"]) == ("deadline", 137)
+    assert result["agent"] == {"exit_code": None, "signal": 9}
+
+
+def test_a_stopped_agent_that_exits_0_has_not_succeeded(guest: Guest, script: Script) -> None:
+    """Claude Code exits 0 on SIGINT: after a deadline that is 124."""
+    guest.start(
+        script("signal.signal(signal.SIGINT, lambda *_: os._exit(0)); print('up', flush=True); time.sleep(300)"),
+        limits={"run_s": 1},
+    )
+    result, _ = guest.finish()
+    assert (result["ended_by"], result["exit_code"]) == ("deadline", 124)
+
+
+def test_idle_clock(guest: Guest, script: Script) -> None:
+    """An agent that prints nothing for the idle time is stopped."""
+    guest.start(script("print('up', flush=True); time.sleep(300)"), limits={"idle_s": 0.5, "grace_s": 1})
+    result, _ = guest.finish()
+    assert result["ended_by"] == "idle" and "0.5 s" in result["message"]
+
+
+def test_a_result_without_an_exit(guest: Guest, script: Script) -> None:
+    """An agent that has said its last word and does not exit is stopped, and its result counts."""
+    guest.start(script("result('said'); time.sleep(300)"), limits={"exit_grace_s": 0.5, "grace_s": 1})
+    result, _ = guest.finish()
+    assert (result["ended_by"], result["exit_code"], result["result_line"]["result"]) == ("exit", 0, "said")
+
+
+def test_start_deadline(boot: Boot) -> None:
+    """A machine that is never given a job exits."""
+    assert boot(env={"FLAUDE_START_DEADLINE_S": "0.3"}).wait() == 75
+
+
+def test_orphan_clock_stops_the_agent_and_exits(guest: Guest, script: Script, tmp_path: Any) -> None:
+    """When nobody pulls, the agent is stopped and the guest exits by itself."""
+    pid_file = tmp_path / "pid"
+    guest.start(
+        script(f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(300)"),
+        limits={"orphan_s": 1, "grace_s": 0.5},
+    )
+    assert guest.wait() != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+def test_linger_clock(guest: Guest, script: Script) -> None:
+    """A result that is never acknowledged does not keep the machine."""
+    guest.start(script("result()"), limits={"linger_s": 0.5})
+    guest.finish()
+    assert guest.wait() == 0
+
+
+def test_pulls_keep_the_orphan_clock_away(guest: Guest, script: Script) -> None:
+    """A controller that pulls keeps its run alive beyond the orphan time."""
+    guest.start(script("time.sleep(2.5); result()"), limits={"orphan_s": 1})
+    offset = 0
+    while not (reply := guest.call("pull", offset=offset, wait_s=0.3))["result"]:
+        offset = reply["next"]
+    assert reply["result"]["exit_code"] == 0
+
+
+def test_cancel_stops_collects_and_is_idempotent(guest: Guest, script: Script) -> None:
+    """Cancel ends the agent; the result says so; asking again changes nothing."""
+    guest.start(script("print('up', flush=True); time.sleep(300)"))
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    for _ in range(2):
+        assert guest.call("cancel", reason="enough", grace_s=2) == {"ok": True}
+    result, _ = guest.finish()
+    assert (result["ended_by"], result["message"]) == ("cancelled", "enough")
+    assert result["exit_code"] == 130
+
+
+def test_sigterm_to_the_supervisor(guest: Guest, script: Script) -> None:
+    """A machine that is stopped ends its agent and exits without waiting for ack."""
+    guest.start(script("print('up', flush=True); time.sleep(300)"), limits={"grace_s": 1})
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    guest.process.send_signal(signal.SIGTERM)
+    assert guest.wait() == 130
+
+
+def test_secrets_are_redacted_everywhere(guest: Guest, script: Script) -> None:
+    """The agent gets its secrets, and none comes out: not in lines, tails, the result line or the spool."""
+    guest.start(
+        script("key = os.environ['CLAUDE_CODE_OAUTH_TOKEN']\nprint(key)\nprint(key, file=sys.stderr)\nresult(key)")
+    )
+    result, records = guest.finish()
+    assert SECRET not in json.dumps([result, records])
+    assert lines(records)[0] == "[redacted]" and lines(records, "stderr") == ["[redacted]"]
+    assert result["result_line"]["result"] == "[redacted]"
+    assert SECRET.encode() not in (guest.root / "var/lib/flaude/spool.ndjson").read_bytes()
+
+
+def test_a_large_result_is_fetched(guest: Guest, script: Script) -> None:
+    """A result too large for one answer is a file, fetched in pieces with its checksum."""
+    guest.start(script("result('w' * 600_000)"))
+    result, _ = guest.finish()
+    assert result["result_line"]["result"] == "w" * 600_000
+
+
+def test_an_agent_that_is_not_there(boot: Boot, tmp_path: Any) -> None:
+    """Without the program, and without npm to install it, the result says so plainly, and nothing was paid."""
+    (tmp_path / "bin").mkdir()
+    guest = boot(env={"PATH": str(tmp_path / "bin")})
+    guest.start(["claude", "-p"], install={"package": "@anthropic-ai/claude-code", "version": "1.0"})
+    result, _ = guest.finish()
+    assert (result["ended_by"], result["exit_code"]) == ("image", None)
+    assert (
+        "claude is not in the image, and neither is npm to install @anthropic-ai/claude-code@1.0" in result["message"]
+    )
+    guest.call("ack")
+    assert guest.wait() == 69
+
+
+def test_ack_before_the_end_is_refused(guest: Guest, script: Script) -> None:
+    """Acknowledging a run that is not done neither ends it nor loses its work."""
+    guest.start(script("print('up', flush=True); sys.stdin.read(); time.sleep(0.5); result('late')"))
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    assert "not done" in guest.call("ack")["error"]
+    assert guest.finish()[0]["result_line"]["result"] == "late"
+
+
+def test_secrets_in_json_are_redacted_and_tiny_ones_ruin_nothing(guest: Guest, script: Script) -> None:
+    """A secret with quotes or umlauts is found inside JSON too; one of a single character is left alone."""
+    odd = 'pä"ss\\word-4711'
+    guest.start(
+        script(
+            """
+            for ascii in (True, False):
+                print(json.dumps({"k": os.environ["ODD"]}, ensure_ascii=ascii))
+            result(os.environ["ODD"])
+            """
+        ),
+        secrets={"ODD": odd, "TINY": ":", "DIGIT": "1"},
+    )
+    result, records = guest.finish()
+    assert result["exit_code"] == 0 and result["result_line"]["result"] == "[redacted]"
+    assert lines(records)[:2] == ['{"k": "[redacted]"}'] * 2
+
+
+def test_bad_arguments_of_calls_are_answered(guest: Guest, script: Script) -> None:
+    """Arguments of the wrong type are told as such, and the run goes on."""
+    guest.start(script("sys.stdin.read(); time.sleep(0.5); result()"))
+    assert "bad request" in guest.call("pull", offset="x")["error"]
+    assert "bad request" in guest.call("cancel", reason="r", grace_s="soon")["error"]
+    assert guest.finish()[0]["ended_by"] == "exit"
+
+
+def test_zombies_do_not_pile_up(guest: Guest, script: Script) -> None:
+    """Orphans of a running agent are reaped while it runs."""
+    body = """
+        for _ in range(20):
+            subprocess.run(["sh", "-c", "sh -c 'exit 0' & "])
+        print("forked", flush=True)
+        sys.stdin.read(); time.sleep(300)
+        """
+    guest.start(script(body))
+    guest.pull_until(lambda records: lines(records) == ["forked"])
+    # Two watches later at most; each pull with nothing new waits a moment.
+    offset = guest.call("pull", offset=0)["next"]
+    guest.call("pull", offset=offset, wait_s=0.5)
+    found = [zombie for zombie in Path("/proc").glob("[0-9]*/stat") if _is_zombie_of(zombie, guest.process.pid)]
+    assert found == []
+    guest.call("cancel", reason="enough", grace_s=0.2)
+    guest.finish()
+
+
+def _is_zombie_of(stat: Path, parent: int) -> bool:
+    try:
+        state, ppid = stat.read_text(errors="replace").rpartition(")")[2].split()[:2]
+    except OSError:
+        return False
+    return state == "Z" and int(ppid) == parent
+
+
+def test_a_failure_of_the_supervisor_itself_still_has_a_result(boot: Boot, script: Script) -> None:
+    """When its own work fails, the run ends as `internal` with a result, and the machine can be acknowledged away."""
+    guest = boot()
+    guest.call("pull")
+    (guest.root / "workspace").write_text("a file where the folder should be")
+    guest.start(script("result()"), repos=[{"url": "file:///x/y", "target_dir": "y"}])
+    result, _ = guest.finish()
+    assert result["ended_by"] == "internal" and "workspace" in result["message"]
+    guest.call("ack")
+    assert guest.wait() == 70
