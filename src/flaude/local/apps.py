@@ -1,0 +1,50 @@
+"""Apps: create, get, list, delete."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from flaude.local import replies
+from flaude.local.call import Call
+from flaude.local.replies import Reply
+
+_NAME = re.compile(r"[a-z0-9-]{1,63}")
+
+
+async def create(call: Call) -> Reply:
+    """`POST /v1/apps`: the spec says `name`, Fly's docs say `app_name`; both are taken."""
+    fields = call.fields
+    name, org_slug = fields.get("name") or fields.get("app_name"), fields.get("org_slug")
+    if not isinstance(org_slug, str) or not org_slug:
+        raise replies.invalid("invalid_argument: org_slug is required")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise replies.app_name_invalid()
+    app = call.world.add_app(name, org_slug=org_slug, network=str(fields.get("network") or "default"))
+    return Reply(201, {"id": app.name, "created_at": time.time_ns() // 1_000_000})
+
+
+async def get(call: Call) -> Reply:
+    """`GET /v1/apps/NAME`."""
+    return Reply(200, call.app.shown(_living(call, call.app.name)))
+
+
+async def list_(call: Call) -> Reply:
+    """`GET /v1/apps?org_slug=`."""
+    org_slug = call.query.get("org_slug", ("",))[-1]
+    if not org_slug:
+        raise replies.invalid("invalid_argument: org_slug is required")
+    apps = [app.shown(_living(call, app.name)) for app in call.world.apps(org_slug)]
+    return Reply(200, {"apps": apps, "total_apps": len(apps)})
+
+
+async def delete(call: Call) -> Reply:
+    """`DELETE /v1/apps/NAME?force=`: with `force`, machines go too."""
+    if _living(call, call.app.name) and not call.flag("force"):
+        raise replies.app_has_machines()
+    call.world.remove_app(call.app)
+    return Reply(202)
+
+
+def _living(call: Call, app: str) -> int:
+    return sum(machine.state != "destroyed" for machine in call.world.machines(app))

@@ -1,0 +1,230 @@
+"""The stand-in as one object with a lifetime."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import socket
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from flaude.local import rootfs
+from flaude.local.boxes import Box, BoxName
+from flaude.local.choose_box import choose
+from flaude.local.gate import Exchange, Gate
+from flaude.local.image import LocalImage
+from flaude.local.limits import Limits
+from flaude.local.routes import application
+from flaude.local.server import listening, serving
+from flaude.local.world import World
+
+
+class LocalFly:
+    """Fly's Machines API on 127.0.0.1, for as long as the `async with` block lasts; machines are local processes.
+
+    Entering takes a free port, tries out the box and serves. Leaving kills every machine, confirms that, and removes
+    the folder if it was a temporary one. Machines do not depend on the client: it may go away and come back. Needs
+    anyio's asyncio backend.
+
+    Args:
+        apps: Names of apps that exist from the start.
+        folder: Folder for the machines; a temporary one when left out.
+        image: What every image has that is not in `images`; `LocalImage.default()` when left out.
+        images: What certain images have, by the name that a machine's config gives.
+        share: Folders of this computer that machines may read, at the same path.
+        limits: Answer 429 beyond Fly's published rate limits.
+        box: How machines are kept apart; `auto` is bubblewrap where it works, else plain, with a warning in the log.
+        boot_s: Seconds that a machine is `created` before its process starts.
+        remember_s: Seconds for which a destroyed machine can still be read; then it is a 404. Fly's time is not known.
+        token: Token that clients must send; a random one when left out.
+        port: Port; 0 is any free one.
+        on_exchange: Called with every answered request. What it raises is raised when the block is left.
+
+    Raises:
+        OSError: On entering: the port cannot be had.
+        RuntimeError: On entering: `box="bubblewrap"` and it does not work here; on leaving: a process cannot be killed.
+        ExceptionGroup: On leaving: what `on_exchange` raised.
+    """
+
+    def __init__(
+        self,
+        *,
+        apps: Iterable[str] = (),
+        folder: Path | None = None,
+        image: LocalImage | None = None,
+        images: Mapping[str, LocalImage] | None = None,
+        share: Sequence[Path] = (),
+        limits: bool = False,
+        box: Literal["auto", "bubblewrap", "plain"] = "auto",
+        boot_s: float = 0.0,
+        remember_s: float = 60.0,
+        token: str | None = None,
+        port: int = 0,
+        on_exchange: Callable[[Exchange], None] | None = None,
+    ) -> None:
+        self._apps = tuple(apps)
+        self._folder = folder
+        self._image = image or LocalImage.default()
+        self._images = dict(images or {})
+        self._share = tuple(share)
+        self._limits = limits
+        self._wanted_box = box
+        self._boot_s = boot_s
+        self._remember_s = remember_s
+        self._port = port
+        self._on_exchange = on_exchange
+        self._life: AbstractAsyncContextManager[None] | None = None
+        self._entered: World | None = None
+        self._gate: Gate | None = None
+        self.token = token or f"local-{secrets.token_hex(16)}"
+        self.base_url = ""
+
+    def __repr__(self) -> str:
+        if self._entered is None:
+            return "LocalFly(not entered)"
+        return f"LocalFly({self.base_url}, {self.box}, {len(self.created)} machines created, {self.alive} alive)"
+
+    async def __aenter__(self) -> Self:
+        self._life = self._live()
+        await self._life.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        life, self._life = self._life, None
+        if life is not None:
+            # The block's own error stays out of the task groups: they would wrap it.
+            await life.__aexit__(None, None, None)
+        if kind is None and self._gate and self._gate.complaints:
+            raise ExceptionGroup("on_exchange complained", self._gate.complaints)
+
+    @property
+    def box(self) -> BoxName:
+        """How machines are kept apart here."""
+        return self._world.box.name
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the machines' own folders."""
+        return self._world.folder
+
+    @property
+    def requests(self) -> Counter[tuple[str, int]]:
+        """How often each action was answered with each status, such as `("create_machine", 200)`."""
+        return self._gate.requests if self._gate else Counter()
+
+    @property
+    def created(self) -> list[str]:
+        """Ids of all machines that were ever created, oldest first."""
+        return self._world.created
+
+    @property
+    def alive(self) -> int:
+        """Number of machines whose process lives."""
+        return self._world.alive
+
+    @property
+    def peak_alive(self) -> int:
+        """The most machines that were alive at once."""
+        return self._world.peak_alive
+
+    def machine_folder(self, machine_id: str) -> Path:
+        """The machine's own folder, laid out as its `/`; there while the machine is.
+
+        What its command prints is in `ID.log` beside it.
+        """
+        return self._world.machine_folder(machine_id)
+
+    @property
+    def _world(self) -> World:
+        if self._entered is None:
+            raise RuntimeError("LocalFly is used outside of its `async with` block")
+        return self._entered
+
+    @asynccontextmanager
+    async def _live(self) -> AsyncIterator[None]:
+        async with _folder(self._folder) as folder:
+            await anyio.to_thread.run_sync(_write_programs, folder)
+            image = _complete(self._image, folder)
+            # What may fail comes before the task group, which would wrap its error.
+            box = await choose(self._wanted_box, folder=folder, share=self._share, image=image)
+            with listening(self._port) as listener:
+                self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+                async with self._serving(folder, image, box, listener):
+                    yield
+
+    @asynccontextmanager
+    async def _serving(self, folder: Path, image: LocalImage, box: Box, listener: socket.socket) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as machines:
+            world = self._entered = self._make_world(folder, image, box, machines)
+            gate = self._gate = Gate(world, token=self.token, on_exchange=self._on_exchange)
+            async with serving(application(gate), listener):
+                try:
+                    yield
+                finally:
+                    gate.close()
+                    # Bounded by what kills processes: that gives up loudly.
+                    with anyio.CancelScope(shield=True):
+                        await world.destroy_all()
+
+    def _make_world(self, folder: Path, image: LocalImage, box: Box, machines: TaskGroup) -> World:
+        world = World(
+            box=box,
+            folder=folder,
+            default_image=image,
+            images={name: _complete(image, folder) for name, image in self._images.items()},
+            boot_s=self._boot_s,
+            remember_s=self._remember_s,
+            limits=Limits(anyio.current_time) if self._limits else None,
+            tasks=machines,
+        )
+        for name in self._apps:
+            world.add_app(name)
+        return world
+
+
+@asynccontextmanager
+async def _folder(given: Path | None) -> AsyncIterator[Path]:
+    folder = await anyio.to_thread.run_sync(_make_folder, given)
+    try:
+        yield folder
+    finally:
+        if given is None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(rootfs.remove, folder)
+
+
+def _make_folder(given: Path | None) -> Path:
+    folder = given or Path(tempfile.mkdtemp(prefix="flaude-local-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def _write_programs(folder: Path) -> None:
+    """Put the scripted `claude` where machines find it."""
+    programs = folder / "image" / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    (folder / "machines").mkdir(exist_ok=True)
+    script = folder / "image" / "scripted_claude.py"
+    script.write_bytes(files("flaude.local").joinpath("scripted_claude.py").read_bytes())
+    python = shlex.quote(str(Path(sys.base_prefix, "bin", "python3")))
+    (programs / "claude").write_text(f'#!/bin/sh\nexec {python} -I -S {shlex.quote(str(script))} "$@"\n')
+    (programs / "claude").chmod(0o755)
+    script.chmod(0o644)
+
+
+def _complete(image: LocalImage, folder: Path) -> LocalImage:
+    return replace(image, path=(folder / "image" / "bin", *image.path)) if image.scripted_claude else image

@@ -1,0 +1,167 @@
+"""What the stand-in knows of an app and of a machine: the records that the API shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import anyio
+
+from flaude.local import ids
+from flaude.local.boxes import Running
+
+RESTING = frozenset({"created", "started", "stopped", "suspended", "failed", "destroyed"})
+"""The states in which a machine may stay (Fly docs, "Machine states")."""
+
+
+def now() -> str:
+    """The time as Fly writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class App:
+    """An app."""
+
+    name: str
+    org_slug: str
+    network: str
+    number: int
+
+    def shown(self, machine_count: int) -> dict[str, Any]:
+        """As `GET /v1/apps/NAME` gives it."""
+        return {
+            "id": self.name,
+            "name": self.name,
+            "status": "deployed" if machine_count else "pending",
+            "organization": {"name": self.org_slug, "slug": self.org_slug},
+            "network": self.network,
+            "machine_count": machine_count,
+            "volume_count": 0,
+            "internal_numeric_id": self.number,
+        }
+
+
+class Order(Enum):
+    """What is wanted of a machine: its life (`flaude.local.life`) works towards it."""
+
+    RUN = "run"
+    REST = "rest"
+    DESTROY = "destroy"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How the process is asked to end, and after how many seconds it is killed (defaults: Fly docs)."""
+
+    signal: int = 2
+    timeout_s: float = 5.0
+
+
+@dataclass
+class Machine:
+    """A machine, from its creation until the API forgets it.
+
+    Attributes:
+        order: What is wanted of it.
+        runs: Counts the runs that are wanted: an update or a restart adds one, and what runs is replaced.
+        stop: How the stop that is wanted is to be done.
+        running: The processes, while there are any.
+        destroyed_at: Seconds of the event loop's clock.
+    """
+
+    app: str
+    name: str
+    region: str
+    config: dict[str, Any]
+    order: Order
+    id: str = field(default_factory=ids.machine_id)
+    instance_id: str = field(default_factory=ids.ulid)
+    state: str = "created"
+    created_at: str = field(default_factory=now)
+    updated_at: str = field(default_factory=now)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    versions: list[dict[str, Any]] = field(default_factory=list)
+    runs: int = 0
+    stop: Stop = field(default_factory=Stop)
+    running: Running | None = None
+    destroyed_at: float | None = None
+    _changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def __post_init__(self) -> None:
+        self.versions.append({"version": self.instance_id, "user_config": self.config})
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of its config, to be read and changed."""
+        found: dict[str, str] = self.config.get("metadata") or {}
+        self.config["metadata"] = found
+        return found
+
+    @property
+    def doomed(self) -> bool:
+        """Whether it is to be destroyed, or is."""
+        return self.order is Order.DESTROY
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take an exec."""
+        return self.state == "started" and self.running is not None
+
+    def event(self, kind: str, status: str, source: str, request: dict[str, Any] | None = None) -> None:
+        """Record what happened, newest first."""
+        happened = {"id": ids.ulid(), "type": kind, "status": status, "source": source}
+        moment = {"timestamp": time.time_ns() // 1_000_000}
+        self.events.insert(0, {**happened, **moment, **({} if request is None else {"request": request})})
+
+    def become(self, state: str) -> None:
+        """Take on a state and wake everyone who waits for one."""
+        self.state = state
+        self.touch()
+
+    def want(self, order: Order, stop: Stop | None = None) -> None:
+        """Change the order; one that is to be destroyed stays so."""
+        if not self.doomed:
+            self.order = order
+        self.stop = stop or self.stop
+        self.touch()
+
+    def replace(self, config: dict[str, Any]) -> None:
+        """Give it another config, and with it a new version."""
+        self.config = config
+        self.instance_id = ids.ulid()
+        self.versions.insert(0, {"version": self.instance_id, "user_config": config})
+
+    def touch(self) -> None:
+        """Wake everyone who watches."""
+        self.updated_at = now()
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when `condition` holds; it is looked at after every change."""
+        while not condition():
+            await self._changed.wait()
+
+    def shown(self, *, summary: bool = False) -> dict[str, Any]:
+        """As the API gives it; `summary` is without config, checks and events (Fly's OpenAPI document)."""
+        repository, _, tag = str(self.config.get("image", "")).partition(":")
+        about = {
+            "id": self.id,
+            "name": self.name,
+            "state": self.state,
+            "region": self.region,
+            "instance_id": self.instance_id,
+            "version": self.instance_id,
+            "private_ip": f"fdaa:0:1:a7b:0:{self.id[:4]}:{self.id[4:8]}:2",
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "image_ref": {"registry": "local", "repository": repository, "tag": tag},
+        }
+        if summary:
+            return about
+        return {**about, "config": self.config, "events": self.events[:20], "checks": [], "host_status": "ok"}

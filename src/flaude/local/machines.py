@@ -1,0 +1,128 @@
+"""Machines as records: create, list, get, update, delete, events, versions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flaude.local import guest_sizes, ids, regions, replies, rootfs
+from flaude.local.call import Call, seconds
+from flaude.local.life import signal_number
+from flaude.local.machine import Machine, Order, Stop
+from flaude.local.replies import Reply
+
+_EVENTS, _MOST_EVENTS = 20, 50
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+async def create(call: Call) -> Reply:
+    """`POST .../machines`: 200 with state `created`; the boot is on its way then."""
+    app, fields = call.app, call.fields
+    config = _config(fields)
+    name = fields.get("name") or ids.machine_name()
+    # Fly's rule for names is not known: this is what all examples keep to.
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise replies.invalid("invalid_argument: name must be letters, digits and dashes, at most 63")
+    region = regions.choose(str(fields.get("region") or ""))
+    order = Order.REST if fields.get("skip_launch") else Order.RUN
+    machine = Machine(app.name, name, region, config, order)
+    call.world.add_machine(machine)
+    return Reply(200, machine.shown())
+
+
+async def list_(call: Call) -> Reply:
+    """`GET .../machines`: destroyed ones only with `include_deleted`; several `metadata.KEY` must all match."""
+    states, in_regions = call.words("state"), call.words("region")
+    metadata = {
+        name.removeprefix("metadata."): values[-1] for name, values in call.query.items() if "metadata." in name
+    }
+    found = [
+        machine.shown(summary=call.flag("summary"))
+        for machine in call.world.machines(call.app.name)
+        if (machine.state != "destroyed" or call.flag("include_deleted"))
+        and (not states or machine.state in states)
+        and (not in_regions or machine.region in in_regions)
+        and metadata.items() <= machine.metadata.items()
+    ]
+    return Reply(200, found)
+
+
+async def get(call: Call) -> Reply:
+    """`GET .../machines/ID`: a destroyed one too, for a while."""
+    return Reply(200, call.machine.shown())
+
+
+async def update(call: Call) -> Reply:
+    """`POST .../machines/ID`: the whole config is replaced; what runs is started anew, its disk empty."""
+    machine, fields = call.machine, call.fields
+    if machine.doomed:
+        raise replies.machine_not_found()
+    if fields.get("current_version", machine.instance_id) != machine.instance_id:
+        raise replies.concurrent_update()
+    config = _config(fields)
+    machine.replace(config)
+    machine.event("update", "replacing", "user")
+    machine.runs += 1
+    if machine.alive:
+        machine.state = "replacing"
+    machine.want(Order.REST if fields.get("skip_launch") else Order.RUN, stop_of(config))
+    return Reply(200, machine.shown())
+
+
+async def delete(call: Call) -> Reply:
+    """`DELETE .../machines/ID`: one that runs only with `force` (Fly's docs) or `kill` (Fly's Go client)."""
+    machine = call.machine
+    if machine.state == "destroyed":
+        raise replies.machine_not_found()
+    if not machine.doomed:
+        if machine.state not in ("stopped", "suspended", "failed", "created") and not (
+            call.flag("force") or call.flag("kill")
+        ):
+            raise replies.not_stopped()
+        machine.event("destroy", "destroying", "user")
+        machine.state = "destroying"
+        machine.want(Order.DESTROY)
+    return Reply(200, {"ok": True})
+
+
+async def events(call: Call) -> Reply:
+    """`GET .../events`: newest first, 20 unless `limit` says another number up to 50."""
+    limit = call.query.get("limit", (str(_EVENTS),))[-1]
+    if not limit.isdigit():
+        raise replies.invalid("invalid_argument: limit is not a number")
+    return Reply(200, call.machine.events[: min(int(limit), _MOST_EVENTS)])
+
+
+async def versions(call: Call) -> Reply:
+    """`GET .../versions`: newest first."""
+    return Reply(200, call.machine.versions)
+
+
+def stop_of(config: dict[str, Any]) -> Stop:
+    """How a machine is stopped when a call does not say it (defaults: Fly docs, SIGINT and 5 s)."""
+    asked = config.get("stop_config") or {}
+    number = signal_number(asked.get("signal") or "SIGINT")
+    if number is None:
+        raise replies.invalid(f"invalid_argument: invalid config.stop_config.signal {asked.get('signal')!r}")
+    return Stop(number, seconds(asked.get("timeout"), 5.0))
+
+
+def _config(fields: dict[str, Any]) -> dict[str, Any]:
+    """The config of a create or an update, refused with 400 where Fly refuses it."""
+    config = fields.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("image"), str) or not config["image"]:
+        raise replies.invalid("invalid_argument: config.image is required")
+    for name in ("env", "metadata", "guest", "init", "restart", "stop_config"):
+        if not isinstance(config.get(name) or {}, dict):
+            raise replies.invalid(f"invalid_argument: config.{name} must be an object")
+    for name in ("env", "metadata"):
+        if not all(isinstance(value, str) for value in (config.get(name) or {}).values()):
+            raise replies.invalid(f"invalid_argument: config.{name} must map strings to strings")
+    for name in ("exec", "entrypoint", "cmd"):
+        words = (config.get("init") or {}).get(name) or []
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise replies.invalid(f"invalid_argument: config.init.{name} must be a list of strings")
+    guest_sizes.check(config.get("guest") or {})
+    rootfs.decode_files(config)
+    stop_of(config)
+    return config

@@ -1,0 +1,142 @@
+"""What the stand-in answers when it refuses, in one place.
+
+Where Fly's own words are known they stand here as Fly gives them: the error texts were collected from Fly's docs, the
+tests of Fly's own Go client and live replies in public issue trackers (read 2026-11). Where they are not known, the
+function says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer: an HTTP status and a JSON body; `body` of None is an empty body."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class RefusedError(Exception):
+    """Raised by a handler to answer with an error.
+
+    Attributes:
+        reply: The answer.
+    """
+
+    def __init__(self, status: int, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.reply = Reply(status, {"error": text, "status": code} if code else {"error": text})
+
+
+def unauthorized() -> RefusedError:
+    """401; Fly's words are not known."""
+    return RefusedError(401, "unauthenticated: token missing or not valid")
+
+
+def rate_limited() -> RefusedError:
+    """429; the text is the one that users saw on creates, a `Retry-After` is not known."""
+    return RefusedError(429, "resource_exhausted: rate limit exceeded")
+
+
+def shutting_down() -> RefusedError:
+    """503 while the stand-in ends; Fly has no such state."""
+    return RefusedError(503, "unavailable: the local API is shutting down")
+
+
+def invalid(text: str) -> RefusedError:
+    """400 with the reason in `text`."""
+    return RefusedError(400, text)
+
+
+def app_not_found(name: str) -> RefusedError:
+    """404 for an app."""
+    return RefusedError(404, f'Could not find App "{name}"')
+
+
+def app_name_taken() -> RefusedError:
+    """422: app names are global."""
+    return RefusedError(422, "Validation failed: Name has already been taken", "name_taken")
+
+
+def app_name_invalid() -> RefusedError:
+    """422 for the form of a name."""
+    return RefusedError(422, "Validation failed: Name under 63 chars using numbers, lowercase letters and dashes")
+
+
+def app_has_machines() -> RefusedError:
+    """412: delete without `force`; Fly's words are not known."""
+    return RefusedError(412, "failed_precondition: app still has machines, destroy them first or use force=true")
+
+
+def machine_not_found() -> RefusedError:
+    """404: never was, or destroyed some time ago."""
+    return RefusedError(404, "not_found: machine not found")
+
+
+def name_violation(machine_id: str, name: str) -> RefusedError:
+    """409: a living machine of the app has this name."""
+    return RefusedError(
+        409,
+        f'already_exists: unique machine name violation, machine ID {machine_id} already exists with name "{name}"',
+    )
+
+
+def concurrent_update() -> RefusedError:
+    """409: `current_version` is no longer the machine's version."""
+    return RefusedError(409, "aborted: machine update failed due to concurrent update")
+
+
+def wait_timeout_out_of_range() -> RefusedError:
+    """400: a wait must take 1 to 60 s; Fly does not clamp."""
+    return RefusedError(
+        400, "invalid_argument: invalid WaitMachineRequest.Timeout: value must be inside range [1s, 1m0s]"
+    )
+
+
+def wait_not_met(wanted: str, state: str) -> RefusedError:
+    """408: the wait took its time in vain."""
+    return RefusedError(408, f"deadline_exceeded: machine failed to reach desired state, {wanted}, currently {state}")
+
+
+def cannot(verb: str, state: str) -> RefusedError:
+    """412: the state forbids it (`verb` is `start`, `stop`, ...)."""
+    return RefusedError(412, f"failed_precondition: unable to {verb} machine from current state: '{state}'")
+
+
+def not_stopped() -> RefusedError:
+    """412: delete without force of a machine that runs."""
+    return RefusedError(412, "failed_precondition: unable to destroy machine, not currently stopped")
+
+
+def not_running() -> RefusedError:
+    """412: exec or signal, and no process is there."""
+    return RefusedError(412, "failed_precondition: machine not running")
+
+
+def exec_ended_with_machine() -> RefusedError:
+    """412: the machine died under an exec."""
+    return RefusedError(412, "failed_precondition: exec request failed: EOF")
+
+
+def exec_too_long() -> RefusedError:
+    """408: an exec took longer than its timeout."""
+    return RefusedError(
+        408,
+        'deadline_exceeded: Post "http://unix/v1/exec": net/http: request canceled '
+        "(Client.Timeout exceeded while awaiting headers)",
+    )
+
+
+def stale_metadata() -> RefusedError:
+    """412: `machine_version` or `updated_at` is not the machine's; Fly's words are not known."""
+    return RefusedError(412, "failed_precondition: machine version does not match")
+
+
+def metadata_key_not_found(key: str) -> RefusedError:
+    """404 for one key; Fly's words are not known."""
+    return RefusedError(404, f"not_found: metadata key {key} not found")

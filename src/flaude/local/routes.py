@@ -1,0 +1,76 @@
+"""What the stand-in serves: each path of the Machines API with its action's name and its handler.
+
+Not there: volumes, secrets, leases, certificates, IP addresses, `ps`, cordon, suspend. Asking for them is a 404.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from flaude.local import apps, execs, lifecycle, machines, metadata
+from flaude.local.call import Handler
+from flaude.local.gate import Gate
+
+
+@dataclass(frozen=True)
+class Served:
+    """One method of one path; `action` is what limits and counts go by."""
+
+    method: str
+    path: str
+    action: str
+    handler: Handler
+
+
+_MACHINES = "/v1/apps/{app}/machines"
+_MACHINE = "/v1/apps/{app}/machines/{machine}"
+
+SERVED = (
+    Served("GET", "/v1/apps", "list_apps", apps.list_),
+    Served("POST", "/v1/apps", "create_app", apps.create),
+    Served("GET", "/v1/apps/{app}", "get_app", apps.get),
+    Served("DELETE", "/v1/apps/{app}", "delete_app", apps.delete),
+    Served("GET", _MACHINES, "list_machines", machines.list_),
+    Served("POST", _MACHINES, "create_machine", machines.create),
+    Served("GET", _MACHINE, "get_machine", machines.get),
+    Served("POST", _MACHINE, "update_machine", machines.update),
+    Served("DELETE", _MACHINE, "delete_machine", machines.delete),
+    Served("GET", _MACHINE + "/events", "list_events", machines.events),
+    Served("GET", _MACHINE + "/versions", "list_versions", machines.versions),
+    Served("GET", _MACHINE + "/wait", "wait_machine", lifecycle.wait),
+    Served("POST", _MACHINE + "/start", "start_machine", lifecycle.start),
+    Served("POST", _MACHINE + "/stop", "stop_machine", lifecycle.stop),
+    Served("POST", _MACHINE + "/restart", "restart_machine", lifecycle.restart),
+    Served("POST", _MACHINE + "/signal", "signal_machine", lifecycle.signal),
+    Served("POST", _MACHINE + "/exec", "exec_machine", execs.exec_),
+    Served("GET", _MACHINE + "/metadata", "get_metadata", metadata.get_all),
+    Served("PUT", _MACHINE + "/metadata", "put_metadata", metadata.put),
+    Served("PATCH", _MACHINE + "/metadata", "put_metadata", metadata.put),
+    Served("GET", _MACHINE + "/metadata/{key}", "get_metadata_key", metadata.get),
+    Served("POST", _MACHINE + "/metadata/{key}", "set_metadata_key", metadata.set_),
+    Served("DELETE", _MACHINE + "/metadata/{key}", "delete_metadata_key", metadata.delete),
+)
+
+
+def application(gate: Gate) -> Starlette:
+    """The ASGI application that passes all of `SERVED` through the gate."""
+    return Starlette(
+        routes=[_route(gate, served) for served in SERVED],
+        exception_handlers={404: _not_served, 405: _not_served},
+    )
+
+
+def _route(gate: Gate, served: Served) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return await gate.pass_(request, served.action, served.handler)
+
+    return Route(served.path, endpoint, methods=[served.method])
+
+
+async def _not_served(request: Request, _: Exception) -> Response:
+    return JSONResponse({"error": f"not_found: {request.method} {request.url.path} is not served here"}, 404)
