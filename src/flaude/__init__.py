@@ -1,0 +1,85 @@
+"""flaude runs many Claude Code prompts at once, each alone in its own throw-away Fly.io machine.
+
+from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
+
+executor = ConcurrentExecutor("my-app", max_concurrency=5)
+batch = await executor.run_batch([ExecutionRequest(MachineConfig(prompt="…", repos=["https://…"]))])
+"""
+
+from flaude._version import __version__
+from flaude.apps import ensure_app
+from flaude.config import MachineConfig
+from flaude.errors import (
+    ConfigError,
+    FlaudeError,
+    FlyError,
+    GuestError,
+    InvalidRequestError,
+    MachineExitError,
+    NameTakenError,
+    NoCapacityError,
+    NoCredentialsError,
+    NotAllowedError,
+    NotFoundError,
+    NoTokenError,
+    NotReadyError,
+    RateLimitedError,
+    RunError,
+    RunFailedError,
+    UnreachableError,
+)
+from flaude.executor import ConcurrentExecutor, ExecutionRequest
+from flaude.repos import RepoSpec
+from flaude.results import (
+    BatchResult,
+    ExecutionResult,
+    Failure,
+    FailureKind,
+    FileChange,
+    Phase,
+    RepoResult,
+    RunResult,
+    Times,
+    Usage,
+)
+from flaude.single import run, run_and_destroy
+from flaude.timeouts import Timeouts
+
+__all__ = [
+    "BatchResult",
+    "ConcurrentExecutor",
+    "ConfigError",
+    "ExecutionRequest",
+    "ExecutionResult",
+    "Failure",
+    "FailureKind",
+    "FileChange",
+    "FlaudeError",
+    "FlyError",
+    "GuestError",
+    "InvalidRequestError",
+    "MachineConfig",
+    "MachineExitError",
+    "NameTakenError",
+    "NoCapacityError",
+    "NoCredentialsError",
+    "NoTokenError",
+    "NotAllowedError",
+    "NotFoundError",
+    "NotReadyError",
+    "Phase",
+    "RateLimitedError",
+    "RepoResult",
+    "RepoSpec",
+    "RunError",
+    "RunFailedError",
+    "RunResult",
+    "Timeouts",
+    "Times",
+    "UnreachableError",
+    "Usage",
+    "__version__",
+    "ensure_app",
+    "run",
+    "run_and_destroy",
+]

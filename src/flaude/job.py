@@ -1,0 +1,51 @@
+"""The job that the guest is handed: everything that happens inside the machine, as one JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flaude import claude
+from flaude.config import MachineConfig, reveal
+from flaude.protocol import PROTOCOL
+from flaude.timeouts import Timeouts
+
+
+def job(
+    config: MachineConfig, *, job_id: str, run_s: float, timeouts: Timeouts, credentials: Mapping[str, str]
+) -> dict[str, Any]:
+    """The guest's `start` message. It holds secrets: it goes into the body of one exec call and nowhere else."""
+    token = reveal(config.github_token)
+    return {
+        "protocol": PROTOCOL,
+        "job_id": job_id,
+        "prompt": config.prompt,
+        "argv": claude.arguments(config),
+        "env": {name: value for name, value in config.env.items() if isinstance(value, str)},
+        "secrets": {**_secret_env(config), **credentials},
+        "git": {
+            # GitHub takes any user name with a token; this one is its documented choice for apps.
+            "username": config.github_username or "x-access-token",
+            "token": token,
+            "host": config.github_host,
+        }
+        if token
+        else None,
+        "repos": [{"url": repo.url, "ref": repo.branch, "target_dir": repo.folder} for repo in config.repo_specs],
+        "install": {"package": "@anthropic-ai/claude-code", "version": config.claude_code_version},
+        "limits": {
+            "run_s": run_s,
+            "idle_s": timeouts.idle,
+            "orphan_s": timeouts.orphan,
+            "linger_s": timeouts.linger,
+            "grace_s": timeouts.grace,
+            "clone_s": timeouts.clone,
+            "install_s": timeouts.install,
+            "collect_s": timeouts.collect,
+        },
+        "collect": {"patches": True},
+    }
+
+
+def _secret_env(config: MachineConfig) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in config.env.items() if not isinstance(value, str)}

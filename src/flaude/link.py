@@ -1,0 +1,123 @@
+"""The link to the guest: its verbs as calls of Fly's exec endpoint.
+
+Every verb may be asked again without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name
+their offset), so calls are repeated as if they were reads. No call waits longer than 15 seconds inside the machine,
+because Fly does not say how long an exec may last and users saw 408 from 25 seconds on; each 408 halves the wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from flaude.errors import GuestError, NotReadyError, UnreachableError
+from flaude.fly import FlyClient
+from flaude.protocol import GuestFile, GuestResult, PullReply, unpack
+
+GUEST_PATH = "/opt/flaude/guest.pyz"
+"""Where the guest lies in the machine."""
+
+_LONGEST_WAIT_S = 15.0
+_SHORTEST_WAIT_S = 2.0
+_EXEC_MARGIN_S = 10
+_PIECE_BYTES = 1024 * 1024
+_NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
+
+
+class GuestLink:
+    """Calls to the guest of one machine.
+
+    Every method raises `NotReadyError` while the machine or its supervisor does not answer yet, `UnreachableError`,
+    `RateLimitedError` and `NotFoundError` as `FlyClient` does, and `GuestError` when the guest refuses or answers
+    something unreadable.
+    """
+
+    def __init__(self, fly: FlyClient, app: str, machine_id: str) -> None:
+        self._fly = fly
+        self._app = app
+        self._machine_id = machine_id
+        self._wait_s = _LONGEST_WAIT_S
+
+    async def start(self, job: Mapping[str, Any]) -> None:
+        """Hand over the job, secrets included: the one time that they travel."""
+        answer = await self._call("start", job)
+        if not answer.get("accepted"):
+            raise GuestError(f"the guest refused the job: {answer.get('error', answer)}")
+
+    async def pull(self, job_id: str, offset: int) -> PullReply:
+        """What is new since `offset`; waits inside the machine while there is nothing."""
+        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": _PIECE_BYTES}
+        try:
+            answer = await self._call("pull", request, wait_s=self._wait_s)
+        except UnreachableError as error:
+            if error.status == 408:  # noqa: PLR2004  # Request Timeout: this exec was too long for Fly
+                self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)
+            raise
+        try:
+            reply = PullReply.model_validate(answer)
+        except ValidationError as error:
+            raise GuestError(f"the guest's answer to pull is not readable: {error}") from error
+        if reply.offset != offset:
+            raise GuestError(f"the guest answered for offset {reply.offset} instead of {offset}")
+        return reply
+
+    async def result(self, reply: PullReply) -> GuestResult:
+        """The result that a `pull` has told of, fetched when it was too large for that answer."""
+        value = reply.result
+        try:
+            if value is not None and "file" in value:
+                value = json.loads(await self.fetch(GuestFile.model_validate(value["file"])))
+            return GuestResult.model_validate(value)
+        except ValueError as error:
+            raise GuestError(f"the guest's result is not readable: {error}") from error
+
+    async def fetch(self, file: GuestFile) -> bytes:
+        """A whole file, in pieces, checked against its size and SHA-256."""
+        if file.data is not None:
+            content = unpack(file.data)
+        else:
+            content = b""
+            while len(content) < file.size:
+                answer = await self._call("fetch", {"name": file.name, "offset": len(content), "length": _PIECE_BYTES})
+                piece = unpack(str(answer.get("data", "")))
+                if not piece:
+                    raise GuestError(f"{file.name} ends at byte {len(content)} of {file.size}")
+                content += piece
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise GuestError(f"{file.name} arrived damaged: its SHA-256 is not {file.sha256}")
+        return content
+
+    async def cancel(self, job_id: str, reason: str) -> None:
+        """Ask the agent to stop; what it did is collected all the same."""
+        await self._call("cancel", {"job_id": job_id, "reason": reason})
+
+    async def ack(self, job_id: str) -> None:
+        """Say that everything has arrived: the guest exits, with the agent's exit code."""
+        await self._call("ack", {"job_id": job_id})
+
+    async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
+        reply = await self._fly.exec_machine(
+            self._app,
+            self._machine_id,
+            ["python3", GUEST_PATH, "ctl", verb],
+            stdin=json.dumps(request),
+            timeout_s=round(wait_s) + _EXEC_MARGIN_S,
+            retry=True,
+        )
+        if reply.exit_code == _NOT_YET:
+            raise NotReadyError(f"the guest does not answer {verb} yet: {reply.stderr.strip()[-500:]}")
+        try:
+            answer = json.loads(reply.stdout)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise GuestError(
+                f"{verb}: the guest exited with code {reply.exit_code} and no answer: {reply.stderr.strip()[-500:]}"
+            )
+        if "error" in answer and verb != "start":
+            raise GuestError(f"{verb}: {answer['error']}")
+        return answer

@@ -1,0 +1,39 @@
+"""The machine that a run asks Fly for: its `config`, without a single secret in it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from flaude.config import MachineConfig
+from flaude.guest import archive
+from flaude.link import GUEST_PATH
+
+MANAGED_BY = "flaude"
+
+
+def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_deadline_s: float) -> dict[str, Any]:
+    """Fly's `config` for one throw-away machine (fields: Fly's OpenAPI document, `fly.MachineConfig`).
+
+    Restart policy `no` must be said: without it Fly restarts on failure. `auto_destroy` makes every exit of the guest
+    the end of the machine, also when the controller is gone.
+    """
+    return {
+        "image": config.image,
+        "guest": asdict(config.guest),
+        "init": {"exec": ["python3", GUEST_PATH]},
+        "env": {"FLAUDE_START_DEADLINE_S": f"{start_deadline_s:g}"},
+        "files": [{"guest_path": GUEST_PATH, "raw_value": _guest_archive()}],
+        "restart": {"policy": "no"},
+        "auto_destroy": True,
+        "metadata": {**config.metadata, **metadata},
+        "dns": {"skip_registration": True},
+    }
+
+
+@cache
+def _guest_archive() -> str:
+    return base64.b64encode(archive.build()).decode("ascii")

@@ -1,0 +1,120 @@
+"""What the guest answers, as frozen models, and its spool of output as records.
+
+The other side of these messages is `flaude.guest`; both travel in the same release, so they cannot differ in version.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flaude.errors import GuestError
+from flaude.results import FileChange
+
+PROTOCOL = 1
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class GuestFile(_Message):
+    """A file that the guest keeps for us; `data` is its packed content when it is small."""
+
+    name: str
+    size: int
+    sha256: str
+    data: str | None = None
+
+
+class GuestRepo(_Message):
+    """What collecting found in one repository; `patch` names the `GuestFile` that holds the diff."""
+
+    url: str
+    path: str
+    head: str = ""
+    changes: tuple[FileChange, ...] = ()
+    patch: str | None = None
+    patch_error: str = ""
+
+
+EndedBy = Literal["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "internal"]
+
+
+class GuestResult(_Message):
+    """The supervisor's account of the run; `exit_code` is `None` when the agent never started."""
+
+    job_id: str
+    exit_code: int | None
+    ended_by: EndedBy
+    message: str = ""
+    result_line: dict[str, Any] | None = None
+    rate_limit: dict[str, Any] | None = None
+    stdout_tail: tuple[str, ...] = ()
+    stderr_tail: tuple[str, ...] = ()
+    repos: tuple[GuestRepo, ...] = ()
+    files: tuple[GuestFile, ...] = ()
+
+    def file(self, name: str) -> GuestFile:
+        """The file of that name.
+
+        Raises:
+            GuestError: The guest promised it and does not list it.
+        """
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise GuestError(f"the guest names the file {name} but does not have it")
+
+
+GuestState = Literal["waiting", "installing", "cloning", "running", "collecting", "done"]
+
+
+class PullReply(_Message):
+    """Answer to `pull`: the spool's bytes from `offset` to `next`, and the result once all is told.
+
+    `result` is the `GuestResult` itself, or `{"file": GuestFile}` when it is too large for one answer.
+    """
+
+    state: GuestState
+    offset: int = Field(ge=0)
+    next: int = Field(ge=0)
+    data: str = ""
+    result: dict[str, Any] | None = None
+
+
+def unpack(data: str) -> bytes:
+    """The bytes that the guest packed with zlib and base64.
+
+    Raises:
+        GuestError: They are damaged.
+    """
+    try:
+        return zlib.decompress(base64.b64decode(data, validate=True)) if data else b""
+    except (ValueError, zlib.error) as error:
+        raise GuestError(f"the guest's answer is damaged: {error}") from error
+
+
+class SpoolReader:
+    """Turns the spool's bytes, in pieces cut anywhere, into its records (one JSON object a line)."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> list[dict[str, Any]]:
+        """The records that `piece` completes.
+
+        Raises:
+            GuestError: A line is no JSON object.
+        """
+        self._rest += piece
+        *lines, rest = self._rest.split(b"\n")
+        self._rest = rest
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise GuestError(f"the guest's spool holds a line that is no JSON: {error}") from error

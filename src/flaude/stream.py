@@ -1,0 +1,47 @@
+"""A stream of items from work in the background that ends with its consumer.
+
+An async generator must not hold an anyio cancel scope across a `yield`: when its consumer leaves the loop, Python
+closes the generator from another task. So the work gets a task of its own, which the generator ends and awaits; this
+is the one module that speaks asyncio for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def stream(
+    produce: Callable[[Callable[[T], Awaitable[None]]], Awaitable[None]], *, buffer: int
+) -> AsyncGenerator[T]:
+    """Yield what `produce` sends; leaving the loop cancels `produce` and waits until it has cleaned up.
+
+    Args:
+        produce: Called with an async function that takes one item.
+        buffer: How many items may wait before `produce` has to.
+
+    Raises:
+        Exception: What `produce` raised, after the items that it had sent.
+    """
+    send, receive = anyio.create_memory_object_stream[T](buffer)
+    scope = anyio.CancelScope()
+
+    async def work() -> None:
+        with scope, send:
+            await produce(send.send)
+
+    task = asyncio.create_task(work())
+    try:
+        with receive:
+            async for item in receive:
+                yield item
+        await task
+    finally:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])

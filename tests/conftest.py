@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flaude.local import LocalFly
+from tests.openapi import check_exchange
+
+TOKEN = "sk-ant-oat-canary-9f8e7d6c"
+
+_ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Asyncio alone: aiolimiter and the stream of `as_completed` are bound to it."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees, or sends, a token of the machine that it runs on."""
+    for name in os.environ:
+        if name.startswith(("FLY_", "CLAUDE", "ANTHROPIC_", "GIT_", "GH_", "GITHUB_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("FLY_CONFIG_DIR", str(tmp_path / "no-flyctl"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+def needs(tool: str, reason: str, *, there: bool) -> None:
+    """Skip the test when `tool` is not there; in CI it must be."""
+    if not there:
+        message = f"{tool} is not there: {reason}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture
+def git() -> Callable[..., str]:
+    """Runs git in a folder and returns what it printed."""
+
+    def run(folder: Path, *arguments: str) -> str:
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(
+            ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def repo(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """A real repository with one commit on `main`, a branch `other` and a tag `v1`."""
+    folder = tmp_path / "origin" / "sample"
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    (folder / "README.md").write_text("# sample\n")
+    (folder / "app.py").write_text("print('hello')\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message=first")
+    git(folder, "tag", "v1")
+    git(folder, "branch", "other")
+    return folder
+
+
+Machines = Callable[..., AbstractAsyncContextManager[LocalFly]]
+
+
+@pytest.fixture
+def machines(repo: Path) -> Machines:
+    """Opens a stand-in with the app `my-app`, whose whole traffic is checked against Fly's OpenAPI file."""
+
+    @asynccontextmanager
+    async def open_(**options: Any) -> AsyncIterator[LocalFly]:
+        settings = {"apps": ["my-app"], "share": [repo.parent], "on_exchange": check_exchange, **options}
+        async with LocalFly(**settings) as fly:
+            yield fly
+            assert fly.alive == 0, "a machine outlived its run"
+
+    return open_
+
+
+@pytest.fixture
+async def local(machines: Machines) -> AsyncIterator[LocalFly]:
+    """The stand-in as most tests want it."""
+    async with machines() as fly:
+        yield fly
+
+
+@pytest.fixture(scope="session")
+def claude_bin() -> Path:
+    """Folder of the real Claude Code CLI that `scripts/install-test-tools` has installed."""
+    folders = sorted(_ROOT.glob(".cache/claude-code-*/node_modules/.bin"))
+    needs(
+        "the Claude Code CLI",
+        "run scripts/install-test-tools",
+        there=bool(folders) and shutil.which("node") is not None,
+    )
+    return folders[-1]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaude import FailureKind, Phase
+from flaude.outcome import execution_result
+from flaude.protocol import GuestResult
+from flaude.results import Times
+from flaude.run_state import (
+    Accepted,
+    Acked,
+    Booted,
+    CancelSent,
+    Created,
+    CreateFailed,
+    Destroyed,
+    Fetched,
+    GaveUp,
+    GuestDone,
+    GuestEntered,
+    Observation,
+    Pulled,
+    RunState,
+    Step,
+    StopAsked,
+    advance,
+)
+
+kinds = st.sampled_from(FailureKind)
+results = st.builds(
+    GuestResult,
+    job_id=st.just("job"),
+    exit_code=st.sampled_from([0, 1, 70, 124, 130, 143, None]),
+    ended_by=st.sampled_from(["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "internal"]),
+    result_line=st.none() | st.just({"type": "result", "is_error": False, "result": "ok", "total_cost_usd": 0.5}),
+)
+trouble = st.builds(StopAsked, kinds, st.just("stop")) | st.builds(GaveUp, kinds, st.just("gave up"))
+usual: dict[Step, st.SearchStrategy[Observation]] = {
+    Step.CREATE: st.builds(Created, st.just("m1"), st.just("iad"), st.just("created"))
+    | st.builds(CreateFailed, kinds, st.just("refused")),
+    Step.BOOT: st.builds(Booted),
+    Step.START: st.builds(Accepted),
+    Step.PULL: st.builds(
+        GuestEntered, st.sampled_from(["waiting", "installing", "cloning", "running", "collecting", "done"])
+    )
+    | st.builds(Pulled, st.integers(0, 99))
+    | st.builds(GuestDone, results),
+    Step.CANCEL: st.builds(CancelSent),
+    Step.FETCH: st.builds(Fetched),
+    Step.ACK: st.builds(Acked),
+    Step.DESTROY: st.builds(Destroyed, st.booleans(), st.just("destroyed")),
+}
+
+
+@given(st.data())
+def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
+    """Whatever is seen: a machine's run ends through DESTROY, the first failure stays, phases never go back."""
+    state, path = RunState(), [Step.CREATE]
+    for _ in range(40):
+        if state.step is Step.DONE:
+            break
+        # Nothing but a create's own end is seen during CREATE: it is shielded.
+        choices = usual[state.step] if state.step is Step.CREATE else usual[state.step] | trouble
+        before, state = state, advance(state, data.draw(choices))
+        path.append(state.step)
+        assert list(Phase).index(state.phase) >= list(Phase).index(before.phase)
+        if before.failure is not None:
+            assert state.failure == before.failure
+        assert state.machine_id == (before.machine_id or state.machine_id)
+        assert not state.destroyed or state.step is Step.DONE
+    if state.step is Step.DONE:
+        assert (Step.DESTROY in path) == bool(state.machine_id)
+        outcome = execution_result("t", state, {}, Times())
+        assert (outcome.run_result is not None) == bool(state.machine_id)
+        assert outcome.success == (outcome.failure is None)
+        if outcome.run_result is not None:
+            assert outcome.run_result.destroyed == state.destroyed
+            assert outcome.success == (outcome.error is None and outcome.run_result.exit_code == 0)
+
+
+def test_a_stop_that_comes_too_late_keeps_the_success() -> None:
+    """An agent that ends by itself just when it is told to stop has not failed."""
+    state = RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1")
+    state = advance(advance(state, StopAsked(FailureKind.DEADLINE, "too long")), CancelSent())
+    done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
+    state = advance(advance(state, GuestDone(done)), Fetched())
+    assert execution_result("t", state, {}, Times()).success
+
+
+def test_work_that_did_not_arrive_is_a_failure() -> None:
+    """An agent that succeeded on a machine that was lost before its patch arrived has not succeeded for the caller."""
+    done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
+    state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
+    state = advance(state, GaveUp(FailureKind.MACHINE_LOST, "gone"))
+    outcome = execution_result("t", state, {}, Times())
+    assert not outcome.success
+    assert outcome.run_result is not None
+    assert outcome.run_result.text == "ok"
+    assert outcome.failure is not None
+    assert outcome.failure.kind is FailureKind.MACHINE_LOST
