@@ -1,0 +1,5 @@
+"""`python -m flaude`."""
+
+from flaude.cli import main
+
+main()

@@ -1,0 +1,30 @@
+"""The command `flaude`."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+
+from flaude._version import __version__
+from flaude.errors import FlaudeError
+
+app = App(
+    name="flaude",
+    help="Run many Claude Code prompts at once, each alone in its own throw-away Fly.io machine.",
+    version=__version__,
+)
+local = App(name="local", help="The embedded stand-in of Fly's Machines API.")
+app.command(local)
+# By path: a command's module is imported when the command is called, and not before.
+app.command("flaude.cli.demo:demo")
+local.command("flaude.cli.serve:serve")
+
+
+def main() -> None:
+    """Run the command line; exit code 0 for success, 1 when something failed, 2 for wrong input."""
+    try:
+        app()
+    except FlaudeError as error:
+        print(f"flaude: {error}", file=sys.stderr)
+        sys.exit(2)

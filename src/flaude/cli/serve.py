@@ -1,0 +1,58 @@
+"""`flaude local serve`: the stand-in as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Literal
+
+import anyio
+
+from flaude.errors import ConfigError
+from flaude.local import LocalFly
+
+
+async def serve(
+    *,
+    port: int = 4280,
+    app: tuple[str, ...] = ("my-app",),
+    token: str | None = None,
+    folder: Path | None = None,
+    share: tuple[Path, ...] = (),
+    limits: bool = False,
+    box: Literal["auto", "bubblewrap", "plain"] = "auto",
+) -> int:
+    """Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.
+
+    The first two lines of output are what to put into the environment of the client.
+
+    Parameters
+    ----------
+    port
+        Port to listen on; 0 for a free one.
+    app
+        Apps that exist from the start; may be given several times.
+    token
+        Token that clients must send; a random one when left out.
+    folder
+        Folder for the machines; a temporary one when left out.
+    share
+        Folders of this computer that the machines may read; may be given several times.
+    limits
+        Answer 429 beyond Fly's published rate limits.
+    box
+        How machines are kept apart: bubblewrap, plain processes, or what is there.
+    """
+    try:
+        async with LocalFly(
+            port=port, apps=app, token=token, folder=folder, share=share, limits=limits, box=box
+        ) as fly:
+            print(f"export FLY_FLAPS_BASE_URL={fly.base_url}")
+            print(f"export FLY_API_TOKEN={fly.token}")
+            print(f"# machines: {fly.box} boxes in {fly.folder}; Ctrl-C ends them all", flush=True)
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    break
+    except OSError as error:
+        raise ConfigError(f"port: cannot listen on 127.0.0.1:{port}: {error.strerror or error}") from error
+    return 0

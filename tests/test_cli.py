@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flaude import ConcurrentExecutor, MachineConfig
+from flaude.fly import FlyClient
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What a user's shell has, without any of this machine's settings."""
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "120"}
+
+
+def flaude(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "flaude", *arguments],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+
+
+def test_demo(environment: dict[str, str]) -> None:
+    """The demo runs four prompts, one failing on purpose, shows a table and a patch, and leaves no machine."""
+    done = flaude(environment, "demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "at most 3 machines",
+        "agent_error",
+        "3/4 succeeded",
+        "diff --git a/README.md",
+        "All 4 machines are gone.",
+    ):
+        assert words in done.stdout, done.stdout
+    assert "Scripted: the agent" in done.stdout
+    assert done.stderr == ""
+
+
+@contextmanager
+def served(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """`flaude local serve` as a process; yields base URL and token, and ends it with SIGTERM."""
+    argv = [sys.executable, "-m", "flaude", "local", "serve", "--port", "0", "--app", "my-app"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            lines = [server.stdout.readline() for _ in range(3)]
+            base_url = lines[0].removeprefix("export FLY_FLAPS_BASE_URL=").strip()
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+", base_url)
+            yield base_url, lines[1].removeprefix("export FLY_API_TOKEN=").strip()
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=20) == 0
+
+
+async def test_machines_outlive_their_client(environment: dict[str, str]) -> None:
+    """With the stand-in as a process of its own, a machine goes on when its client is gone; the next one finds it."""
+    spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}, "metadata": {"mine": "1"}}
+    with served(environment) as (base_url, token):
+        async with FlyClient(base_url=base_url, token=token) as first:
+            machine = await first.create_machine("my-app", name="stays", config=spec)
+            assert await first.wait_machine("my-app", machine.id, state="started")
+        async with FlyClient(base_url=base_url, token=token) as second:
+            (found,) = await second.list_machines("my-app", metadata={"mine": "1"})
+            assert (found.id, found.state) == (machine.id, "started")
+            assert (await second.exec_machine("my-app", found.id, ["echo", "hi"])).stdout == "hi\n"
+        result = await ConcurrentExecutor("my-app", base_url=base_url, token=token).run_one(
+            MachineConfig(claude_code_oauth_token="any", prompt="::say beside it")
+        )
+        assert result.success
+
+
+def test_bad_input_is_one_line_and_exit_code_2(environment: dict[str, str]) -> None:
+    """A port that cannot be had is told in a line, without a traceback."""
+    done = flaude(environment, "local", "serve", "--port", "1" if os.geteuid() else "99999")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_command(environment: dict[str, str]) -> None:
+    """`flaude --help` lists the commands."""
+    done = flaude(environment, "--help")
+    assert done.returncode == 0
+    assert "demo" in done.stdout and "local" in done.stdout
