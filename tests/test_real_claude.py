@@ -23,9 +23,9 @@ def real(machines: Machines, claude_bin: Path, repo: Path) -> Any:
     """Opens a run of one prompt with the real CLI against a script."""
 
     @asynccontextmanager
-    async def open_(script: Script) -> AsyncIterator[tuple[MessagesApi, Any]]:
+    async def open_(script: Script, *programs: Path) -> AsyncIterator[tuple[MessagesApi, Any]]:
         node = Path(shutil.which("node") or "").parent
-        image = LocalImage.host(extra=(claude_bin, claude_bin.parent.parent, node))
+        image = LocalImage.host(extra=(*programs, claude_bin, claude_bin.parent.parent, node))
         async with messages_api(script) as api, machines(image=image) as fly:
 
             async def run_one(
@@ -94,3 +94,17 @@ async def test_structured_output(real: Any) -> None:
     assert result.run_result is not None
     assert result.run_result.session_id
     assert api.prompts
+
+
+async def test_no_credentials(real: Any, claude_bin: Path, repo: Path) -> None:
+    """The real CLI without credentials says so and exits 1; that is `auth`."""
+    programs = repo.parent / "bin"
+    programs.mkdir()
+    wrapper = programs / "claude"
+    wrapper.write_text(f'#!/bin/sh\nunset CLAUDE_CODE_OAUTH_TOKEN\nexec {claude_bin}/claude "$@"\n')
+    wrapper.chmod(0o755)
+    async with real(lambda _: [Say("never")], programs) as (api, run_one):
+        result = await run_one("hello")
+    assert result.failure is not None and result.failure.kind is FailureKind.AUTH
+    assert "/login" in result.failure.message
+    assert result.run_result.exit_code == 1 and api.prompts == []
