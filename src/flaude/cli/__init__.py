@@ -17,8 +17,14 @@ app = App(
 local = App(name="local", help="The embedded stand-in of Fly's Machines API.")
 app.command(local)
 # By path: a command's module is imported when the command is called, and not before.
-app.command("flaude.cli.demo:demo")
-local.command("flaude.cli.serve:serve")
+app.command(
+    "flaude.cli.demo:demo",
+    help="Run four prompts on four local machines, three at a time; no token, no node and no network needed.",
+)
+local.command(
+    "flaude.cli.serve:serve",
+    help="Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.",
+)
 
 
 def main() -> None:

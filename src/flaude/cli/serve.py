@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -43,16 +44,18 @@ async def serve(
     box
         How machines are kept apart: bubblewrap, plain processes, or what is there.
     """
-    try:
-        async with LocalFly(
-            port=port, apps=app, token=token, folder=folder, share=share, limits=limits, box=box
-        ) as fly:
-            print(f"export FLY_FLAPS_BASE_URL={fly.base_url}")
-            print(f"export FLY_API_TOKEN={fly.token}")
-            print(f"# machines: {fly.box} boxes in {fly.folder}; Ctrl-C ends them all", flush=True)
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    break
-    except OSError as error:
-        raise ConfigError(f"port: cannot listen on 127.0.0.1:{port}: {error.strerror or error}") from error
+    stand_in = LocalFly(port=port, apps=app, token=token, folder=folder, share=share, limits=limits, box=box)
+    async with AsyncExitStack() as stack:
+        try:
+            fly = await stack.enter_async_context(stand_in)
+        except OSError as error:
+            raise ConfigError(f"port: cannot listen on 127.0.0.1:{port}: {error.strerror or error}") from error
+        except RuntimeError as error:
+            raise ConfigError(f"box: {error}") from error
+        print(f"export FLY_FLAPS_BASE_URL={fly.base_url}")
+        print(f"export FLY_API_TOKEN={fly.token}")
+        print(f"# machines: {fly.box} boxes in {fly.folder}; Ctrl-C ends them all", flush=True)
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                break
     return 0
