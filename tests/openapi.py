@@ -31,6 +31,8 @@ EXTRA_RESPONSE_FIELDS = {"version", "cordoned", "message", "status"}  # Fly's Go
 
 # The document has no statuses of refusals on most calls. Fly's docs, Fly's Go client and its tests have these.
 REFUSALS = {400, 401, 403, 404, 408, 409, 412, 422, 429, 500, 502, 503, 504}
+# A request that was refused for being wrong may be wrong.
+REFUSED_AS_WRONG = {400, 422}
 
 
 class Exchange(Protocol):
@@ -74,8 +76,7 @@ def check_exchange(exchange: Exchange) -> None:
     where = f"{exchange.method} {exchange.path}"
     template, operation = _operation(exchange.method, exchange.path)
     _check_query(where, exchange, template, operation)
-    if exchange.status not in REFUSALS:
-        # A refused request may be refused because it is wrong: that is not the client's mistake to find here.
+    if exchange.status not in REFUSED_AS_WRONG:
         _check_request(where, exchange, template, operation)
     _check_response(where, exchange, operation)
 
@@ -94,6 +95,8 @@ def _check_request(where: str, exchange: Exchange, template: str, operation: dic
     if schema is None:
         if exchange.request not in (None, {}):
             raise SpecError(f"{where}: Fly takes no request body here")
+        return
+    if exchange.request is None and not operation["requestBody"].get("required"):
         return
     _validate(f"{where}: request", schema, exchange.request)
     extra = EXTRA_REQUEST_FIELDS.get((exchange.method, template), set())

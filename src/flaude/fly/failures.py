@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -21,6 +22,8 @@ from flaude.errors import (
 )
 
 _HOLDER = re.compile(r"machine ID (?P<id>[0-9A-Za-z]+) already exists with name")
+_NAME_TAKEN_TEXTS = ("unique machine name violation", "already been taken", "uniqueness constraint violated")
+_NO_CAPACITY_CODES = ("insufficient_capacity", "volume_placement_capacity")
 _NO_CAPACITY_TEXTS = (
     "could not reserve resource for machine",
     "insufficient resources",
@@ -30,12 +33,20 @@ _NO_CAPACITY_TEXTS = (
     "no capacity",
     "deploys to this host are temporarily disabled",
 )
+_MACHINE_PATH = re.compile(r"/apps/[^/]+/machines/.")
 _LONGEST_TEXT = 500
 
 
-def failure(response: httpx2.Response, path: str) -> FlyError:
-    """The error that an answer outside 2xx means. Capacity rules and texts: Fly's Go client and its tests."""
+def failure(response: httpx2.Response, path: str, redact: Callable[[str], str]) -> FlyError:
+    """The error that an answer outside 2xx means.
+
+    Args:
+        response: The answer, read.
+        path: URL path with query, without `/v1`.
+        redact: Takes the token out of a text: a gateway on the way may show us our own headers.
+    """
     text, code = _texts(response)
+    text = redact(text)[:_LONGEST_TEXT]
     status = response.status_code
     kind, message = _classify(status, text.lower(), code, path)
     where: dict[str, Any] = {
@@ -51,24 +62,23 @@ def failure(response: httpx2.Response, path: str) -> FlyError:
         return NameTakenError(message, machine_id=holder["id"] if holder else None, **where)
     error = kind(message, **where)
     if isinstance(error, RateLimitedError):
-        asked = response.headers.get("retry-after", "")
-        error.retry_after_s = float(asked) if asked.isdecimal() else None
+        asked = response.headers.get("retry-after", "").strip()
+        # Whole seconds only: Fly documents no form, and a date would need clocks that agree.
+        error.retry_after_s = float(asked) if re.fullmatch("[0-9]{1,9}", asked) else None
     return error
 
 
 def _classify(status: int, text: str, code: str, path: str) -> tuple[type[FlyError], str]:
-    if code in ("insufficient_capacity", "volume_placement_capacity"):
+    if _is_capacity(status, text, code):
         return NoCapacityError, "Fly has no room for this machine now; try another region or a smaller size"
-    if code == "name_taken" or "already been taken" in text or "unique machine name violation" in text:
+    if status in (409, 422) and (code == "name_taken" or any(words in text for words in _NAME_TAKEN_TEXTS)):
         return NameTakenError, "the name is taken"
-    if status == 409 and any(words in text for words in _NO_CAPACITY_TEXTS):
-        return NoCapacityError, "Fly has no room for this machine now; try another region or a smaller size"
     match status:
         case 401:
             return NotAllowedError, "Fly refused the token; check token= or FLY_API_TOKEN"
         case 403:
             return NotAllowedError, "the token may not do this; it needs one for this app's organisation"
-        case 404 if "/machines" not in path or "could not find app" in text:
+        case 404 if "could not find app" in text or not _MACHINE_PATH.match(path):
             return NotFoundError, "no such app; make it with flaude.ensure_app(name), or correct the name"
         case 404:
             return NotFoundError, "no such machine"
@@ -80,18 +90,29 @@ def _classify(status: int, text: str, code: str, path: str) -> tuple[type[FlyErr
             return UnreachableError, "Fly gave up waiting for the machine's host"
         case _ if 400 <= status < 500:
             return InvalidRequestError, "Fly refused the request as invalid"
+        case _ if status < 400:
+            return UnreachableError, "a redirect, which Fly's API never sends; check base_url= or FLY_FLAPS_BASE_URL"
         case _:
             return UnreachableError, "Fly failed to answer"
+
+
+def _is_capacity(status: int, text: str, code: str) -> bool:
+    """As the tests of Fly's own Go client have it: the code outranks the text, and a text counts with 409 alone."""
+    if status == 500:
+        return False
+    if code:
+        return code in _NO_CAPACITY_CODES
+    return status == 409 and any(words in text for words in _NO_CAPACITY_TEXTS)
 
 
 def _texts(response: httpx2.Response) -> tuple[str, str]:
     """Fly's error text, and its code where it gives one; the body may be empty or no JSON."""
     try:
         body = json.loads(response.content)
-    except ValueError:
-        return response.text.strip()[:_LONGEST_TEXT], ""
+    except (ValueError, RecursionError):
+        return response.text.strip(), ""
     if not isinstance(body, dict):
-        return str(body)[:_LONGEST_TEXT], ""
+        return str(body), ""
     text = body.get("message") or body.get("error") or ""
     code = body.get("status")
-    return str(text)[:_LONGEST_TEXT], code if isinstance(code, str) else ""
+    return str(text), code if isinstance(code, str) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
 
 
 class _Answer(BaseModel):
@@ -27,11 +27,17 @@ class ExitEvent(_Answer):
     signal: int = -1
     exited_at: datetime | None = None
 
-    @field_validator("exited_at", mode="before")
+    @field_validator("exited_at", mode="wrap")
     @classmethod
-    def _either_form(cls, value: Any) -> Any:
-        """Milliseconds in Fly's documented example, RFC 3339 in Fly's Go client: both are taken."""
-        return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, (int, float)) else value
+    def _either_form(cls, value: Any, as_datetime: ValidatorFunctionWrapHandler) -> datetime | None:
+        """Milliseconds in Fly's documented example, RFC 3339 in Fly's Go client: both are taken, no other is missed."""
+        try:
+            if isinstance(value, (int, float)):
+                return datetime.fromtimestamp(value / 1000, UTC)
+            found: datetime | None = as_datetime(value)
+        except (ValueError, OverflowError, OSError):
+            return None
+        return found
 
 
 class MachineEvent(_Answer):
@@ -58,12 +64,13 @@ class Machine(_Answer):
     updated_at: str = ""
     host_status: str = ""
     config: dict[str, Any] = Field(default_factory=dict)
+    incomplete_config: dict[str, Any] = Field(default_factory=dict)
     events: tuple[MachineEvent, ...] = ()
 
     @property
     def metadata(self) -> dict[str, str]:
-        """`config.metadata`; empty when it is missing, as for a machine on a host that does not answer."""
-        found = self.config.get("metadata")
+        """The metadata of `config`, or of what Fly knows of it while the machine's host does not answer."""
+        found = (self.config or self.incomplete_config).get("metadata")
         return found if isinstance(found, dict) else {}
 
     @property

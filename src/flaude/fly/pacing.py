@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import anyio
 from aiolimiter import AsyncLimiter
 
 
@@ -41,6 +42,15 @@ _RATES = {"get_machine": GET_MACHINE, "delete_app": DELETE_APP}
 _IDLE_S = 60.0
 
 
+@dataclass
+class _Bucket:
+    """A limiter, and the door where new calls queue: only the one at its head stands at the limiter."""
+
+    limiter: AsyncLimiter
+    door: anyio.Lock = field(default_factory=anyio.Lock)
+    used: float = 0.0
+
+
 class Pace:
     """One bucket for each (action, identifier); those of machines long gone are dropped.
 
@@ -50,19 +60,32 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: OrderedDict[tuple[str, str], tuple[AsyncLimiter, float]] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         """How many buckets are kept."""
         return len(self._buckets)
 
-    async def wait(self, action: str, identifier: str) -> None:
-        """Return when a call of `action` on `identifier` may be sent."""
-        key, now = (action, identifier), self._clock()
-        if key not in self._buckets:
-            self._buckets[key] = _RATES.get(action, EVERY_ACTION).limiter(), now
-        limiter, _ = self._buckets.pop(key)
-        self._buckets[key] = limiter, now
-        while next(iter(self._buckets.values()))[1] < now - _IDLE_S:
+    async def wait(self, action: str, identifier: str, *, again: bool = False) -> None:
+        """Return when a call of `action` on `identifier` may be sent.
+
+        `again` is for a call that has been sent before: it goes ahead of those that have not, because somebody may
+        already be waiting for it who cannot be cancelled, and a thousand creates are a queue of a quarter of an hour.
+        """
+        key = action, identifier
+        bucket = self._buckets.get(key) or _Bucket(_RATES.get(action, EVERY_ACTION).limiter())
+        self._use(key, bucket)
+        if again:
+            await bucket.limiter.acquire()
+        else:
+            async with bucket.door:
+                await bucket.limiter.acquire()
+        # While calls queue, one of them passes here every second: a bucket with a queue is never taken for forgotten.
+        self._use(key, bucket)
+
+    def _use(self, key: tuple[str, str], bucket: _Bucket) -> None:
+        bucket.used = self._clock()
+        self._buckets[key] = bucket
+        self._buckets.move_to_end(key)
+        while next(iter(self._buckets.values())).used < bucket.used - _IDLE_S:
             self._buckets.popitem(last=False)
-        await limiter.acquire()

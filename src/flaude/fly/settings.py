@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx2
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flaude.errors import NoTokenError
+from flaude.errors import ConfigError, NoTokenError
 
 DEFAULT_BASE_URL = "https://api.machines.dev"
-_SCHEME = re.compile(r"^(bearer|flyv1)\s+", re.IGNORECASE)
+_SCHEME = re.compile(r"^(bearer|flyv1)(\s+|$)", re.IGNORECASE)
 _MACAROONS = ("fm1r", "fm1a", "fm2")
+_SENDABLE = re.compile(r"[!-~]+")
 
 
 def base_url(argument: str | None, environ: Mapping[str, str]) -> str:
@@ -21,45 +23,83 @@ def base_url(argument: str | None, environ: Mapping[str, str]) -> str:
 
     Order: the argument, `FLY_FLAPS_BASE_URL` (flyctl's variable), `FLY_API_HOSTNAME` (the docs' variable, which they
     write with and without a scheme), Fly's public address.
+
+    Raises:
+        ConfigError: It is no URL that requests can go to.
     """
     url = argument or environ.get("FLY_FLAPS_BASE_URL") or environ.get("FLY_API_HOSTNAME") or DEFAULT_BASE_URL
     if "://" not in url:
         url = f"https://{url}"
-    return url.rstrip("/").removesuffix("/v1")
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ConfigError(f"base_url: no URL: {error}") from None
+    if parts.userinfo:
+        # It would be sent instead of the token, and be shown in errors.
+        raise ConfigError("base_url: must not have a user name or password in it; pass token= instead")
+    if parts.scheme not in ("http", "https") or not parts.host or (parts.port or 0) > 65535:
+        raise ConfigError(f"base_url: must be like {DEFAULT_BASE_URL}, not {url!r}")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def find_token(argument: str | None, environ: Mapping[str, str]) -> str:
     """The token: the argument, `FLY_API_TOKEN`, `FLY_ACCESS_TOKEN`, then flyctl's `config.yml`.
 
+    What has no token in it (empty, blank, a scheme alone) counts as absent.
+
     Raises:
         NoTokenError: None of them has one.
+        ConfigError: The one that was found cannot be sent in a header.
     """
-    token = argument or environ.get("FLY_API_TOKEN") or environ.get("FLY_ACCESS_TOKEN") or _flyctl_token(environ)
-    if not token or not token.strip():
-        raise NoTokenError
-    return token.strip()
+    places = {
+        "token=": argument,
+        "FLY_API_TOKEN": environ.get("FLY_API_TOKEN"),
+        "FLY_ACCESS_TOKEN": environ.get("FLY_ACCESS_TOKEN"),
+    }
+    for place, found in places.items():
+        if found and token_parts(found):
+            return _sendable(found, place)
+    if (found := _flyctl_token(environ)) and token_parts(found):
+        return _sendable(found, "access_token in flyctl's config.yml")
+    raise NoTokenError
+
+
+def token_parts(token: str) -> list[str]:
+    """The single tokens of a comma list, without the scheme that `fly tokens create` prints in front."""
+    parts = []
+    for part in token.split(","):
+        rest = part.strip()
+        while match := _SCHEME.match(rest):
+            rest = rest[match.end() :]
+        if rest:
+            parts.append(rest)
+    return parts
 
 
 def authorization(token: str) -> str:
     """The Authorization header, as flyctl makes it: `FlyV1` for macaroons, else `Bearer`.
 
-    Source: superfly/fly-go, tokens/tokens.go. A token may be a comma list and may carry its scheme in front, as
-    `fly tokens create` prints it.
+    Source: superfly/fly-go, tokens/tokens.go.
     """
-    rest = token.strip()
-    while match := _SCHEME.match(rest):
-        rest = rest[match.end() :].lstrip()
-    parts = [part.strip() for part in rest.split(",") if part.strip()]
+    parts = token_parts(token)
     macaroons = [part for part in parts if part.split("_", 1)[0] in _MACAROONS]
     return f"FlyV1 {','.join(macaroons)}" if macaroons else f"Bearer {','.join(parts)}"
 
 
+def _sendable(token: str, place: str) -> str:
+    # A header with a line break or a letter outside ASCII fails below us, in an exception that shows the whole header.
+    if not all(_SENDABLE.fullmatch(part) for part in token_parts(token)):
+        raise ConfigError(f"{place}: the Fly token has blanks, line breaks or other characters that no token has")
+    return token.strip()
+
+
 def _flyctl_token(environ: Mapping[str, str]) -> str | None:
     folder = environ.get("FLY_CONFIG_DIR")
-    path = Path(folder) if folder else Path(environ.get("HOME", "~")).expanduser() / ".fly"
     try:
+        path = Path(folder) if folder else Path(environ.get("HOME") or Path.home()) / ".fly"
         config = YAML(typ="safe", pure=True).load((path / "config.yml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
+    except (OSError, RuntimeError, ValueError, YAMLError):
+        # No home, no file, none that can be read: there is no token, and the error about that says what to do.
         return None
     token = config.get("access_token") if isinstance(config, dict) else None
     return token if isinstance(token, str) else None
