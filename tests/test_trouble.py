@@ -176,7 +176,7 @@ async def test_silent_agent_hits_the_idle_clock(local: LocalFly) -> None:
 
 async def test_run_deadline_keeps_the_work(local: LocalFly, repo: Path) -> None:
     """A run that takes longer than wait_timeout is stopped, and what it wrote comes back."""
-    result = await run_one(local, "::write part.txt 1\n::silent", f"file://{repo}", wait_timeout=1.5)
+    result = await run_one(local, "::write part.txt 1\n::silent", f"file://{repo}", wait_timeout=3)
     failed(result, FailureKind.DEADLINE, Phase.AGENT)
     assert result.run_result is not None
     assert [change.path for change in result.run_result.patches[0].changes] == ["part.txt"]
@@ -198,7 +198,7 @@ async def test_agent_that_leaves_children(local: LocalFly) -> None:
 
 async def test_agent_that_ignores_signals(local: LocalFly) -> None:
     """An agent that ignores SIGINT and SIGTERM is killed after the grace time."""
-    result = await run_one(local, "::ignore-signals\n::silent", wait_timeout=1.5, timeouts=Timeouts(grace=1))
+    result = await run_one(local, "::ignore-signals\n::silent", wait_timeout=3, timeouts=Timeouts(grace=1))
     failed(result, FailureKind.DEADLINE, Phase.AGENT)
     assert result.run_result is not None and result.run_result.exit_code == 137
 

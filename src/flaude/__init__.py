@@ -14,6 +14,7 @@ from flaude.errors import (
     FlaudeError,
     FlyError,
     GuestError,
+    Interrupted,
     InvalidRequestError,
     MachineExitError,
     NameTakenError,
@@ -26,26 +27,32 @@ from flaude.errors import (
     RateLimitedError,
     RunError,
     RunFailedError,
+    Terminated,
     UnreachableError,
 )
-from flaude.executor import ConcurrentExecutor, ExecutionRequest
+from flaude.executor import ConcurrentExecutor
 from flaude.repos import RepoSpec
+from flaude.request import ExecutionRequest
 from flaude.results import (
+    Attempt,
     BatchResult,
     ExecutionResult,
     Failure,
     FailureKind,
     FileChange,
+    Leftover,
     Phase,
     RepoResult,
     RunResult,
     Times,
     Usage,
 )
+from flaude.retries import Retries
 from flaude.single import run, run_and_destroy
 from flaude.timeouts import Timeouts
 
 __all__ = [
+    "Attempt",
     "BatchResult",
     "ConcurrentExecutor",
     "ConfigError",
@@ -57,7 +64,9 @@ __all__ = [
     "FlaudeError",
     "FlyError",
     "GuestError",
+    "Interrupted",
     "InvalidRequestError",
+    "Leftover",
     "MachineConfig",
     "MachineExitError",
     "NameTakenError",
@@ -71,9 +80,11 @@ __all__ = [
     "RateLimitedError",
     "RepoResult",
     "RepoSpec",
+    "Retries",
     "RunError",
     "RunFailedError",
     "RunResult",
+    "Terminated",
     "Timeouts",
     "Times",
     "UnreachableError",

@@ -17,6 +17,9 @@ from flaude.config import MachineConfig, reveal
 from flaude.errors import NoCredentialsError
 from flaude.results import FailureKind, Usage
 
+_LATEST_TIME = 253_402_300_800
+"""The year 10000, in seconds since the epoch: what is not before it is no time."""
+
 
 def arguments(config: MachineConfig) -> list[str]:
     """The argv of `claude` for a config; the prompt is not in it, it goes to stdin."""
@@ -187,6 +190,14 @@ def _limit(text: str, rate_limit: Mapping[str, Any]) -> FailureKind:
         if limited or "limit reached" in text or "usage limit" in text
         else FailureKind.OVERLOADED
     )
+
+
+def lifted_at(rate_limit: Mapping[str, Any] | None) -> float | None:
+    """When a limit that was met is lifted, in seconds since the epoch, from the agent's last `rate_limit_info`."""
+    found = (rate_limit or {}).get("resetsAt")
+    if (rate_limit or {}).get("status") != "rejected" or isinstance(found, bool):
+        return None
+    return float(found) if isinstance(found, int | float) and 0 < found < _LATEST_TIME else None
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

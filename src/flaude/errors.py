@@ -17,11 +17,17 @@ FlaudeError
 └── RunError                        a run failed
     ├── RunFailedError              it did not come to the agent's own end; `failure` says why
     └── MachineExitError            the agent ended with another exit code than zero
+
+A batch that a signal has ended raises `Interrupted` (a KeyboardInterrupt) or `Terminated` (a SystemExit): they end the
+program, as the signal asked for, unless it says otherwise.
 """
 
 from __future__ import annotations
 
-from flaude.results import Failure
+import signal
+from collections.abc import Callable
+
+from flaude.results import BatchResult, Failure
 
 
 class FlaudeError(Exception):
@@ -56,7 +62,13 @@ class FlyError(FlaudeError):
         status: HTTP status, `None` when no answer came.
         fly_text: Fly's own error text as it stands.
         request_id: The `fly-request-id` header, for Fly's support.
+
+    Attributes:
+        may_have_been_done: Whether Fly may have done what was asked, though it did not say so: this attempt, or one
+            before it, was sent and not answered.
     """
+
+    may_have_been_done = False
 
     def __init__(
         self,
@@ -75,6 +87,11 @@ class FlyError(FlaudeError):
         self.status = status
         self.fly_text = fly_text
         self.request_id = request_id
+
+    def clean(self, filter_: Callable[[str], str]) -> None:
+        """Pass what it says through a filter."""
+        self.args = tuple(filter_(str(argument)) for argument in self.args)
+        self.fly_text = filter_(self.fly_text)
 
 
 class NoTokenError(FlyError):
@@ -185,3 +202,27 @@ class MachineExitError(RunError):
             + (f": {reason}" if reason else "")
             + (f"\n{tail}" if tail else "")
         )
+
+
+class Interrupted(KeyboardInterrupt):  # it is what its base is: no error
+    """SIGINT (Ctrl-C) has ended a batch; raised when its machines are dealt with.
+
+    Args:
+        batch: What the runs came to, collected before their machines were destroyed.
+    """
+
+    def __init__(self, batch: BatchResult) -> None:
+        super().__init__("the batch was interrupted")
+        self.batch = batch
+
+
+class Terminated(SystemExit):  # it is what its base is: no error
+    """SIGTERM has ended a batch; raised when its machines are dealt with. Unless caught, the exit code is 143.
+
+    Args:
+        batch: What the runs came to, collected before their machines were destroyed.
+    """
+
+    def __init__(self, batch: BatchResult) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.batch = batch

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import re
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from inspect import isawaitable
 from types import TracebackType
 from typing import Protocol, Self
 
 import anyio
 
-from flaude import claude
+from flaude.batch import Batch, BatchRules, EventHandler
 from flaude.config import MachineConfig
-from flaude.errors import ConfigError, FlaudeError, FlyError
-from flaude.events import Event, Finished, PhaseBegan
+from flaude.errors import ConfigError, FlyError
 from flaude.fly import FlyClient
-from flaude.results import BatchResult, ExecutionResult, Phase
-from flaude.run_driver import Run, RunPlan
+from flaude.launching import Launching
+from flaude.request import ExecutionRequest
+from flaude.results import BatchResult, ExecutionResult
+from flaude.retries import Retries
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
-
-_log = logging.getLogger(__name__)
 
 
 class FlyEndpoint(Protocol):
@@ -42,40 +35,12 @@ class FlyEndpoint(Protocol):
         """The token to send."""
 
 
-@dataclass(frozen=True)
-class ExecutionRequest:
-    """One run to make.
-
-    Args:
-        config: What to run, and on which machine.
-        name: The Fly machine's name, unique among the living machines of the app; made up when it is `None`.
-        tag: Returned as it is in `ExecutionResult.tag`.
-
-    Raises:
-        ConfigError: `config` is no `MachineConfig`, or `name` cannot be a machine's name.
-    """
-
-    config: MachineConfig
-    name: str | None = None
-    tag: str = ""
-
-    def __post_init__(self) -> None:
-        """Check what a type checker would have found, and the name."""
-        if not isinstance(self.config, MachineConfig):
-            raise ConfigError(f"config: give a MachineConfig, not {type(self.config).__name__}")
-        if self.name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name):
-            raise ConfigError(f"name: {self.name!r} is no machine name; use up to 63 of a-z, 0-9 and '-'")
-
-
-EventHandler = Callable[[Event], Awaitable[None] | None]
-
-
 class _Open:
     """What the batches of one executor share while at least one of them goes on: connections, pace and cap."""
 
     def __init__(self, fly: FlyClient, max_concurrency: int | None) -> None:
         self.fly = fly
-        self.places = anyio.CapacityLimiter(max_concurrency or math.inf)
+        self.launching = Launching(max_concurrency)
 
 
 class ConcurrentExecutor:
@@ -93,6 +58,11 @@ class ConcurrentExecutor:
         base_url: Likewise, by its address alone; else `FLY_FLAPS_BASE_URL`, `FLY_API_HOSTNAME`, Fly.
         on_event: Called with every `Event`, plain or async. What it raises is logged and ends nothing.
         timeouts: How long the parts of a run may take.
+        retries: Which failed runs are tried again on a new machine; a number for that many more attempts.
+        max_auth_failures: After so many runs in a row that failed to authenticate, a batch launches no more; 0 for
+            never.
+        handle_signals: Whether SIGINT and SIGTERM stop a batch in order, as `run_batch` says. Signals that the program
+            handles itself are left to it in any case.
 
     Raises:
         ConfigError: An argument is wrong; the message names it.
@@ -109,6 +79,9 @@ class ConcurrentExecutor:
         base_url: str | None = None,
         on_event: EventHandler | None = None,
         timeouts: Timeouts | None = None,
+        retries: Retries | int | None = None,
+        max_auth_failures: int = 5,
+        handle_signals: bool = True,
     ) -> None:
         if not isinstance(app_name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", app_name):
             raise ConfigError(f"app_name: {app_name!r} is no app name; use up to 63 of a-z, 0-9 and '-'")
@@ -120,14 +93,24 @@ class ConcurrentExecutor:
             raise ConfigError(f"wait_timeout: give seconds above 0, not {wait_timeout!r}")
         if fly is not None and (token is not None or base_url is not None):
             raise ConfigError("fly: brings its own token and base_url; leave those two out")
-        self._app = app_name
+        if isinstance(max_auth_failures, bool) or not isinstance(max_auth_failures, int) or max_auth_failures < 0:
+            raise ConfigError(f"max_auth_failures: give a number from 0, not {max_auth_failures!r}")
+        if not isinstance(retries, Retries | int | None):
+            raise ConfigError(f"retries: give a number or a Retries, not {type(retries).__name__}")
         self._token = token
         self._base_url = base_url
         self._endpoint = fly
         self._max_concurrency = max_concurrency
-        self._run_s = wait_timeout
-        self._on_event = on_event
         self._timeouts = timeouts or Timeouts()
+        self._rules = BatchRules(
+            app=app_name,
+            run_s=wait_timeout,
+            timeouts=self._timeouts,
+            retries=Retries(more=retries) if isinstance(retries, int) else retries or Retries(),
+            max_auth_failures=max_auth_failures,
+            handle_signals=handle_signals,
+            on_event=on_event,
+        )
         self._shared: _Open | None = None
         self._users = 0
         self._held = AsyncExitStack()
@@ -150,20 +133,22 @@ class ConcurrentExecutor:
     async def run_batch(self, requests: Iterable[ExecutionRequest]) -> BatchResult:
         """Run all requests and wait for all of them.
 
-        Never raises for what may happen to a run: each result tells. When cancelled, the agents are asked to stop,
-        what they have done is collected, and the machines are destroyed, before the cancellation goes on.
+        Never raises for what may happen to a run: each result tells.
+
+        When cancelled, or at the first SIGINT or SIGTERM, nothing more is launched, the agents are asked to stop, what
+        they have done is collected within `timeouts.grace` + `timeouts.collect` + 30 seconds, and all machines are
+        destroyed; then it raises. When cancelled once more, or at the second signal, nothing more is collected. At the
+        third signal the program ends at once, with the names of what may be alive on stderr.
 
         Returns:
             One result a request, in the order of the requests.
+
+        Raises:
+            ConfigError: A request is none.
+            Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
+            Terminated: SIGTERM; likewise.
         """
-        requests = list(requests)
-        results: dict[int, ExecutionResult] = {}
-
-        async def keep(index: int, result: ExecutionResult) -> None:
-            results[index] = result
-
-        await self._run_all(requests, keep)
-        return BatchResult(results=[results[index] for index in range(len(requests))])
+        return await self._run_all(list(requests), _nobody)
 
     async def run_one(self, config: MachineConfig, *, name: str | None = None, tag: str = "") -> ExecutionResult:
         """Run a single config; like `run_batch`, it does not raise for what may happen to the run.
@@ -179,10 +164,7 @@ class ConcurrentExecutor:
         requests = list(requests)
 
         async def produce(send: Callable[[ExecutionResult], Awaitable[None]]) -> None:
-            async def pass_on(_index: int, result: ExecutionResult) -> None:
-                await send(result)
-
-            await self._run_all(requests, pass_on)
+            await self._run_all(requests, send)
 
         # Closed here and now: an abandoned generator would only be closed when Python finds it.
         async with aclosing(stream(produce, buffer=len(requests))) as results:
@@ -190,82 +172,23 @@ class ConcurrentExecutor:
                 yield result
 
     async def _run_all(
-        self, requests: Sequence[ExecutionRequest], done: Callable[[int, ExecutionResult], Awaitable[None]]
-    ) -> None:
+        self, requests: Sequence[ExecutionRequest], done: Callable[[ExecutionResult], Awaitable[None]]
+    ) -> BatchResult:
         for index, request in enumerate(requests):
             if not isinstance(request, ExecutionRequest):
                 raise ConfigError(f"requests[{index}]: give an ExecutionRequest, not {type(request).__name__}")
-        batch = secrets.token_hex(5)
         async with AsyncExitStack() as stack:
             try:
                 shared = await stack.enter_async_context(self._open())
                 if requests:
-                    await shared.fly.get_app(self._app)
+                    await shared.fly.get_app(self._rules.app)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
-                for index, request in enumerate(requests):
-                    await done(index, ExecutionResult(tag=request.tag, error=error))
-                return
-            names: set[str] = set()
-            async with anyio.create_task_group() as tasks:
-                for index, request in enumerate(requests):
-                    problem = self._problem(request, names)
-                    if problem is not None:
-                        await done(index, ExecutionResult(tag=request.tag, error=problem))
-                        continue
-                    tasks.start_soon(self._run_request, shared, batch, index, request, done)
-
-    def _problem(self, request: ExecutionRequest, names: set[str]) -> FlaudeError | None:
-        if request.name is not None:
-            if request.name in names:
-                return ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
-            names.add(request.name)
-        try:
-            claude.credentials(request.config, os.environ)
-        except FlaudeError as error:
-            return error
-        return None
-
-    async def _run_request(
-        self,
-        shared: _Open,
-        batch: str,
-        index: int,
-        request: ExecutionRequest,
-        done: Callable[[int, ExecutionResult], Awaitable[None]],
-    ) -> None:
-        plan = RunPlan(
-            app=self._app,
-            config=request.config,
-            batch=batch,
-            index=index,
-            name=request.name or f"flaude-{batch}-{index}",
-            tag=request.tag,
-            run_s=self._run_s,
-            timeouts=self._timeouts,
-            credentials=claude.credentials(request.config, os.environ),
-            queued=datetime.now(UTC),
-        )
-        await self._emit(PhaseBegan(batch, index, request.tag, plan.queued, phase=Phase.QUEUED, machine_id=""))
-        run = Run(shared.fly, plan, self._emit)
-        try:
-            async with shared.places:
-                result = await run.execute()
-        finally:
-            # Also when cancelled: whoever watches hears how every run ended.
-            with anyio.CancelScope(shield=True):
-                await self._emit(Finished(batch, index, request.tag, datetime.now(UTC), result=run.result))
-        await done(index, result)
-
-    async def _emit(self, event: Event) -> None:
-        if self._on_event is None:
-            return
-        try:
-            answer = self._on_event(event)
-            if isawaitable(answer):
-                await answer
-        except Exception:  # noqa: BLE001  # whatever a watcher does, the runs go on
-            _log.exception("on_event raised for %s", type(event).__name__)
+                results = [ExecutionResult(tag=request.tag, error=error) for request in requests]
+                for result in results:
+                    await done(result)
+                return BatchResult(results=results)
+            return await Batch(self._rules, requests, shared.fly, shared.launching, done).run()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[_Open]:
@@ -292,3 +215,7 @@ class ConcurrentExecutor:
                 self._shared = None
                 with anyio.CancelScope(shield=True):
                     await shared.fly.__aexit__(None, None, None)
+
+
+async def _nobody(_result: ExecutionResult) -> None:
+    """Waits for no single result."""

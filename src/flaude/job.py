@@ -47,5 +47,11 @@ def job(
     }
 
 
+def secret_values(config: MachineConfig, credentials: Mapping[str, str]) -> list[str]:
+    """What must never leave the machine that the job goes to."""
+    token = reveal(config.github_token)
+    return [*_secret_env(config).values(), *credentials.values(), *([token] if token else [])]
+
+
 def _secret_env(config: MachineConfig) -> dict[str, str]:
     return {name: value.get_secret_value() for name, value in config.env.items() if not isinstance(value, str)}

@@ -3,20 +3,24 @@
 Every verb may be asked again without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name
 their offset), so calls are repeated as if they were reads. No call waits longer than 15 seconds inside the machine,
 because Fly does not say how long an exec may last and users saw 408 from 25 seconds on; each 408 halves the wait.
+
+The guest takes the run's secrets out of all that it tells. What comes through here is filtered once more: a proxy may
+show a request in its error, and the agent, who knows its own token, may have found a way past the first filter.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from flaude.errors import GuestError, NotReadyError, UnreachableError
+from flaude.errors import FlyError, GuestError, NotReadyError, UnreachableError
 from flaude.fly import FlyClient
-from flaude.protocol import GuestFile, GuestResult, PullReply, unpack
+from flaude.guest.redact import Redactor
+from flaude.protocol import GuestFile, GuestResult, PullReply, SpoolReader, unpack
 
 GUEST_PATH = "/opt/flaude/guest.pyz"
 """Where the guest lies in the machine."""
@@ -25,6 +29,7 @@ _LONGEST_WAIT_S = 15.0
 _SHORTEST_WAIT_S = 2.0
 _EXEC_MARGIN_S = 10
 _PIECE_BYTES = 1024 * 1024
+_TOLD = ("message", "result_line", "rate_limit", "stdout_tail", "stderr_tail")
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
 
 
@@ -33,10 +38,19 @@ class GuestLink:
 
     Every method raises `NotReadyError` while the machine or its supervisor does not answer yet, `UnreachableError`,
     `RateLimitedError` and `NotFoundError` as `FlyClient` does, and `GuestError` when the guest refuses or answers
-    something unreadable.
+    something unreadable. No line, result or error that leaves it holds one of `secrets`; patches and other files come
+    as they are, because a changed one would be of no use.
+
+    Args:
+        fly: The client.
+        app: The machine's app.
+        machine_id: The machine.
+        secrets: What must not be told.
     """
 
-    def __init__(self, fly: FlyClient, app: str, machine_id: str) -> None:
+    def __init__(self, fly: FlyClient, app: str, machine_id: str, secrets: Iterable[str] = ()) -> None:
+        self.clean = Redactor(secrets)
+        self.spool = SpoolReader(self.clean.json)
         self._fly = fly
         self._app = app
         self._machine_id = machine_id
@@ -46,7 +60,7 @@ class GuestLink:
         """Hand over the job, secrets included: the one time that they travel."""
         answer = await self._call("start", job)
         if not answer.get("accepted"):
-            raise GuestError(f"the guest refused the job: {answer.get('error', answer)}")
+            raise GuestError(self.clean(f"the guest refused the job: {answer.get('error', answer)}"))
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
@@ -60,7 +74,7 @@ class GuestLink:
         try:
             reply = PullReply.model_validate(answer)
         except ValidationError as error:
-            raise GuestError(f"the guest's answer to pull is not readable: {error}") from error
+            raise GuestError(f"the guest's answer to pull is not readable: {self.clean(str(error))}") from None
         if reply.offset != offset:
             raise GuestError(f"the guest answered for offset {reply.offset} instead of {offset}")
         return reply
@@ -71,9 +85,15 @@ class GuestLink:
         try:
             if value is not None and "file" in value:
                 value = json.loads(await self.fetch(GuestFile.model_validate(value["file"])))
-            return GuestResult.model_validate(value)
+            return GuestResult.model_validate(self._clean_result(value))
         except ValueError as error:
-            raise GuestError(f"the guest's result is not readable: {error}") from error
+            raise GuestError(f"the guest's result is not readable: {self.clean(str(error))}") from None
+
+    def _clean_result(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        told = {name: self.clean.json(value[name]) for name in _TOLD if name in value}
+        return {**value, **told}
 
     async def fetch(self, file: GuestFile) -> bytes:
         """A whole file, in pieces, checked against its size and SHA-256."""
@@ -100,24 +120,27 @@ class GuestLink:
         await self._call("ack", {"job_id": job_id})
 
     async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
-        reply = await self._fly.exec_machine(
-            self._app,
-            self._machine_id,
-            ["python3", GUEST_PATH, "ctl", verb],
-            stdin=json.dumps(request),
-            timeout_s=round(wait_s) + _EXEC_MARGIN_S,
-            retry=True,
-        )
+        try:
+            reply = await self._fly.exec_machine(
+                self._app,
+                self._machine_id,
+                ["python3", GUEST_PATH, "ctl", verb],
+                stdin=json.dumps(request),
+                timeout_s=round(wait_s) + _EXEC_MARGIN_S,
+                retry=True,
+            )
+        except FlyError as error:
+            error.clean(self.clean)
+            raise
+        stderr = self.clean(reply.stderr).strip()[-500:]
         if reply.exit_code == _NOT_YET:
-            raise NotReadyError(f"the guest does not answer {verb} yet: {reply.stderr.strip()[-500:]}")
+            raise NotReadyError(f"the guest does not answer {verb} yet: {stderr}")
         try:
             answer = json.loads(reply.stdout)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise GuestError(
-                f"{verb}: the guest exited with code {reply.exit_code} and no answer: {reply.stderr.strip()[-500:]}"
-            )
+            raise GuestError(f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}")
         if "error" in answer and verb != "start":
-            raise GuestError(f"{verb}: {answer['error']}")
+            raise GuestError(self.clean(f"{verb}: {answer['error']}"))
         return answer

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flaude import claude
 from flaude.errors import RunFailedError
 from flaude.protocol import EndedBy, GuestResult
-from flaude.results import ExecutionResult, Failure, FailureKind, Phase, RepoResult, RunResult, Times
+from flaude.results import Attempt, ExecutionResult, Failure, FailureKind, Phase, RepoResult, RunResult, Times
 from flaude.run_state import RunState
 
 _TAIL_CHARACTERS = 500
@@ -27,24 +27,49 @@ _ENDED: dict[EndedBy, tuple[FailureKind, Phase]] = {
 }
 
 
-def execution_result(tag: str, state: RunState, diffs: Mapping[str, bytes], times: Times) -> ExecutionResult:
+def execution_result(
+    tag: str, state: RunState, diffs: Mapping[str, bytes], times: Times, attempts: tuple[Attempt, ...] = ()
+) -> ExecutionResult:
     """The outcome of a run that is over.
 
     Args:
         tag: The request's tag.
-        state: The run's last state.
+        state: The last state of the last attempt.
         diffs: Patches that arrived, by the name that the guest gave them.
-        times: When each phase began.
+        times: When each phase of the last attempt began.
+        attempts: All attempts.
     """
-    failure = _failure(state)
+    failure = failure_of(state)
     own_end = state.result is not None and state.result.ended_by == "exit" and failure is not state.failure
     error = None if failure is None or own_end else RunFailedError(failure)
     if not state.machine_id:
-        return ExecutionResult(tag=tag, error=error)
-    return ExecutionResult(tag=tag, run_result=_run_result(state, failure, diffs, times), error=error)
+        return ExecutionResult(tag=tag, error=error, attempts=attempts)
+    run_result = _run_result(state, failure, diffs, times, attempts)
+    return ExecutionResult(tag=tag, run_result=run_result, error=error, attempts=attempts)
 
 
-def _failure(state: RunState) -> Failure | None:
+def not_launched(tag: str, reason: str, attempts: tuple[Attempt, ...] = ()) -> ExecutionResult:
+    """The outcome of a run that got no machine because launching had stopped."""
+    failure = Failure(kind=FailureKind.CANCELLED, phase=Phase.QUEUED, message=f"not launched: {reason}")
+    return ExecutionResult(tag=tag, error=RunFailedError(failure), attempts=attempts)
+
+
+def attempt_of(number: int, name: str, state: RunState, times: Times) -> Attempt:
+    """What is kept of an attempt that is over."""
+    return Attempt(
+        number=number,
+        name=name,
+        machine_id=state.machine_id,
+        region=state.region,
+        state=state.machine_state,
+        gone=state.gone,
+        failure=failure_of(state),
+        times=times,
+    )
+
+
+def failure_of(state: RunState) -> Failure | None:
+    """What went wrong in a run that is over; `None` when nothing did."""
     result = state.result
     if result is None:
         return state.failure or _NEVER_BEGAN
@@ -74,7 +99,13 @@ def _agent_message(result: GuestResult, line: claude.ResultLine | None) -> str:
     return f"Claude Code ended with code {result.exit_code} and no result line" + (f": {tail}" if tail else "")
 
 
-def _run_result(state: RunState, failure: Failure | None, diffs: Mapping[str, bytes], times: Times) -> RunResult:
+def _run_result(
+    state: RunState,
+    failure: Failure | None,
+    diffs: Mapping[str, bytes],
+    times: Times,
+    attempts: tuple[Attempt, ...],
+) -> RunResult:
     result = state.result
     common = {
         "machine_id": state.machine_id,
@@ -83,6 +114,7 @@ def _run_result(state: RunState, failure: Failure | None, diffs: Mapping[str, by
         "region": state.region,
         "failure": failure,
         "times": times,
+        "attempts": attempts,
     }
     if result is None:
         return RunResult(exit_code=None, **common)

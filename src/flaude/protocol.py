@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,7 +72,7 @@ class GuestResult(_Message):
         raise GuestError(f"the guest names the file {name} but does not have it")
 
 
-GuestState = Literal["waiting", "installing", "cloning", "running", "collecting", "done"]
+GuestState = Literal["waiting", "installing", "cloning", "ready", "running", "collecting", "done"]
 
 
 class PullReply(_Message):
@@ -100,9 +101,14 @@ def unpack(data: str) -> bytes:
 
 
 class SpoolReader:
-    """Turns the spool's bytes, in pieces cut anywhere, into its records (one JSON object a line)."""
+    """Turns the spool's bytes, in pieces cut anywhere, into its records (one JSON object a line).
 
-    def __init__(self) -> None:
+    Args:
+        clean: Takes what is secret out of a record; left out, records are as they come.
+    """
+
+    def __init__(self, clean: Callable[[Any], Any] = lambda record: record) -> None:
+        self._clean = clean
         self._rest = bytearray()
 
     def feed(self, piece: bytes) -> list[dict[str, Any]]:
@@ -115,6 +121,6 @@ class SpoolReader:
         *lines, rest = self._rest.split(b"\n")
         self._rest = rest
         try:
-            return [json.loads(line) for line in lines]
+            return [self._clean(json.loads(line)) for line in lines]
         except ValueError as error:
             raise GuestError(f"the guest's spool holds a line that is no JSON: {error}") from error

@@ -147,6 +147,40 @@ class Times(_Frozen):
         return (self.done - self.create).total_seconds()
 
 
+class Attempt(_Frozen):
+    """One try of a run, on a machine of its own.
+
+    Attributes:
+        number: 1 for the first.
+        name: The machine's name; known before the machine is asked for.
+        machine_id: Fly's id of the machine; empty when Fly never told one.
+        region: Fly's code of the region that it ran in.
+        state: The machine's last known state, in Fly's words.
+        gone: Whether nothing of it is left: Fly confirmed that the machine is gone, or never made one.
+        failure: Why this try failed; `None` when it did not.
+        times: When each phase began.
+    """
+
+    number: int
+    name: str
+    machine_id: str = ""
+    region: str = ""
+    state: str = ""
+    gone: bool
+    failure: Failure | None = None
+    times: Times = Times()
+
+
+class Leftover(_Frozen):
+    """A machine that may still be there; `machine_id` is empty when Fly never told it."""
+
+    name: str
+    machine_id: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.machine_id or 'id unknown'})"
+
+
 class RunResult(_Frozen):
     """One run that got a machine.
 
@@ -168,7 +202,8 @@ class RunResult(_Frozen):
         patches: What the agent left in each repository, in the order of the config's `repos`.
         stdout_tail: Last lines of the agent's output that are of use to people.
         stderr_tail: Last lines of the agent's stderr.
-        times: When each phase began.
+        times: When each phase began, in the last attempt.
+        attempts: All tries, the last one last; the fields above are the last one's.
     """
 
     machine_id: str
@@ -188,20 +223,22 @@ class RunResult(_Frozen):
     stdout_tail: tuple[str, ...] = ()
     stderr_tail: tuple[str, ...] = ()
     times: Times = Times()
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True)
 class ExecutionResult:
     """One request's outcome.
 
-    `run_result` is there when a machine was created. `error` is there when the run did not come to the agent's own
-    end (no machine, no clone, deadline, cancelled, machine lost); an agent that ended with another code than 0 is no
-    `error`.
+    `run_result` is there when the last attempt got a machine. `error` is there when the run did not come to the
+    agent's own end (no machine, no clone, deadline, cancelled, machine lost); an agent that ended with another code
+    than 0 is no `error`. `attempts` has every try, also those that got no machine.
     """
 
     tag: str
     run_result: RunResult | None = None
     error: Exception | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def success(self) -> bool:
@@ -248,9 +285,10 @@ class BatchResult:
         return sum(run.cost_usd or 0.0 for run in self._runs())
 
     @property
-    def leftovers(self) -> list[str]:
-        """Ids of machines whose end Fly has not confirmed."""
-        return [run.machine_id for run in self._runs() if not run.destroyed]
+    def leftovers(self) -> list[Leftover]:
+        """Machines of all attempts whose end Fly has not confirmed; `flaude reap` looks after them."""
+        attempts = (attempt for result in self.results for attempt in result.attempts)
+        return [Leftover(name=attempt.name, machine_id=attempt.machine_id) for attempt in attempts if not attempt.gone]
 
     def _runs(self) -> Iterator[RunResult]:
         return (result.run_result for result in self.results if result.run_result is not None)

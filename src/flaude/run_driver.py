@@ -1,12 +1,12 @@
-"""One run: the thin shell that does what `run_state` says next and hands it what was seen."""
+"""One attempt at a run: the thin shell that does what `run_state` says next and hands it what was seen."""
 
 from __future__ import annotations
 
 import logging
 import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -14,26 +14,25 @@ from typing import Any
 import anyio
 
 from flaude import claude
-from flaude.config import MachineConfig
+from flaude.diagnosis import GONE, cause, create_failure, has_ended
 from flaude.errors import (
     FlaudeError,
     FlyError,
     GuestError,
-    InvalidRequestError,
-    NoCapacityError,
     NotFoundError,
     NotReadyError,
     RateLimitedError,
     UnreachableError,
 )
 from flaude.events import Event, Notice, Output, PhaseBegan, StderrOutput
-from flaude.fly import FlyClient, Machine
-from flaude.job import job
+from flaude.fly import FlyClient
+from flaude.job import job, secret_values
 from flaude.link import GuestLink
-from flaude.machine_spec import MANAGED_BY, machine_spec
-from flaude.outcome import execution_result
-from flaude.protocol import SpoolReader, unpack
-from flaude.results import ExecutionResult, FailureKind, Phase, Times
+from flaude.machine_spec import machine_spec
+from flaude.outcome import attempt_of
+from flaude.protocol import unpack
+from flaude.results import Attempt, FailureKind, Leftover, Phase, Times
+from flaude.run_plan import RunPlan
 from flaude.run_state import (
     Accepted,
     Acked,
@@ -41,8 +40,10 @@ from flaude.run_state import (
     CancelSent,
     Created,
     CreateFailed,
+    CreateUnanswered,
     Destroyed,
     Fetched,
+    Found,
     GaveUp,
     GuestDone,
     GuestEntered,
@@ -53,69 +54,47 @@ from flaude.run_state import (
     StopAsked,
     advance,
 )
-from flaude.timeouts import Timeouts
+from flaude.stopping import Stop, Stopping
 
 _log = logging.getLogger(__name__)
 
-_ENDED_STATES = frozenset({"stopping", "stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
-_GONE = "destroyed"
 _POLL_S = 15
 _UNKNOWN_S = 15.0  # a new machine may be unknown to the node that answers (Fly staff, flyctl PR 4618)
+_FIND_FOR_S = 15.0  # likewise in lists
 _STOP_MARGIN_S = 30.0
-_BLIPS = (NotReadyError, RateLimitedError, UnreachableError)
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """What a run needs to know of its request and its place in the batch."""
-
-    app: str
-    config: MachineConfig
-    batch: str
-    index: int
-    name: str
-    tag: str
-    run_s: float
-    timeouts: Timeouts
-    credentials: Mapping[str, str]
-    queued: datetime
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """How the machine is told to be ours, and this run's: no secrets, nothing of the prompt."""
-        t = self.timeouts
-        longest_s = t.boot + t.install + t.clone + self.run_s + t.grace + t.collect + t.linger
-        return {
-            "managed_by": MANAGED_BY,
-            "flaude_batch": self.batch,
-            "flaude_index": str(self.index),
-            "flaude_expires_at": str(round(time.time() + longest_s)),
-        }
+_UNANSWERED = (RateLimitedError, UnreachableError)
+_BLIPS = (NotReadyError, *_UNANSWERED)
+_COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
 
 class Run:
-    """One run on one machine, from the create call until the machine is gone.
+    """One attempt on one machine, from the create call until the machine is gone.
 
     Args:
         fly: The client.
         plan: What to run, and where.
         emit: Takes every event; must not raise.
+        stopping: Tells when to stop.
     """
 
-    def __init__(self, fly: FlyClient, plan: RunPlan, emit: Callable[[Event], Awaitable[None]]) -> None:
+    def __init__(
+        self, fly: FlyClient, plan: RunPlan, emit: Callable[[Event], Awaitable[None]], stopping: Stopping
+    ) -> None:
         self._fly = fly
         self._plan = plan
         self._emit = emit
-        self._state = RunState()
-        self._job_id = f"{plan.batch}-{plan.index}"
-        self._spool = SpoolReader()
-        self._diffs: dict[str, bytes] = {}
-        self._times = {Phase.QUEUED.value: plan.queued}
-        self._deadline = self._known_from = float("inf")
+        self._stopping = stopping
+        self.state = RunState()
+        self.diffs: dict[str, bytes] = {}
+        self._began_at = {Phase.QUEUED.value: plan.queued}
+        self._deadline = self._known_from = self._collect_until = float("inf")
         self._failing_since: float | None = None
         self._failures = 0
+        self._told_to_stop = False
+        self._cancelled: BaseException | None = None
         self._steps: dict[Step, Callable[[], Awaitable[Observation | None]]] = {
             Step.CREATE: self._create,
+            Step.FIND: self._find,
             Step.BOOT: self._boot,
             Step.START: self._start,
             Step.PULL: self._pull,
@@ -125,63 +104,113 @@ class Run:
             Step.DESTROY: self._destroy,
         }
 
-    async def execute(self) -> ExecutionResult:
-        """Run it to its end; a failure of any kind is in the result, only cancellation is raised.
+    async def execute(self) -> None:
+        """Run it to its end; what came of it is in `state`, `diffs` and `times`.
 
-        When cancelled, the agent is asked to stop, its work is collected and the machine destroyed, in a time that
-        `Timeouts` bounds; `result` has the outcome then.
+        Never raises for what may happen to the run. It is stopped by `stopping`, and out of reach of cancellation:
+        when its task is cancelled all the same, it takes that as the next stage, and raises it when it is done.
         """
-        try:
+        with anyio.CancelScope(shield=True):
             await self._drive()
-        except anyio.get_cancelled_exc_class():
-            await self._wind_up()
-            raise
-        return self.result
+        if self._cancelled is not None:
+            raise self._cancelled
 
     @property
-    def result(self) -> ExecutionResult:
-        """The outcome as far as it is known."""
-        return execution_result(self._plan.tag, self._state, self._diffs, Times(**self._times))
+    def times(self) -> Times:
+        """When each phase began."""
+        return Times(**self._began_at)
 
-    async def _wind_up(self) -> None:
-        timeouts = self._plan.timeouts
-        with anyio.move_on_after(timeouts.grace + timeouts.collect + _STOP_MARGIN_S, shield=True):
-            await self._see(StopAsked(FailureKind.CANCELLED, "the run was cancelled"))
-            await self._drive()
-        if self._state.step is not Step.DONE:
-            with anyio.move_on_after(timeouts.destroy, shield=True):
-                await self._see(GaveUp(FailureKind.CANCELLED, "the run was cancelled, and collecting took too long"))
-                await self._drive()
+    @property
+    def attempt(self) -> Attempt:
+        """What is to be kept of it."""
+        return attempt_of(self._plan.attempt, self._plan.name, self.state, self.times)
+
+    @property
+    def leftover(self) -> Leftover | None:
+        """The machine that may be alive if everything ended now."""
+        untouched = self.state.step is Step.CREATE and Phase.CREATE.value not in self._began_at
+        if untouched or self.state.gone:
+            return None
+        return Leftover(name=self._plan.name, machine_id=self.state.machine_id)
 
     async def _drive(self) -> None:
-        await self._began(self._state.phase)
-        while self._state.step is not Step.DONE:
-            step = self._state.step
+        while self.state.step is not Step.DONE:
             try:
-                seen = await self._steps[step]()
-            except FlaudeError as error:
-                seen = await self._trouble(error)
-            except Exception as error:  # noqa: BLE001  # a defect of ours must not leave a machine behind
-                _log.exception("run %s failed in step %s", self._plan.name, step)
-                seen = GaveUp(FailureKind.INTERNAL, f"{type(error).__name__}: {error}")
-                if step is Step.DESTROY:
-                    seen = Destroyed(confirmed=False, machine_state="")
-            else:
-                self._failing_since = None
-                self._failures = 0
-            if seen is not None:
-                await self._see(seen)
+                await self._began(self.state.phase)
+                await self._go_on()
+            except anyio.get_cancelled_exc_class() as cancelled:
+                await self._outlive(cancelled)
+
+    async def _outlive(self, cancelled: BaseException) -> None:
+        """The event loop is being closed over our head: the next stage, without leaving the machine behind."""
+        self._cancelled = self._cancelled or cancelled
+        self._stopping.next("the run was cancelled")
+        if self.state.step is Step.CREATE:
+            await self._see(CreateUnanswered())
+
+    async def _go_on(self) -> None:
+        """Do one step, or hear what comes in its place."""
+        told = self._heed()
+        if told is not None:
+            await self._see(told)
+            return
+        step, began = self.state.step, anyio.current_time()
+        seen: Observation | None = None
+        try:
+            with self._interruptible():
+                try:
+                    seen = await self._steps[step]()
+                except FlaudeError as error:
+                    seen = await self._trouble(error, began)
+                else:
+                    self._answered()
+        except Exception as error:  # noqa: BLE001  # not even a defect of ours may leave a machine behind
+            seen = await self._defect(step, error)
+        if seen is not None:
+            await self._see(seen)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """What may be left when it is time to stop: any step but the last ones, and collecting not at once."""
+        if self.state.step in (Step.DESTROY, Step.FIND):
+            yield
+            return
+        with self._stopping.interrupts(Stop.COLLECTING if self._told_to_stop else Stop.AGENTS) as scope:
+            scope.deadline = self._collect_until
+            yield
+
+    def _heed(self) -> Observation | None:
+        """What being told to stop means for the present step."""
+        stage = self._stopping.stage
+        if stage >= Stop.AGENTS and not self._told_to_stop:
+            self._told_to_stop = True
+            return self._stop(FailureKind.CANCELLED, self._stopping.reason)
+        if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
+            return None
+        if self.state.step in _COLLECTING:
+            return GaveUp(FailureKind.CANCELLED, "its work was not collected in time")
+        return Acked() if self.state.step is Step.ACK else None
+
+    def _stop(self, kind: FailureKind, message: str) -> StopAsked:
+        t = self._plan.timeouts
+        self._collect_until = min(self._collect_until, anyio.current_time() + t.grace + t.collect + _STOP_MARGIN_S)
+        return StopAsked(kind, message)
+
+    def _answered(self) -> None:
+        if self._failing_since is not None:
+            # What the network took is not the machine's fault.
+            self._deadline += anyio.current_time() - self._failing_since
+        self._failing_since = None
+        self._failures = 0
 
     async def _see(self, seen: Observation) -> None:
-        before = self._state.phase
-        self._state = advance(self._state, seen)
-        if self._state.phase is not before:
-            await self._began(self._state.phase)
+        self.state = advance(self.state, seen)
+        await self._began(self.state.phase)
 
     async def _began(self, phase: Phase) -> None:
-        if phase.value not in self._times:
-            self._times[phase.value] = datetime.now(UTC)
-            await self._emit(PhaseBegan(*self._where(), phase=phase, machine_id=self._state.machine_id))
+        if phase.value not in self._began_at:
+            self._began_at[phase.value] = datetime.now(UTC)
+            await self._emit(PhaseBegan(*self._where(), phase=phase, machine_id=self.state.machine_id))
 
     def _where(self) -> tuple[str, int, str, datetime]:
         return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC)
@@ -196,8 +225,26 @@ class Run:
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
 
+    async def _find(self) -> Observation:
+        """Look for the machine of a create that was not answered; lists lag, so more than once."""
+        look_until = anyio.current_time() + _FIND_FOR_S
+        with anyio.move_on_after(self._plan.timeouts.destroy):
+            while True:
+                try:
+                    found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
+                except FlyError as error:
+                    await self._notice(f"looking for machine {self._plan.name}: {error}")
+                else:
+                    if found:
+                        return Found(found[0].id, found[0].region, found[0].state)
+                    if anyio.current_time() > look_until:
+                        break
+                await anyio.sleep(_jitter(2.0))
+        await self._notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
+        return Found()
+
     async def _boot(self) -> Observation | None:
-        if await self._fly.wait_machine(self._plan.app, self._state.machine_id, state="started", timeout_s=_POLL_S):
+        if await self._fly.wait_machine(self._plan.app, self.state.machine_id, state="started", timeout_s=_POLL_S):
             return Booted()
         return await self._look() or self._overdue(FailureKind.BOOT_TIMEOUT, "did not start")
 
@@ -206,7 +253,7 @@ class Run:
         await self._link.start(
             job(
                 plan.config,
-                job_id=self._job_id,
+                job_id=self._plan.job_id,
                 run_s=plan.run_s,
                 timeouts=plan.timeouts,
                 credentials=plan.credentials,
@@ -218,101 +265,130 @@ class Run:
         return Accepted()
 
     async def _pull(self) -> Observation | None:
-        reply = await self._link.pull(self._job_id, self._state.offset)
-        records = self._spool.feed(unpack(reply.data))
+        reply = await self._link.pull(self._plan.job_id, self.state.offset)
+        records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
-        await self._see(Pulled(reply.next))
-        for record in records:
-            await self._tell(record)
+        self.state = advance(self.state, Pulled(reply.next))
+        with anyio.CancelScope(shield=True):
+            for record in records:
+                await self._tell(record)
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
-        if self._state.failure is None and anyio.current_time() > self._deadline:
-            return StopAsked(FailureKind.DEADLINE, f"not done {self._plan.run_s:g} s after it was started")
+        if self.state.failure is None and anyio.current_time() > self._deadline:
+            return self._stop(FailureKind.DEADLINE, f"not done {self._plan.run_s:g} s after it was started")
         return None
 
     async def _cancel(self) -> Observation:
-        failure = self._state.failure
-        await self._link.cancel(self._job_id, failure.message if failure else "")
+        failure = self.state.failure
+        await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()
 
     async def _fetch(self) -> Observation:
-        result = self._state.result
+        result = self.state.result
         if result is not None:
             for repo in result.repos:
-                if repo.patch and repo.patch not in self._diffs:
-                    self._diffs[repo.patch] = await self._link.fetch(result.file(repo.patch))
+                if repo.patch and repo.patch not in self.diffs:
+                    self.diffs[repo.patch] = await self._link.fetch(result.file(repo.patch))
         return Fetched()
 
     async def _ack(self) -> Observation:
         # A courtesy, which gives the machine's exit event the agent's code: its failure harms nobody.
         try:
-            await self._link.ack(self._job_id)
+            await self._link.ack(self._plan.job_id)
         except FlaudeError as error:
             _log.debug("ack of %s failed: %s", self._plan.name, error)
         return Acked()
 
     async def _destroy(self) -> Observation:
-        app, machine_id, state = self._plan.app, self._state.machine_id, ""
-        with anyio.move_on_after(self._plan.timeouts.destroy, shield=True):
+        app, machine_id, state = self._plan.app, self.state.machine_id, ""
+        with anyio.move_on_after(self._plan.timeouts.destroy):
             while True:
                 try:
                     await self._fly.delete_machine(app, machine_id, force=True)
                     state = (await self._fly.get_machine(app, machine_id)).state
-                    if state != _GONE:
-                        await self._fly.wait_machine(app, machine_id, state=_GONE, timeout_s=_POLL_S)
+                    if state != GONE:
+                        await self._fly.wait_machine(app, machine_id, state=GONE, timeout_s=_POLL_S)
                         state = (await self._fly.get_machine(app, machine_id)).state
                 except NotFoundError:
-                    state = _GONE
+                    state = GONE
                 except FlyError as error:
                     await self._notice(f"destroying machine {machine_id}: {error}")
                     await anyio.sleep(_jitter(1.0))
-                if state == _GONE:
+                if state == GONE:
                     return Destroyed(confirmed=True, machine_state=state)
         await self._notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
         return Destroyed(confirmed=False, machine_state=state)
 
     # --- what may go wrong on the way ---
 
-    async def _trouble(self, error: FlaudeError) -> Observation | None:
-        """What an error means for the run; `None`: nothing yet, the step is tried again after a while."""
-        step = self._state.step
+    async def _trouble(self, error: FlaudeError, began: float) -> Observation | None:
+        """What an error means for the run; `None`: nothing yet, the step is tried again after a while.
+
+        Args:
+            error: What the step ended in.
+            began: When the step began, in seconds of the event loop's clock.
+        """
+        step = self.state.step
         if step is Step.CREATE:
-            return CreateFailed(_create_failure(error), str(error))
-        if isinstance(error, NotFoundError):
+            if getattr(error, "may_have_been_done", False):
+                await self._see(CreateUnanswered())
+            if not isinstance(error, _BLIPS):
+                return CreateFailed(create_failure(error), str(error))
+        elif isinstance(error, NotFoundError):
             return await self._look()
-        if isinstance(error, GuestError) and step is Step.START:
+        elif isinstance(error, GuestError) and step is Step.START:
             # The exec was answered, yet not by our guest: the image has no python3, or the guest has died.
             return await self._look() or GaveUp(FailureKind.IMAGE, f"the guest does not run in this image: {error}")
-        if not isinstance(error, (*_BLIPS, GuestError)):
+        elif not isinstance(error, (*_BLIPS, GuestError)):
             return GaveUp(FailureKind.API, str(error))
-        if isinstance(error, NotReadyError) and (seen := await self._look()):
+        elif isinstance(error, NotReadyError) and (seen := await self._look()):
             return seen
-        now = anyio.current_time()
-        self._failing_since = now if self._failing_since is None else self._failing_since
+        return await self._wait_out(error, began)
+
+    async def _wait_out(self, error: FlaudeError, began: float) -> Observation | None:
+        """A blip never ends a healthy run: wait a while, unless Fly has failed for longer than anybody's patience."""
         self._failures += 1
-        if step in (Step.BOOT, Step.START):
+        if self.state.step in (Step.BOOT, Step.START) and not isinstance(error, _UNANSWERED):
             if overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}"):
                 return overdue
-        elif now - self._failing_since > self._plan.timeouts.patience:
-            return GaveUp(FailureKind.API, f"no usable answer for {self._plan.timeouts.patience:g} s: {error}")
+        else:
+            self._failing_since = began if self._failing_since is None else self._failing_since
+            if anyio.current_time() - self._failing_since > self._plan.timeouts.patience:
+                return GaveUp(FailureKind.API, f"no usable answer for {self._plan.timeouts.patience:g} s: {error}")
         if self._failures > 1:  # the first one is nothing special: a machine that boots answers 412
             await self._notice(f"waiting out: {error}")
         await anyio.sleep(_jitter(min(0.1 * 2**self._failures, 10.0)))
         return None
 
+    async def _defect(self, step: Step, error: Exception) -> Observation:
+        """Something that no code here expected; the run ends, its machine as well."""
+        clean = self._link.clean if self.state.machine_id else str
+        if not isinstance(error, FlaudeError):
+            told = clean("".join(traceback.format_exception(error)))
+            _log.error("machine %s: step %s failed\n%s", self._plan.name, step, told)
+        match step:
+            case Step.DESTROY:
+                return Destroyed(confirmed=False, machine_state="")
+            case Step.FIND:
+                return Found()
+            case Step.CREATE:
+                await self._see(CreateUnanswered())
+        kind = FailureKind.API if isinstance(error, FlaudeError) else FailureKind.INTERNAL
+        return GaveUp(kind, clean(f"{type(error).__name__}: {error}"))
+
     async def _look(self) -> Observation | None:
         """Ask Fly how the machine is; `None` when it may still do its work."""
         try:
-            machine = await self._fly.get_machine(self._plan.app, self._state.machine_id)
+            machine = await self._fly.get_machine(self._plan.app, self.state.machine_id)
         except NotFoundError:
             if anyio.current_time() < self._known_from:
                 return None
-            return GaveUp(FailureKind.MACHINE_LOST, "Fly no longer knows the machine", machine_state=_GONE)
+            return GaveUp(FailureKind.MACHINE_LOST, "Fly no longer knows the machine", machine_state=GONE)
         except _BLIPS:
             return None
-        if machine.state not in _ENDED_STATES:
+        if not has_ended(machine):
             return None
-        kind, message = _cause(machine, booting=self._state.step in (Step.BOOT, Step.START))
+        kind, message = cause(machine, booting=self.state.step in (Step.BOOT, Step.START))
         return GaveUp(kind, message, machine_state=machine.state)
 
     def _overdue(self, kind: FailureKind, what: str) -> Observation | None:
@@ -340,30 +416,8 @@ class Run:
 
     @cached_property
     def _link(self) -> GuestLink:
-        return GuestLink(self._fly, self._plan.app, self._state.machine_id)
-
-
-def _create_failure(error: FlaudeError) -> FailureKind:
-    if isinstance(error, NoCapacityError):
-        return FailureKind.CAPACITY
-    if isinstance(error, _BLIPS):
-        return FailureKind.API
-    if isinstance(error, InvalidRequestError) and "image" in error.fly_text.lower():
-        return FailureKind.IMAGE
-    return FailureKind.CREATE_REFUSED
-
-
-def _cause(machine: Machine, *, booting: bool) -> tuple[FailureKind, str]:
-    """Why a machine ended that should not have."""
-    event = machine.exit_event
-    if event is None:
-        return FailureKind.MACHINE_LOST, f"the machine is {machine.state}, and Fly does not say why"
-    if event.oom_killed:
-        return FailureKind.OOM, "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
-    if booting and event.exit_code == 127:  # noqa: PLR2004  # the shell's and Fly's word for "no such program"
-        return FailureKind.IMAGE, "the image cannot run the guest: it has no python3 (exit code 127)"
-    asked = ", asked to stop by somebody else" if event.requested_stop else ""
-    return FailureKind.MACHINE_LOST, f"the machine is {machine.state}: exit code {event.exit_code}{asked}"
+        plan = self._plan
+        return GuestLink(self._fly, plan.app, self.state.machine_id, secret_values(plan.config, plan.credentials))
 
 
 def _jitter(seconds: float) -> float:

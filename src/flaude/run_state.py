@@ -1,12 +1,14 @@
 """One run as a state machine: every transition, in one place, without I/O.
 
     CREATE ─► BOOT ─► START ─► PULL ─► FETCH ─► ACK ─► DESTROY ─► DONE
-                                │ ▲
-              (asked to stop)   ▼ │
-                              CANCEL
+      │                         │ ▲                      ▲
+      │       (asked to stop)   ▼ │                      │
+      │                       CANCEL                     │
+      └─► FIND (was it made after all?) ─────────────────┘
 
 `step` says what to do next; `run_driver.py` does it and hands the observation to `advance`. Every way out of a run
-that has a machine leads through DESTROY; only a create that was refused goes to DONE without it.
+that has a machine leads through DESTROY, and every way out of one that may have a machine through FIND; only a create
+that was surely not done goes to DONE without either.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class Step(StrEnum):
     START = "start"
     PULL = "pull"
     CANCEL = "cancel"
+    FIND = "find"
     FETCH = "fetch"
     ACK = "ack"
     DESTROY = "destroy"
@@ -35,7 +38,21 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class RunState:
-    """All that is known of a run. `offset` counts the bytes of the guest's spool that have arrived."""
+    """All that is known of one attempt at a run.
+
+    Attributes:
+        step: What to do next.
+        phase: Where in its life it is.
+        machine_id: Fly's id; empty until Fly has told it.
+        region: Where Fly has put the machine.
+        machine_state: Fly's last word on it.
+        offset: Bytes of the guest's spool that have arrived.
+        unsure: A create was sent and not answered, so there may be a machine that nobody has told of.
+        agent_started: The agent has started, or may have: the guest starts it only when it knows that we know.
+        result: The guest's account.
+        failure: What was seen first of what went wrong.
+        destroyed: Fly has confirmed that the machine is gone.
+    """
 
     step: Step = Step.CREATE
     phase: Phase = Phase.CREATE
@@ -43,9 +60,16 @@ class RunState:
     region: str = ""
     machine_state: str = ""
     offset: int = 0
+    unsure: bool = False
+    agent_started: bool = False
     result: GuestResult | None = None
     failure: Failure | None = None
     destroyed: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of this attempt is left: its machine is confirmed gone, or there never was one."""
+        return self.step is Step.DONE and (self.destroyed if self.machine_id else not self.unsure)
 
 
 @dataclass(frozen=True)
@@ -58,11 +82,25 @@ class Created:
 
 
 @dataclass(frozen=True)
+class CreateUnanswered:
+    """A create was sent, and Fly did not say what came of it."""
+
+
+@dataclass(frozen=True)
 class CreateFailed:
-    """Fly refused to make a machine: there is nothing to destroy."""
+    """Fly refused to make a machine."""
 
     kind: FailureKind
     message: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The machine of a create that was not answered; `machine_id` is empty when it is not to be found."""
+
+    machine_id: str = ""
+    region: str = ""
+    machine_state: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +176,9 @@ class Destroyed:
 
 Observation = (
     Created
+    | CreateUnanswered
     | CreateFailed
+    | Found
     | Booted
     | Accepted
     | Pulled
@@ -156,6 +196,7 @@ _PHASES: dict[GuestState, Phase] = {
     "waiting": Phase.CLONE,
     "installing": Phase.CLONE,
     "cloning": Phase.CLONE,
+    "ready": Phase.CLONE,
     "running": Phase.AGENT,
     "collecting": Phase.COLLECT,
     "done": Phase.COLLECT,
@@ -174,8 +215,20 @@ def advance(state: RunState, seen: Observation) -> RunState:
                 region=seen.region,
                 machine_state=seen.machine_state,
             )
+        case CreateUnanswered():
+            return replace(state, unsure=True)
         case CreateFailed():
-            return replace(state, step=Step.DONE, failure=_failure(state, seen.kind, seen.message))
+            return _without_machine(replace(state, failure=_failure(state, seen.kind, seen.message)))
+        case Found():
+            step = Step.DESTROY if seen.machine_id else Step.DONE
+            return replace(
+                state,
+                step=step,
+                phase=Phase.DESTROY,
+                machine_id=seen.machine_id,
+                region=seen.region,
+                machine_state=seen.machine_state,
+            )
         case Booted():
             return replace(state, step=Step.START, machine_state="started")
         case Accepted():
@@ -183,7 +236,9 @@ def advance(state: RunState, seen: Observation) -> RunState:
         case Pulled():
             return replace(state, offset=seen.next_offset)
         case GuestEntered():
-            return replace(state, phase=max(state.phase, _PHASES[seen.guest_state], key=list(Phase).index))
+            phase = max(state.phase, _PHASES[seen.guest_state], key=list(Phase).index)
+            started = state.agent_started or seen.guest_state in ("ready", "running")
+            return replace(state, phase=phase, agent_started=started)
         case GuestDone():
             return replace(state, step=Step.FETCH, phase=Phase.COLLECT, result=seen.result)
         case StopAsked():
@@ -212,7 +267,7 @@ def _stop(state: RunState, seen: StopAsked) -> RunState:
     failure = _failure(state, seen.kind, seen.message)
     match state.step:
         case Step.CREATE:
-            return replace(state, step=Step.DONE, failure=failure)
+            return _without_machine(replace(state, failure=failure))
         case Step.BOOT | Step.START:
             return replace(state, step=Step.DESTROY, phase=Phase.DESTROY, failure=failure)
         case Step.PULL:
@@ -226,7 +281,15 @@ def _give_up(state: RunState, seen: GaveUp) -> RunState:
     if state.step in (Step.DESTROY, Step.DONE):
         return replace(state, machine_state=machine_state)
     failure = _failure(state, seen.kind, seen.message)
+    if state.step in (Step.CREATE, Step.FIND):
+        return _without_machine(replace(state, failure=failure))
     return replace(state, step=Step.DESTROY, phase=Phase.DESTROY, failure=failure, machine_state=machine_state)
+
+
+def _without_machine(state: RunState) -> RunState:
+    """Over, unless there may be a machine after all."""
+    over = not state.unsure or state.step is Step.FIND
+    return replace(state, step=Step.DONE if over else Step.FIND)
 
 
 def _failure(state: RunState, kind: FailureKind, message: str) -> Failure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -31,9 +32,13 @@ async def stream(
     send, receive = anyio.create_memory_object_stream[T](buffer)
     scope = anyio.CancelScope()
 
+    async def pass_on(item: T) -> None:
+        with suppress(anyio.BrokenResourceError):  # the consumer has left
+            await send.send(item)
+
     async def work() -> None:
         with scope, send:
-            await produce(send.send)
+            await produce(pass_on)
 
     task = asyncio.create_task(work())
     try:
@@ -43,5 +48,18 @@ async def stream(
         await task
     finally:
         scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
+        await _ended(task)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for it however often the waiting is cancelled; it hears of every time, and may hurry."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            task.cancel()
+    if cancelled is not None:
+        raise cancelled

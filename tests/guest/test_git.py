@@ -64,7 +64,7 @@ def test_clone_by_ref(
     result, records = guest.finish()
     assert result["ended_by"] == "exit", result["message"]
     assert heads(result) == [history[commit]]
-    assert {"type": "stdout", "line": str(guest.root / "workspace/sample")}.items() <= records[3].items()
+    assert {"type": "stdout", "line": str(guest.root / "workspace/sample")}.items() <= records[4].items()
     depth = git(guest.root / "workspace/sample", "rev-list", "--count", "HEAD").strip()
     assert depth == "1"
     assert result["repos"][0]["changes"] == [] and result["files"] == []
@@ -128,7 +128,7 @@ def test_several_repositories_side_by_side(guest: Guest, script: Script, repo: P
     )
     result, records = guest.finish()
     assert heads(result) == [history["main"], history["other"]]
-    assert {"type": "stdout", "line": str(guest.root / "workspace")}.items() <= records[3].items()
+    assert {"type": "stdout", "line": str(guest.root / "workspace")}.items() <= records[4].items()
     assert [[change["path"] for change in found["changes"]] for found in result["repos"]] == [["new"], []]
 
 

@@ -32,7 +32,7 @@ def test_a_run_from_start_to_ack(guest: Guest, script: Script) -> None:
     assert result["exit_code"] == 0 and result["ended_by"] == "exit" and result["message"] == ""
     assert result["result_line"]["result"] == "done"
     states = [record["state"] for record in records if record["type"] == "state"]
-    assert states == ["installing", "running", "collecting", "done"]
+    assert states == ["installing", "ready", "running", "collecting", "done"]
     assert guest.call("ack") == {"ok": True}
     assert guest.wait() == 0
 
@@ -240,12 +240,36 @@ def test_orphan_clock_stops_the_agent_and_exits(guest: Guest, script: Script, tm
     """When nobody pulls, the agent is stopped and the guest exits by itself."""
     pid_file = tmp_path / "pid"
     guest.start(
-        script(f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(300)"),
+        script(f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); print('up', flush=True); time.sleep(300)"),
         limits={"orphan_s": 1, "grace_s": 0.5},
     )
+    guest.pull_until(lambda records: lines(records) == ["up"])
     assert guest.wait() != 0
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+
+
+def test_the_agent_starts_when_the_controller_knows(guest: Guest, script: Script, tmp_path: Any) -> None:
+    """No agent starts before a pull has shown that the controller has seen `ready`, however often it asks before."""
+    began = tmp_path / "began"
+    guest.start(script(f"open({str(began)!r}, 'w'); result()"))
+    ready = guest.call("pull", offset=0, wait_s=10)
+    while ready["state"] != "ready":
+        ready = guest.call("pull", offset=0, wait_s=10)
+    for _ in range(3):  # the answer was lost, say
+        assert guest.call("pull", offset=0, wait_s=0.1)["state"] == "ready"
+    assert not began.exists()
+    guest.call("pull", offset=ready["next"], wait_s=10)
+    guest.finish()
+    assert began.exists()
+
+
+def test_an_orphan_that_was_ready_never_starts_its_agent(guest: Guest, script: Script, tmp_path: Any) -> None:
+    """A controller that is gone before it knew of `ready` pays for nothing."""
+    began = tmp_path / "began"
+    guest.start(script(f"open({str(began)!r}, 'w'); result()"), limits={"orphan_s": 0.5})
+    assert guest.wait() != 0
+    assert not began.exists()
 
 
 def test_linger_clock(guest: Guest, script: Script) -> None:

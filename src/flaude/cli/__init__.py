@@ -28,9 +28,15 @@ local.command(
 
 
 def main() -> None:
-    """Run the command line; exit code 0 for success, 1 when something failed, 2 for wrong input."""
+    """Run the command line.
+
+    Exit code 0 is success, 1 that something failed, 2 wrong input, 130 SIGINT and 143 SIGTERM.
+    """
     try:
         app()
+    except KeyboardInterrupt:
+        print("flaude: interrupted", file=sys.stderr)
+        sys.exit(130)
     except FlaudeError as error:
         print(f"flaude: {error}", file=sys.stderr)
         sys.exit(2)

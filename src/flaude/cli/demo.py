@@ -16,8 +16,9 @@ from rich.table import Table
 from flaude.claude import AssistantLine
 from flaude.config import MachineConfig
 from flaude.events import Event, Finished, Notice, Output, PhaseBegan
-from flaude.executor import ConcurrentExecutor, ExecutionRequest
+from flaude.executor import ConcurrentExecutor
 from flaude.local import LocalFly
+from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult, Phase
 
 _APP = "flaude-demo"
@@ -76,8 +77,9 @@ async def demo() -> int:
             alive = fly.alive
     _report(console, batch)
     gone = alive == 0 and not batch.leftovers
+    leftovers = ", ".join(map(str, batch.leftovers))
     console.print(
-        f"All {batch.total} machines are gone." if gone else f"[red]Still alive: {alive}, {batch.leftovers}[/]"
+        f"All {batch.total} machines are gone." if gone else f"[red]Alive: {alive}; not confirmed: {leftovers}[/]"
     )
     console.print(
         "\nReal here: git, the machines (local processes), the API over HTTP, the patches. Scripted: the agent. On "

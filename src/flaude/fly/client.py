@@ -113,11 +113,13 @@ class FlyClient:
         await self._sender.turn(call)
         with anyio.move_on_after(self._longest_create_s, shield=True):
             return await self._create_or_adopt(app, call, name, config.get("metadata") or {})
-        raise UnreachableError(
+        error = UnreachableError(
             f"Fly did not say within {self._longest_create_s:g} s whether it has created machine {name!r}",
             method=call.method,
             path=call.where,
         )
+        error.may_have_been_done = True
+        raise error
 
     async def _create_or_adopt(self, app: str, call: Call, name: str, metadata: Mapping[str, str]) -> Machine:
         machine: Machine | None = None

@@ -11,7 +11,7 @@ import anyio
 import httpx2
 import stamina
 
-from flaude.errors import RateLimitedError, UnreachableError
+from flaude.errors import FlyError, RateLimitedError, UnreachableError
 
 _log = logging.getLogger("flaude.fly")
 
@@ -45,6 +45,17 @@ def may_repeat(error: Exception, *, harmless: bool, takes_time: bool) -> bool:
             return False
 
 
+def may_have_been_done(error: Exception) -> bool:
+    """Whether Fly may have done what was asked for, though the attempt ended in `error`."""
+    match error:
+        case UnreachableError(status=int(status)):
+            return not 300 <= status < 400  # a redirect does nothing
+        case UnreachableError():
+            return not _never_sent(error)
+        case _:
+            return False
+
+
 def _never_sent(error: UnreachableError) -> bool:
     no_connection = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
     return isinstance(error.__cause__, no_connection)
@@ -56,7 +67,8 @@ async def repeating(
     """Await `attempt_number(1)`, `attempt_number(2)` and so on until one of them returns.
 
     Waits 0.2 seconds, then twice as long each time, 5 at most, with jitter; after 429 as long as Fly asks for. No wait
-    begins after `for_s` seconds, nor one that would end after them because Fly asks for more.
+    begins after `for_s` seconds, nor one that would end after them because Fly asks for more. The error that is raised
+    says in `may_have_been_done` whether any attempt may have been.
 
     Args:
         attempt_number: Makes one attempt.
@@ -67,10 +79,14 @@ async def repeating(
     """
     ends = anyio.current_time() + for_s
     cause: Exception | None = None
+    maybe = False
 
     def again(error: Exception) -> bool | float:
-        nonlocal cause
+        nonlocal cause, maybe
         cause = error
+        maybe = maybe or may_have_been_done(error)
+        if isinstance(error, FlyError):
+            error.may_have_been_done = maybe
         if isinstance(error, RateLimitedError) and error.retry_after_s:
             return error.retry_after_s if anyio.current_time() + error.retry_after_s <= ends else False
         return may_repeat(error, harmless=harmless, takes_time=takes_time)

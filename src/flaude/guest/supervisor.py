@@ -50,7 +50,7 @@ def supervise(layout: Layout) -> int:
 
 
 class Supervisor:
-    """One job at most. Its state is one of waiting, installing, cloning, running, collecting, done."""
+    """One job at most. Its state is one of waiting, installing, cloning, ready, running, collecting, done."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -65,6 +65,8 @@ class Supervisor:
         self._outbox = Outbox(layout.out)
         self._exit: asyncio.Future[int]
         self._stop: asyncio.Event
+        self._told_ready: asyncio.Event
+        self._ready_at: int | None = None
         self._stopped_by = ("", "")
         self._grace_s: float | None = None
         self._leaving = False
@@ -78,6 +80,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._exit = loop.create_future()
         self._stop = asyncio.Event()
+        self._told_ready = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         server = await serve(str(self._layout.run), self._handle)
@@ -139,6 +142,8 @@ class Supervisor:
         self._orphaned = False
         self.clocks.pulled()
         offset = max(0, int(request.get("offset") or 0))
+        if self._ready_at is not None and offset >= self._ready_at:
+            self._told_ready.set()
         if self._result is None:
             with self.clocks.pulling():
                 await self._news(offset, min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S))
@@ -157,7 +162,7 @@ class Supervisor:
         until = time.monotonic() + seconds
         await self._spool.wait(offset, seconds)
         settled = min(until, time.monotonic() + _SETTLE_S)
-        while self._result is None and (left := settled - time.monotonic()) > 0:
+        while self._result is None and self._state != "ready" and (left := settled - time.monotonic()) > 0:
             await self._spool.wait(self._spool.size, left)
 
     # --- the job ---
@@ -181,6 +186,7 @@ class Supervisor:
         environment = self._environment(user)
         try:
             await self._prepare(job, user, environment)
+            await self._until_controller_knows()
             self._enter("running")
             run = agent.run(
                 job.argv,
@@ -221,6 +227,16 @@ class Supervisor:
             self._enter("cloning")
             clones = clone_all(job.repos, job.git, self._layout, user, environment, job.limits.clone_s)
             self._heads = await self._until_stopped(clones)
+
+    async def _until_controller_knows(self) -> None:
+        """Wait for a pull that has seen `ready`.
+
+        From here on the run costs money, and may do what cannot be done twice: the controller must know it before, so
+        that it never gives the prompt to another machine because it lost this one too early.
+        """
+        self._enter("ready")
+        self._ready_at = self._spool.size
+        await self._until_stopped(self._told_ready.wait())
 
     def _environment(self, user: User) -> dict[str, str]:
         return {

@@ -1,0 +1,44 @@
+"""What Fly's answers say of a run: is its machine over, and why; why there is none. Pure."""
+
+from __future__ import annotations
+
+from flaude.errors import FlaudeError, InvalidRequestError, NoCapacityError
+from flaude.fly import Machine
+from flaude.results import FailureKind
+
+GONE = "destroyed"
+"""The state of a machine that is no more."""
+
+_ENDED_STATES = frozenset({"stopping", "stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
+
+
+def has_ended(machine: Machine) -> bool:
+    """Whether nothing will run on it any more."""
+    return machine.state in _ENDED_STATES
+
+
+def create_failure(error: FlaudeError) -> FailureKind:
+    """The kind of failure that a refused create is."""
+    if isinstance(error, NoCapacityError):
+        return FailureKind.CAPACITY
+    if isinstance(error, InvalidRequestError) and "image" in error.fly_text.lower():
+        return FailureKind.IMAGE
+    return FailureKind.CREATE_REFUSED
+
+
+def cause(machine: Machine, *, booting: bool) -> tuple[FailureKind, str]:
+    """Why a machine ended that should not have, by its exit event.
+
+    Args:
+        machine: As Fly last showed it.
+        booting: Whether its guest has not yet answered.
+    """
+    event = machine.exit_event
+    if event is None:
+        return FailureKind.MACHINE_LOST, f"the machine is {machine.state}, and Fly does not say why"
+    if event.oom_killed:
+        return FailureKind.OOM, "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
+    if booting and event.exit_code == 127:  # noqa: PLR2004  # the shell's and Fly's word for "no such program"
+        return FailureKind.IMAGE, "the image cannot run the guest: it has no python3 (exit code 127)"
+    asked = ", asked to stop by somebody else" if event.requested_stop else ""
+    return FailureKind.MACHINE_LOST, f"the machine is {machine.state}: exit code {event.exit_code}{asked}"

@@ -1,0 +1,55 @@
+"""What one attempt at a run is: its request, its place in the batch, its names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from flaude.config import MachineConfig
+from flaude.machine_spec import MANAGED_BY
+from flaude.timeouts import Timeouts
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What an attempt needs to know of its request and its place in the batch."""
+
+    app: str
+    config: MachineConfig
+    batch: str
+    index: int
+    attempt: int
+    name: str
+    tag: str
+    run_s: float
+    timeouts: Timeouts
+    credentials: Mapping[str, str]
+    queued: datetime
+
+    @property
+    def job_id(self) -> str:
+        """What the guest knows the job by."""
+        return f"{self.batch}-{self.index}-{self.attempt}"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The part of the machine's metadata that no other machine has."""
+        return {
+            "managed_by": MANAGED_BY,
+            "flaude_batch": self.batch,
+            "flaude_index": str(self.index),
+            "flaude_attempt": str(self.attempt),
+        }
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """How the machine is told to be ours, and this attempt's: no secrets, nothing of the prompt.
+
+        Made once: a create that is sent again must be the same create.
+        """
+        t = self.timeouts
+        longest_s = t.boot + t.install + t.clone + self.run_s + t.grace + t.collect + t.linger
+        return {**self.identity, "flaude_expires_at": str(round(time.time() + longest_s))}

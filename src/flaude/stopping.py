@@ -1,0 +1,59 @@
+"""How a batch is told to stop: in stages, each more urgent than the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import anyio
+
+
+class Stop(IntEnum):
+    """What a batch has been asked to leave undone; each stage includes those before it."""
+
+    NOTHING = 0
+    LAUNCHES = 1
+    """No further run gets a machine; those that have one go on to their end."""
+    AGENTS = 2
+    """Agents are asked to stop; what they have done is collected, and their machines are destroyed."""
+    COLLECTING = 3
+    """Nothing more is collected: machines are destroyed at once."""
+
+
+class Stopping:
+    """The stage that has been reached, and why. It only ever goes up, and the first reason of a stage stays.
+
+    It takes the place of cancelling tasks: a task that is cancelled cannot say how urgent it is, and one that is
+    cancelled twice cannot defend its cleanup.
+    """
+
+    def __init__(self) -> None:
+        self.stage = Stop.NOTHING
+        self.reason = ""
+        self._scopes: dict[anyio.CancelScope, Stop] = {}
+
+    def ask(self, stage: Stop, reason: str) -> None:
+        """Go up to `stage`; one that has been reached already changes nothing."""
+        if stage <= self.stage:
+            return
+        self.stage, self.reason = stage, reason
+        for scope, from_ in list(self._scopes.items()):
+            if from_ <= stage:
+                scope.cancel()
+
+    def next(self, reason: str) -> None:
+        """Ask agents to stop or, when that has been asked before, to leave what they have."""
+        self.ask(Stop.AGENTS if self.stage < Stop.AGENTS else Stop.COLLECTING, reason)
+
+    @contextmanager
+    def interrupts(self, from_: Stop) -> Iterator[anyio.CancelScope]:
+        """A block that is left as soon as `from_` is reached; see the scope's `cancelled_caught`."""
+        with anyio.CancelScope() as scope:
+            self._scopes[scope] = from_
+            if self.stage >= from_:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                del self._scopes[scope]
