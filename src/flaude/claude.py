@@ -182,14 +182,10 @@ def failure_kind(result: ResultLine | None, rate_limit: Mapping[str, Any] | None
 def _limit(text: str, rate_limit: Mapping[str, Any]) -> FailureKind:
     """A 429 is the account's usage limit when it names a reset, else only too many requests at once."""
     text = text.lower()
-    if "not your usage limit" in text:
-        return FailureKind.OVERLOADED
-    limited = rate_limit.get("status") == "rejected" and rate_limit.get("resetsAt")
-    return (
-        FailureKind.USAGE_LIMIT
-        if limited or "limit reached" in text or "usage limit" in text
-        else FailureKind.OVERLOADED
-    )
+    if rate_limit.get("status") == "rejected" and rate_limit.get("resetsAt"):
+        return FailureKind.USAGE_LIMIT
+    named = "limit reached" in text or ("usage limit" in text and "not your usage limit" not in text)
+    return FailureKind.USAGE_LIMIT if named else FailureKind.OVERLOADED
 
 
 def lifted_at(rate_limit: Mapping[str, Any] | None) -> float | None:

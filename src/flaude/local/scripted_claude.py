@@ -14,6 +14,7 @@ in their order; all other lines are for the reader. Without any it says one word
     ::cost USD              total_cost_usd of the result
     ::fail MESSAGE          ends with an error result, exit code 1
     ::api-error STATUS TEXT ends as Claude Code does when the API answers so
+    ::usage-limit SECONDS   ends as Claude Code does at the account's usage limit, which is lifted after that time
     ::max-turns             ends as Claude Code does at --max-turns
     ::max-budget            ends as Claude Code does at --max-budget-usd
     ::exit CODE             exits at once, without a result line
@@ -180,8 +181,8 @@ class Claude:
         more = {"terminal_reason": "max_turns"} if kind == "max_turns" else {}
         self.end(f"error_{kind}", is_error=True, stop_reason="tool_use", errors=[error], **more)
 
-    def api_error(self, status: int | None, text: str) -> NoReturn:
-        """End as when the API refuses; without a status: as without credentials."""
+    def api_error(self, status: int | None, text: str, lifted_at: int | None = None) -> NoReturn:
+        """End as when the API refuses; without a status: as without credentials; with a time: as at a usage limit."""
         kinds = {None: "authentication_failed", 401: "authentication_failed", 429: "rate_limit", 529: "overloaded"}
         kind = kinds.get(status, "unknown")
         if status == _UNAUTHORIZED:
@@ -190,8 +191,10 @@ class Claude:
                           error_status=status, error=kind)  # fmt: skip
             text = f"Failed to authenticate. API Error: {status} {text}"
         elif status == _TOO_MANY_REQUESTS:
-            self.line("rate_limit_event", rate_limit_info={"status": "rejected", "isUsingOverage": False})
-            text = f"API Error: Server is temporarily limiting requests (not your usage limit) · {text}"
+            resets = {} if lifted_at is None else {"resetsAt": lifted_at, "rateLimitType": "five_hour"}
+            self.line("rate_limit_event", rate_limit_info={"status": "rejected", **resets, "isUsingOverage": False})
+            if lifted_at is None:
+                text = f"API Error: Server is temporarily limiting requests (not your usage limit) · {text}"
         elif status is not None:
             text = f"API Error: {status} {text}"
         self.message({"type": "text", "text": text}, stop="stop_sequence", error=kind)
@@ -292,6 +295,11 @@ class Claude:
         """`::api-error STATUS TEXT`."""
         status, _, text = rest.partition(" ")
         self.api_error(int(status), text)
+
+    def do_usage_limit(self, rest: str) -> None:
+        """`::usage-limit SECONDS`."""
+        lifted_at = round(time.time() + float(rest))
+        self.api_error(_TOO_MANY_REQUESTS, "You've hit your session limit", lifted_at)
 
     def do_max_turns(self, _: str) -> None:
         """`::max-turns`."""

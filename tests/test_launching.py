@@ -1,0 +1,187 @@
+"""When runs get their places: the cap, the slow-down, the pause, the breaker."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Phase
+from flaude.events import Event, Notice, PhaseBegan
+from flaude.launching import Breaker, Launching
+from flaude.local import LocalFly
+from flaude.stopping import Stop, Stopping
+from tests.conftest import TOKEN
+
+
+async def held(stack: AsyncExitStack, launching: Launching, stopping: Stopping | None = None) -> int | None:
+    """A place that is kept until the stack is left."""
+    return await stack.enter_async_context(launching.place(stopping or Stopping()))
+
+
+async def would_wait(launching: Launching) -> bool:
+    """Whether no place is free now."""
+    got = False
+
+    async def try_() -> None:
+        nonlocal got
+        async with launching.place(Stopping()) as number:
+            got = number is not None
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(try_)
+        for _ in range(5):
+            await checkpoint()
+        tasks.cancel_scope.cancel()
+    return not got
+
+
+async def holding(launching: Launching, count: int, then: Callable[[list[int]], object]) -> None:
+    """Call `then` with the numbers of `count` launches while they are under way (a place belongs to a task)."""
+    numbers: list[int] = []
+    all_there, over = anyio.Event(), anyio.Event()
+
+    async def hold() -> None:
+        async with launching.place(Stopping()) as number:
+            assert number is not None
+            numbers.append(number)
+            if len(numbers) == count:
+                all_there.set()
+            await over.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(hold)
+        await all_there.wait()
+        then(numbers)
+        over.set()
+
+
+async def test_limits_halve_the_launches_and_successes_bring_them_back() -> None:
+    """A run at the account's limit halves how many go on at once; every success allows one more, up to the cap."""
+    launching = Launching(8)
+
+    def all_meet_the_wall(numbers: list[int]) -> None:
+        for number in numbers:
+            launching.failed(number, FailureKind.OVERLOADED, lifted_at=None)
+
+    await holding(launching, 8, all_meet_the_wall)
+    assert launching.allowed == 4, "eight that failed together are one wall, not eight"
+    await holding(launching, 4, all_meet_the_wall)
+    assert launching.allowed == 2
+    for _ in range(10):
+        launching.succeeded()
+    assert launching.allowed == 8
+
+
+async def test_without_a_cap_half_of_what_runs_is_the_cap() -> None:
+    """Where there was no limit, there is one after the first run at the account's limit; never less than one."""
+    launching = Launching(None)
+    assert launching.allowed == math.inf
+    await holding(launching, 6, lambda numbers: launching.failed(numbers[0], FailureKind.USAGE_LIMIT, lifted_at=None))
+    assert launching.allowed == 3
+    for _ in range(5):
+        await holding(
+            launching, 1, lambda numbers: launching.failed(numbers[0], FailureKind.OVERLOADED, lifted_at=None)
+        )
+    assert launching.allowed == 1
+
+
+async def test_other_failures_change_nothing() -> None:
+    """A run that failed for its own reasons does not slow the others."""
+    launching = Launching(4)
+    assert launching.failed(1, FailureKind.AGENT_ERROR, lifted_at=time.time() + 60) == ""
+    assert launching.allowed == 4
+    assert not await would_wait(launching)
+
+
+async def test_nobody_is_launched_before_the_limit_is_lifted() -> None:
+    """With a reset time nobody gets a place until then, and it is said; the last time said counts."""
+    now = [1_000.0]
+    launching = Launching(4, clock=lambda: now[0])
+    async with AsyncExitStack() as stack:
+        number = await held(stack, launching)
+        assert number is not None
+        assert "1970-01-01 00:20:00 UTC" in launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0)
+        assert launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_100.0) == "", "sooner is no news"
+    assert await would_wait(launching)
+    now[0] = 1_200.0
+    assert not await would_wait(launching)
+
+
+async def test_a_pause_ends_when_the_batch_stops() -> None:
+    """Who waits for a place is sent away when launching stops, and leaves none taken."""
+    launching = Launching(1)
+    launching.failed(1, FailureKind.USAGE_LIMIT, lifted_at=time.time() + 3600)
+    stopping = Stopping()
+    stopping.ask(Stop.LAUNCHES, "enough")
+    async with launching.place(stopping) as number:
+        assert number is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "trips"),
+    [
+        ([FailureKind.AUTH] * 3, True),
+        ([FailureKind.AUTH] * 2, False),
+        ([FailureKind.AUTH, FailureKind.AUTH, None, FailureKind.AUTH], False),
+        ([FailureKind.AUTH, FailureKind.CLONE, FailureKind.AUTH, FailureKind.AUTH], True),
+        ([FailureKind.AUTH, FailureKind.AUTH, FailureKind.MAX_TURNS, FailureKind.AUTH], False),
+    ],
+)
+def test_the_breaker_counts_in_a_row(kinds: list[FailureKind | None], trips: bool) -> None:
+    """Only failures to authenticate count, and only what shows working credentials ends the row."""
+    stopping = Stopping()
+    breaker = Breaker(stopping, 3)
+    for kind in kinds:
+        breaker.ended(kind)
+    assert (stopping.stage is Stop.LAUNCHES) == trips
+    never = Stopping()
+    for kind in kinds:
+        Breaker(never, 0).ended(kind)
+    assert never.stage is Stop.NOTHING
+
+
+def requests(prompts: list[str]) -> list[ExecutionRequest]:
+    """One request a prompt, tagged by its place."""
+    return [
+        ExecutionRequest(MachineConfig(claude_code_oauth_token=TOKEN, prompt=prompt), tag=str(index))
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+async def test_auth_failures_stop_the_batch(local: LocalFly) -> None:
+    """Wrong credentials cost a few runs and not the whole batch; the rest says why it was not launched."""
+    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, max_auth_failures=2)
+    batch = await executor.run_batch(requests(["::api-error 401 Failed to authenticate"] * 5))
+    kinds = [result.failure.kind for result in batch.results if result.failure]
+    assert kinds == [FailureKind.AUTH] * 2 + [FailureKind.CANCELLED] * 3
+    assert batch.results[4].failure is not None
+    assert "2 runs in a row failed to authenticate" in batch.results[4].failure.message
+    assert len(local.created) == 2
+
+
+async def test_a_usage_limit_pauses_the_batch_until_its_reset(local: LocalFly) -> None:
+    """After a usage limit with a reset time no machine is made until then, the pause is told, then it goes on."""
+    told: list[str] = []
+    created: dict[str, float] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Notice):
+            told.append(event.text)
+        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
+            created[event.tag] = time.time()
+
+    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, on_event=watch)
+    batch = await executor.run_batch(requests(["::usage-limit 6", "::say hello"]))
+    limited, good = batch.results
+    assert limited.failure is not None and limited.failure.kind is FailureKind.USAGE_LIMIT
+    assert limited.failure.retryable and len(limited.attempts) == 1, "an agent that has started is not retried unasked"
+    assert good.success
+    assert any("no launches before" in text for text in told)
+    assert created["1"] > created["0"] + 6
