@@ -3,12 +3,51 @@
     async with LocalFly(apps=["my-app"]) as fly:
         executor = ConcurrentExecutor("my-app", fly=fly)
 
-What it serves is told in `flaude.local.routes`, what it answers as Fly does in `flaude.local.replies`, and what a
-machine is in `flaude.local.boxes`. Public, for the tests of flaude's users too.
+It misbehaves on request, so that what depends on it can show that it bears that:
+
+    async with LocalFly(apps=["my-app"], faults=[Fault("*", DropAfter(), chance=0.02)], seed=1) as fly:
+        ...
+
+What it serves is told in `flaude.local.routes`, what it answers as Fly does in `flaude.local.replies`, what a machine
+is in `flaude.local.boxes`, and what can go wrong in `flaude.local.faults`. Public, for the tests of flaude's users too.
 """
 
+from flaude.local.faults import (
+    Answer,
+    Delay,
+    Dies,
+    DropAfter,
+    DropBefore,
+    Effect,
+    Fault,
+    Faults,
+    Hang,
+    Hook,
+    HostGone,
+    ListLag,
+    SlowDelete,
+    Truncate,
+)
 from flaude.local.fly import LocalFly
 from flaude.local.gate import Exchange
 from flaude.local.image import LocalImage
 
-__all__ = ["Exchange", "LocalFly", "LocalImage"]
+__all__ = [
+    "Answer",
+    "Delay",
+    "Dies",
+    "DropAfter",
+    "DropBefore",
+    "Effect",
+    "Exchange",
+    "Fault",
+    "Faults",
+    "Hang",
+    "Hook",
+    "HostGone",
+    "ListLag",
+    "LocalFly",
+    "LocalImage",
+    "SlowDelete",
+    "Truncate",
+]

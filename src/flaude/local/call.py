@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flaude.local import replies
+from flaude.local.faults import Effect
 
 if TYPE_CHECKING:
     from flaude.local.machine import App, Machine
@@ -24,12 +25,14 @@ class Call:
         params: Variables of the path: `app`, `machine`, `key`.
         query: Query parameters, each with all its values.
         body: The JSON body, or None without one.
+        effect: What is to go wrong with it.
     """
 
     world: World
     params: Mapping[str, str]
     query: Mapping[str, Sequence[str]]
     body: Any
+    effect: Effect | None = None
 
     @property
     def app(self) -> App:
@@ -40,6 +43,13 @@ class Call:
     def machine(self) -> Machine:
         """The machine of the path; refuses with 404."""
         return self.world.machine(self.params["app"], self.params["machine"])
+
+    @property
+    def reachable_machine(self) -> Machine:
+        """The same for what needs the machine's host; refuses with 408 when that does not answer."""
+        if self.machine.host_gone:
+            raise replies.host_unreachable()
+        return self.machine
 
     @property
     def fields(self) -> dict[str, Any]:

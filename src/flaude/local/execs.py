@@ -34,7 +34,7 @@ async def exec_(call: Call) -> Reply:
     longer is killed. Zeros are left out of the answer, as Go does.
     """
     argv, stdin, timeout_s = _request(call)
-    machine = call.machine
+    machine = call.reachable_machine
     running = machine.running
     if not machine.alive or running is None:
         raise replies.not_running()

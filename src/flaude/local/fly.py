@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 from flaude.local import rootfs
 from flaude.local.boxes import Box, BoxName
 from flaude.local.choose_box import choose
+from flaude.local.faults import Fault, made
 from flaude.local.gate import Exchange, Gate
 from flaude.local.image import LocalImage
 from flaude.local.limits import Limits
@@ -48,9 +49,12 @@ class LocalFly:
         box: How machines are kept apart; `auto` is bubblewrap where it works, else plain, with a warning in the log.
         boot_s: Seconds that a machine is `created` before its process starts.
         remember_s: Seconds for which a destroyed machine can still be read; then it is a 404. Fly's time is not known.
+        faults: What goes wrong on request; `faults` can be changed later.
+        seed: Of the random numbers that faults with a `chance` go by.
         token: Token that clients must send; a random one when left out.
         port: Port; 0 is any free one.
-        on_exchange: Called with every answered request. What it raises is raised when the block is left.
+        on_exchange: Called with every request that was answered in order, not with those that a fault spoiled. What it
+            raises is raised when the block is left.
 
     Raises:
         OSError: On entering: the port cannot be had.
@@ -70,6 +74,8 @@ class LocalFly:
         box: Literal["auto", "bubblewrap", "plain"] = "auto",
         boot_s: float = 0.0,
         remember_s: float = 60.0,
+        faults: Iterable[Fault] = (),
+        seed: int = 0,
         token: str | None = None,
         port: int = 0,
         on_exchange: Callable[[Exchange], None] | None = None,
@@ -88,6 +94,7 @@ class LocalFly:
         self._life: AbstractAsyncContextManager[None] | None = None
         self._entered: World | None = None
         self._gate: Gate | None = None
+        self.faults = made(faults, seed)
         self.token = token or f"local-{secrets.token_hex(16)}"
         self.base_url = ""
 
@@ -123,7 +130,7 @@ class LocalFly:
 
     @property
     def requests(self) -> Counter[tuple[str, int]]:
-        """How often each action was answered with each status, such as `("create_machine", 200)`."""
+        """How often each action was answered with each status, such as `("create_machine", 200)`; 0 is no answer."""
         return self._gate.requests if self._gate else Counter()
 
     @property
@@ -170,7 +177,7 @@ class LocalFly:
     async def _serving(self, folder: Path, image: LocalImage, box: Box, listener: socket.socket) -> AsyncIterator[None]:
         async with anyio.create_task_group() as machines:
             world = self._entered = self._make_world(folder, image, box, machines)
-            gate = self._gate = Gate(world, token=self.token, on_exchange=self._on_exchange)
+            gate = self._gate = Gate(world, token=self.token, faults=self.faults, on_exchange=self._on_exchange)
             async with serving(application(gate), listener):
                 try:
                     yield

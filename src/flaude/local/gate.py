@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from inspect import isawaitable
+from typing import Any, TypeVar
 
 import anyio
 from starlette.requests import Request
@@ -15,9 +17,17 @@ from starlette.responses import JSONResponse, Response
 
 from flaude.local import ids, replies
 from flaude.local.call import Call, Handler, parse_body
+from flaude.local.faults import Answer, Delay, DropAfter, DropBefore, Effect, Faults, Hang, Hook, Told, Truncate
+from flaude.local.misbehaving import HalfAnswer, NoAnswer, hang
 from flaude.local.world import World
 
 _log = logging.getLogger(__name__)
+
+
+NO_STATUS = 0
+"""In `requests`: no answer left."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,16 @@ class Gate:
     Args:
         world: What the handlers work on.
         token: The token that clients must send.
-        on_exchange: Called for every answered request; what it raises is kept in `complaints`.
+        faults: What goes wrong on request.
+        on_exchange: Called for every request that is answered in order; what it raises is kept in `complaints`.
     """
 
-    def __init__(self, world: World, *, token: str, on_exchange: Callable[[Exchange], None] | None) -> None:
+    def __init__(
+        self, world: World, *, token: str, faults: Faults, on_exchange: Callable[[Exchange], None] | None
+    ) -> None:
         self._world = world
         self._token = token
+        self._faults = faults
         self._on_exchange = on_exchange
         self._under_way: set[anyio.CancelScope] = set()
         self._closed = False
@@ -60,20 +74,51 @@ class Gate:
         self.complaints: list[Exception] = []
 
     async def pass_(self, request: Request, action: str, handler: Handler) -> Response:
-        """Answer a request: every one goes through here, so whatever is to go wrong on request has its place here."""
-        body: Any = None
+        """Answer a request, or let go wrong what is to: every one goes through here."""
+        effect: Effect | None = None
+        content = await request.body()
         try:
-            self._let_in(request, action)
-            body = parse_body(await request.body())
-            reply = await self._handle(request, handler, body)
+            self._let_in(request)
+            effect = self._faults.strike(action)
+            if (instead := await self._instead(request, action, effect)) is not None:
+                return instead
+            self._limit(request, action)
+            reply = await self._handle(request, handler, parse_body(content), effect)
         except replies.RefusedError as refused:
             reply = refused.reply
+        if isinstance(effect, DropAfter):
+            self.requests[action, NO_STATUS] += 1
+            return NoAnswer()
         self.requests[action, reply.status] += 1
-        self._show(request, body, reply)
         headers = {"fly-request-id": f"{ids.ulid()}-local", **reply.headers}
+        if isinstance(effect, Truncate):
+            return HalfAnswer(reply.body, reply.status, headers)
+        if isinstance(effect, Hook) and effect.after:
+            await _told(effect.after, request)
+        self._show(request, content, reply)
         if reply.body is None:
             return Response(status_code=reply.status, headers=headers)
         return JSONResponse(reply.body, reply.status, headers)
+
+    async def _instead(self, request: Request, action: str, effect: Effect | None) -> Response | None:
+        """What is answered without doing what was asked; None when it is to be done."""
+        match effect:
+            case Answer():
+                self.requests[action, effect.status] += 1
+                body = json.dumps({"error": effect.error}) if effect.body is None else effect.body
+                headers = {} if effect.retry_after is None else {"retry-after": str(effect.retry_after)}
+                return Response(body, effect.status, headers, media_type="application/json")
+            case DropBefore():
+                self.requests[action, NO_STATUS] += 1
+                return NoAnswer()
+            case Hang():
+                self.requests[action, NO_STATUS] += 1
+                return await self._interruptible(hang(request))
+            case Delay():
+                await self._interruptible(anyio.sleep(effect.seconds))
+            case Hook(before=told) if told:
+                await _told(told, request)
+        return None
 
     def close(self) -> None:
         """Let nobody in any more, and send away who still waits for an answer."""
@@ -81,11 +126,13 @@ class Gate:
         for scope in self._under_way:
             scope.cancel()
 
-    def _let_in(self, request: Request, action: str) -> None:
+    def _let_in(self, request: Request) -> None:
         if self._closed:
             raise replies.shutting_down()
         if not self._known(request.headers.get("authorization", "")):
             raise replies.unauthorized()
+
+    def _limit(self, request: Request, action: str) -> None:
         identifier = request.path_params.get("machine") or request.path_params.get("app") or ""
         if self._world.limits and not self._world.limits.allow(action, identifier):
             raise replies.rate_limited()
@@ -98,23 +145,37 @@ class Gate:
             secrets.compare_digest(token, self._token.encode()) for token in given
         )
 
-    async def _handle(self, request: Request, handler: Handler, body: Any) -> replies.Reply:
+    async def _handle(self, request: Request, handler: Handler, body: Any, effect: Effect | None) -> replies.Reply:
         query = {name: request.query_params.getlist(name) for name in request.query_params}
+        return await self._interruptible(handler(Call(self._world, request.path_params, query, body, effect)))
+
+    async def _interruptible(self, work: Awaitable[T]) -> T:
+        """Its result, unless the stand-in closes before; refuses then."""
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
             try:
-                return await handler(Call(self._world, request.path_params, query, body))
+                return await work
             finally:
                 self._under_way.discard(scope)
         raise replies.shutting_down()
 
-    def _show(self, request: Request, body: Any, reply: replies.Reply) -> None:
+    def _show(self, request: Request, content: bytes, reply: replies.Reply) -> None:
         if self._on_exchange is None:
             return
         query = {name: ",".join(request.query_params.getlist(name)) for name in request.query_params}
+        try:
+            body = parse_body(content)
+        except replies.RefusedError:
+            body = None
         exchange = Exchange(request.method, request.url.path, query, body, reply.status, reply.body)
         try:
             self._on_exchange(exchange)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is raised when the block is left
             _log.exception("on_exchange complains about %s %s", exchange.method, exchange.path)
             self.complaints.append(error)
+
+
+async def _told(function: Told, request: Request) -> None:
+    answer = function(request.url.path)
+    if isawaitable(answer):
+        await answer

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from flaude.local import rootfs
 from flaude.local.boxes import Box, Running, Spec
+from flaude.local.faults import Dies, HostGone
 from flaude.local.image import LocalImage
 from flaude.local.machine import Machine, Order, now
 
@@ -63,6 +64,7 @@ class _Exit:
     code: int
     signal: int = -1
     error: str = ""
+    oom: bool = False
 
     def event(self, *, requested: bool, restarting: bool) -> dict[str, Any]:
         """The `exit_event` (Fly docs; `exited_at` as Fly's Go client reads it)."""
@@ -72,7 +74,7 @@ class _Exit:
             "guest_exit_code": 0,
             "guest_signal": -1,
             "signal": self.signal,
-            "oom_killed": False,
+            "oom_killed": self.oom,
             "requested_stop": requested,
             "restarting": restarting,
             "error": self.error,
@@ -133,12 +135,15 @@ async def _once(machine: Machine, site: Site, wanted: int) -> _Exit:
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_obey, machine, running, wanted)
+            tasks.start_soon(_meet, machine, running)
             code = await running.wait()
             tasks.cancel_scope.cancel()
         # The end of the command is the end of the machine: nothing outlives it.
         await running.kill()
     finally:
         site.lives(machine, None)
+    if machine.died:
+        return _Exit(128 + signal.SIGKILL, signal=signal.SIGKILL, oom=machine.died.oom)
     return _Exit(128 - code, signal=-code) if code < 0 else _Exit(code)
 
 
@@ -167,6 +172,23 @@ async def _obey(machine: Machine, running: Running, wanted: int) -> None:
         with anyio.move_on_after(machine.stop.timeout_s):
             await machine.until(lambda: machine.order is Order.DESTROY)
     await running.kill()
+
+
+async def _meet(machine: Machine, running: Running) -> None:
+    """What was to go wrong with the machine goes wrong."""
+    match machine.fate:
+        case Dies() as fate:
+            await anyio.sleep(fate.after_s)
+            machine.died = fate
+            await running.kill()
+        case HostGone(after_s=after_s, back_s=back_s):
+            await anyio.sleep(after_s)
+            machine.host_gone = True
+            machine.touch()
+            if back_s is not None:
+                await anyio.sleep(back_s)
+                machine.host_gone = False
+                machine.touch()
 
 
 async def _destroy(machine: Machine, site: Site) -> None:

@@ -17,7 +17,7 @@ _LONGEST_WAIT_S = 60.0
 async def wait(call: Call) -> Reply:
     """`GET .../wait`: 200 when one of the states is there, 408 when it does not come, 404 when it never can."""
     timeout_s = _timeout(call)
-    machine = call.machine
+    machine = call.reachable_machine
     wanted = call.words("state") or ["started"]
     accepted = RESTING if "settled" in wanted else frozenset(wanted)
     for name in ("version", "instance_id"):
@@ -91,7 +91,7 @@ async def signal(call: Call) -> Reply:
 def _living(call: Call) -> Machine:
     if call.machine.state == "destroyed":
         raise replies.machine_not_found()
-    return call.machine
+    return call.reachable_machine
 
 
 def _stop(call: Call, machine: Machine) -> Stop:

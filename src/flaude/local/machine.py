@@ -13,6 +13,7 @@ import anyio
 
 from flaude.local import ids
 from flaude.local.boxes import Running
+from flaude.local.faults import Dies, HostGone
 
 RESTING = frozenset({"created", "started", "stopped", "suspended", "failed", "destroyed"})
 """The states in which a machine may stay (Fly docs, "Machine states")."""
@@ -71,7 +72,11 @@ class Machine:
         runs: Counts the runs that are wanted: an update or a restart adds one, and what runs is replaced.
         stop: How the stop that is wanted is to be done.
         running: The processes, while there are any.
+        born: Seconds of the monotonic clock.
         destroyed_at: Seconds of the event loop's clock.
+        fate: What is to go wrong with it.
+        died: The fate that has killed its process.
+        host_gone: Whether its host does not answer.
     """
 
     app: str
@@ -90,6 +95,10 @@ class Machine:
     stop: Stop = field(default_factory=Stop)
     running: Running | None = None
     destroyed_at: float | None = None
+    fate: Dies | HostGone | None = None
+    died: Dies | None = None
+    host_gone: bool = False
+    born: float = field(default_factory=time.monotonic)
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
     def __post_init__(self) -> None:
@@ -164,4 +173,7 @@ class Machine:
         }
         if summary:
             return about
-        return {**about, "config": self.config, "events": self.events[:20], "checks": [], "host_status": "ok"}
+        details = {**about, "events": self.events[:20], "checks": []}
+        if self.host_gone:
+            return {**details, "incomplete_config": self.config, "host_status": "unreachable"}
+        return {**details, "config": self.config, "host_status": "ok"}

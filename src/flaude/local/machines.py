@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from typing import Any
+
+import anyio
 
 from flaude.local import guest_sizes, ids, regions, replies, rootfs
 from flaude.local.call import Call, seconds
+from flaude.local.faults import Dies, HostGone, ListLag, SlowDelete
 from flaude.local.life import signal_number
 from flaude.local.machine import Machine, Order, Stop
 from flaude.local.replies import Reply
@@ -25,7 +30,8 @@ async def create(call: Call) -> Reply:
         raise replies.invalid("invalid_argument: name must be letters, digits and dashes, at most 63")
     region = regions.choose(str(fields.get("region") or ""))
     order = Order.REST if fields.get("skip_launch") else Order.RUN
-    machine = Machine(app.name, name, region, config, order)
+    fate = call.effect if isinstance(call.effect, Dies | HostGone) else None
+    machine = Machine(app.name, name, region, config, order, fate=fate)
     call.world.add_machine(machine)
     return Reply(200, machine.shown())
 
@@ -36,10 +42,12 @@ async def list_(call: Call) -> Reply:
     metadata = {
         name.removeprefix("metadata."): values[-1] for name, values in call.query.items() if "metadata." in name
     }
+    youngest_s = call.effect.seconds if isinstance(call.effect, ListLag) else 0.0
     found = [
         machine.shown(summary=call.flag("summary"))
         for machine in call.world.machines(call.app.name)
-        if (machine.state != "destroyed" or call.flag("include_deleted"))
+        if time.monotonic() - machine.born >= youngest_s
+        and (machine.state != "destroyed" or call.flag("include_deleted"))
         and (not states or machine.state in states)
         and (not in_regions or machine.region in in_regions)
         and metadata.items() <= machine.metadata.items()
@@ -74,15 +82,26 @@ async def delete(call: Call) -> Reply:
     machine = call.machine
     if machine.state == "destroyed":
         raise replies.machine_not_found()
-    if not machine.doomed:
+    if machine.state != "destroying" and not machine.doomed:
         if machine.state not in ("stopped", "suspended", "failed", "created") and not (
             call.flag("force") or call.flag("kill")
         ):
             raise replies.not_stopped()
         machine.event("destroy", "destroying", "user")
-        machine.state = "destroying"
-        machine.want(Order.DESTROY)
+        machine.become("destroying")
+        if isinstance(call.effect, SlowDelete) or machine.host_gone:
+            slow_s = call.effect.seconds if isinstance(call.effect, SlowDelete) else math.inf
+            call.world.tasks.start_soon(_destroy_later, machine, slow_s)
+        else:
+            machine.want(Order.DESTROY)
     return Reply(200, {"ok": True})
+
+
+async def _destroy_later(machine: Machine, seconds: float) -> None:
+    """When the time is over, or the host is back; at once when the stand-in ends."""
+    with anyio.CancelScope(deadline=anyio.current_time() + seconds):
+        await machine.until(lambda: machine.doomed or (math.isinf(seconds) and not machine.host_gone))
+    machine.want(Order.DESTROY)
 
 
 async def events(call: Call) -> Reply:

@@ -132,6 +132,11 @@ def exec_too_long() -> RefusedError:
     )
 
 
+def host_unreachable() -> RefusedError:
+    """408: the machine's host does not answer; Fly's words are not known."""
+    return RefusedError(408, "deadline_exceeded: the machine's host did not answer in time")
+
+
 def stale_metadata() -> RefusedError:
     """412: `machine_version` or `updated_at` is not the machine's; Fly's words are not known."""
     return RefusedError(412, "failed_precondition: machine version does not match")

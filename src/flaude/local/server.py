@@ -11,11 +11,19 @@ import anyio
 import uvicorn
 from starlette.applications import Starlette
 
+from flaude.local.misbehaving import Protocol
+
 
 class _Server(uvicorn.Server):
     def __init__(self, application: Starlette) -> None:
         config = uvicorn.Config(
-            application, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=5
+            application,
+            http=Protocol,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
         )
         super().__init__(config)
         self.ready = anyio.Event()
