@@ -31,6 +31,7 @@ from flaude.errors import (
     UnreachableError,
 )
 from flaude.executor import ConcurrentExecutor
+from flaude.reaper import Reaped, ReapReport, reap
 from flaude.repos import RepoSpec
 from flaude.request import ExecutionRequest
 from flaude.results import (
@@ -78,6 +79,8 @@ __all__ = [
     "NotReadyError",
     "Phase",
     "RateLimitedError",
+    "ReapReport",
+    "Reaped",
     "RepoResult",
     "RepoSpec",
     "Retries",
@@ -91,6 +94,7 @@ __all__ = [
     "Usage",
     "__version__",
     "ensure_app",
+    "reap",
     "run",
     "run_and_destroy",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from flaude.endpoint import FlyEndpoint, client_for
 from flaude.errors import NameTakenError, NotFoundError
-from flaude.executor import FlyEndpoint
-from flaude.fly import App, FlyClient
+from flaude.fly import App
 
 
 async def ensure_app(
@@ -31,9 +31,7 @@ async def ensure_app(
         NameTakenError: The name belongs to somebody else.
         FlyError: Any other refusal of Fly, or no token.
     """
-    if fly is not None:
-        token, base_url = fly.token, fly.base_url
-    async with FlyClient(base_url=base_url, token=token) as client:
+    async with client_for(fly, token=token, base_url=base_url) as client:
         try:
             return await client.get_app(name)
         except NotFoundError:

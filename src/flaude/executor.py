@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import anyio
 
 from flaude.batch import Batch, BatchRules, EventHandler
 from flaude.config import MachineConfig
+from flaude.endpoint import FlyEndpoint, check_app_name, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError
 from flaude.fly import FlyClient
 from flaude.launching import Launching
@@ -21,18 +21,6 @@ from flaude.results import BatchResult, ExecutionResult
 from flaude.retries import Retries
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
-
-
-class FlyEndpoint(Protocol):
-    """Where a Machines API is and the token that it takes: `flaude.local.LocalFly` is one."""
-
-    @property
-    def base_url(self) -> str:
-        """Base URL without `/v1`."""
-
-    @property
-    def token(self) -> str:
-        """The token to send."""
 
 
 class _Open:
@@ -83,16 +71,14 @@ class ConcurrentExecutor:
         max_auth_failures: int = 5,
         handle_signals: bool = True,
     ) -> None:
-        if not isinstance(app_name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", app_name):
-            raise ConfigError(f"app_name: {app_name!r} is no app name; use up to 63 of a-z, 0-9 and '-'")
+        check_app_name(app_name)
         if max_concurrency is not None and (not isinstance(max_concurrency, int) or max_concurrency < 0):
             raise ConfigError(
                 f"max_concurrency: give a number above 0, or None or 0 for no limit; not {max_concurrency}"
             )
         if not wait_timeout > 0 or math.isinf(wait_timeout):
             raise ConfigError(f"wait_timeout: give seconds above 0, not {wait_timeout!r}")
-        if fly is not None and (token is not None or base_url is not None):
-            raise ConfigError("fly: brings its own token and base_url; leave those two out")
+        check_endpoint(fly, token=token, base_url=base_url)
         if isinstance(max_auth_failures, bool) or not isinstance(max_auth_failures, int) or max_auth_failures < 0:
             raise ConfigError(f"max_auth_failures: give a number from 0, not {max_auth_failures!r}")
         if not isinstance(retries, Retries | int | None):
@@ -194,13 +180,9 @@ class ConcurrentExecutor:
     async def _open(self) -> AsyncIterator[_Open]:
         """One client and one cap for all batches that go on at the same time."""
         if self._shared is None:
-            base_url: str | None
-            token: str | None
-            if self._endpoint is not None:
-                base_url, token = self._endpoint.base_url, self._endpoint.token
-            else:
-                base_url, token = self._base_url, self._token
-            client = FlyClient(base_url=base_url, token=token, retry_for_s=self._timeouts.retry)
+            client = client_for(
+                self._endpoint, token=self._token, base_url=self._base_url, retry_for_s=self._timeouts.retry
+            )
             # No await between the test above and this: two batches would open two.
             self._shared = _Open(client, self._max_concurrency)
         shared = self._shared

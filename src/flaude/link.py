@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from flaude.errors import FlyError, GuestError, NotReadyError, UnreachableError
 from flaude.fly import FlyClient
 from flaude.guest.redact import Redactor
-from flaude.protocol import GuestFile, GuestResult, PullReply, SpoolReader, unpack
+from flaude.protocol import GuestFile, GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
 GUEST_PATH = "/opt/flaude/guest.pyz"
 """Where the guest lies in the machine."""
@@ -118,6 +118,14 @@ class GuestLink:
     async def ack(self, job_id: str) -> None:
         """Say that everything has arrived: the guest exits, with the agent's exit code."""
         await self._call("ack", {"job_id": job_id})
+
+    async def status(self) -> StatusReply:
+        """What the guest does, and when its controller was last there; asking does not count as being there."""
+        answer = await self._call("status", {})
+        try:
+            return StatusReply.model_validate(answer)
+        except ValidationError as error:
+            raise GuestError(f"the guest's status is not readable: {error}") from None
 
     async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
         try:

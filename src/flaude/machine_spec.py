@@ -13,6 +13,10 @@ from flaude.guest import archive
 from flaude.link import GUEST_PATH
 
 MANAGED_BY = "flaude"
+"""The metadata `managed_by` of every machine of ours."""
+
+START_DEADLINE = "FLAUDE_START_DEADLINE_S"
+"""The variable that tells a guest how many seconds to wait for a job."""
 
 
 def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_deadline_s: float) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_de
         "image": config.image,
         "guest": asdict(config.guest),
         "init": {"exec": ["python3", GUEST_PATH]},
-        "env": {"FLAUDE_START_DEADLINE_S": f"{start_deadline_s:g}"},
+        "env": {START_DEADLINE: f"{start_deadline_s:g}"},
         "files": [{"guest_path": GUEST_PATH, "raw_value": _guest_archive()}],
         "restart": {"policy": "no"},
         "auto_destroy": True,

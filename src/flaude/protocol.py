@@ -88,6 +88,14 @@ class PullReply(_Message):
     result: dict[str, Any] | None = None
 
 
+class StatusReply(_Message):
+    """Answer to `status`; `pulled_s_ago` is 0 while a pull waits, and None like `job_id` before there is a job."""
+
+    state: GuestState
+    job_id: str | None = None
+    pulled_s_ago: float | None = None
+
+
 def unpack(data: str) -> bytes:
     """The bytes that the guest packed with zlib and base64.
 

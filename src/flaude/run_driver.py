@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import anyio
 
 from flaude import claude
+from flaude.destroying import destroy
 from flaude.diagnosis import GONE, cause, create_failure, has_ended
 from flaude.errors import (
     FlaudeError,
@@ -26,6 +26,7 @@ from flaude.errors import (
 )
 from flaude.events import Event, Notice, Output, PhaseBegan, StderrOutput
 from flaude.fly import FlyClient
+from flaude.jitter import jitter
 from flaude.job import job, secret_values
 from flaude.link import GuestLink
 from flaude.machine_spec import machine_spec
@@ -239,7 +240,7 @@ class Run:
                         return Found(found[0].id, found[0].region, found[0].state)
                     if anyio.current_time() > look_until:
                         break
-                await anyio.sleep(_jitter(2.0))
+                await anyio.sleep(jitter(2.0))
         await self._notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
         return Found()
 
@@ -300,24 +301,11 @@ class Run:
         return Acked()
 
     async def _destroy(self) -> Observation:
-        app, machine_id, state = self._plan.app, self.state.machine_id, ""
-        with anyio.move_on_after(self._plan.timeouts.destroy):
-            while True:
-                try:
-                    await self._fly.delete_machine(app, machine_id, force=True)
-                    state = (await self._fly.get_machine(app, machine_id)).state
-                    if state != GONE:
-                        await self._fly.wait_machine(app, machine_id, state=GONE, timeout_s=_POLL_S)
-                        state = (await self._fly.get_machine(app, machine_id)).state
-                except NotFoundError:
-                    state = GONE
-                except FlyError as error:
-                    await self._notice(f"destroying machine {machine_id}: {error}")
-                    await anyio.sleep(_jitter(1.0))
-                if state == GONE:
-                    return Destroyed(confirmed=True, machine_state=state)
-        await self._notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
-        return Destroyed(confirmed=False, machine_state=state)
+        plan = self._plan
+        state = await destroy(
+            self._fly, plan.app, self.state.machine_id, within_s=plan.timeouts.destroy, notice=self._notice
+        )
+        return Destroyed(confirmed=state == GONE, machine_state=state)
 
     # --- what may go wrong on the way ---
 
@@ -357,7 +345,7 @@ class Run:
                 return GaveUp(FailureKind.API, f"no usable answer for {self._plan.timeouts.patience:g} s: {error}")
         if self._failures > 1:  # the first one is nothing special: a machine that boots answers 412
             await self._notice(f"waiting out: {error}")
-        await anyio.sleep(_jitter(min(0.1 * 2**self._failures, 10.0)))
+        await anyio.sleep(jitter(min(0.1 * 2**self._failures, 10.0)))
         return None
 
     async def _defect(self, step: Step, error: Exception) -> Observation:
@@ -418,7 +406,3 @@ class Run:
     def _link(self) -> GuestLink:
         plan = self._plan
         return GuestLink(self._fly, plan.app, self.state.machine_id, secret_values(plan.config, plan.credentials))
-
-
-def _jitter(seconds: float) -> float:
-    return seconds * random.uniform(0.5, 1.5)  # noqa: S311  # spreads calls, guards nothing

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flaude.config import MachineConfig
+from flaude.endpoint import FlyEndpoint
 from flaude.errors import ConfigError, MachineExitError
-from flaude.executor import ConcurrentExecutor, FlyEndpoint
+from flaude.executor import ConcurrentExecutor
 from flaude.results import RunResult
 
 

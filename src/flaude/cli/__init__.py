@@ -21,6 +21,10 @@ app.command(
     "flaude.cli.demo:demo",
     help="Run four prompts on four local machines, three at a time; no token, no node and no network needed.",
 )
+app.command(
+    "flaude.cli.reap:reap",
+    help="Destroy machines of flaude that no living controller owns.",
+)
 local.command(
     "flaude.cli.serve:serve",
     help="Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.",

@@ -28,6 +28,11 @@ class Clocks:
         """The controller is there."""
         self._pulled = time.monotonic()
 
+    @property
+    def pulled_s_ago(self) -> float:
+        """Seconds since the controller was last there; 0 while it waits for an answer."""
+        return 0.0 if self._pulling else time.monotonic() - self._pulled
+
     @contextmanager
     def pulling(self) -> Iterator[None]:
         """The controller waits for an answer."""
@@ -56,7 +61,7 @@ class Clocks:
         if limits.orphan_s and not self._pulling and now - self._pulled > limits.orphan_s:
             return "orphan", f"nobody has pulled for {limits.orphan_s:g} s"
         if self._done is not None:
-            late = limits.linger_s and now - self._done > limits.linger_s
+            late = limits.linger_s and not self._pulling and now - max(self._done, self._pulled) > limits.linger_s
             return ("linger", f"not acknowledged for {limits.linger_s:g} s") if late else None
         if limits.run_s and now - self._accepted > limits.run_s:
             return "deadline", f"the run took longer than {limits.run_s:g} s"

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-VERBS = ("start", "pull", "fetch", "cancel", "ack")
+VERBS = ("start", "pull", "fetch", "cancel", "ack", "status")
 SOCKET = "ctl.sock"
 EX_USAGE = 64
 EX_TEMPFAIL = 75

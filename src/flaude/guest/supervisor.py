@@ -97,13 +97,16 @@ class Supervisor:
                 await asyncio.gather(self._work, return_exceptions=True)
             await end_all(os.getpid())
 
-    # --- the five verbs ---
+    # --- the verbs ---
 
     async def _handle(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         if verb == "start":
             return self._on_start(request)
+        if verb == "status":
+            return self._on_status()
         if self._job is None:
             return {"error": "no job has been started"}
+        self.clocks.pulled()
         if verb == "fetch":
             return self._outbox.fetch(request)
         if request.get("job_id") != self._job.job_id:
@@ -137,6 +140,14 @@ class Supervisor:
         elif self._job.job_id != job.job_id:
             return {"accepted": False, "error": f"this machine has the job {self._job.job_id} already"}
         return {"accepted": True, "job_id": job.job_id}
+
+    def _on_status(self) -> dict[str, Any]:
+        """For somebody else than the controller: asking does not count as a pull."""
+        return {
+            "state": self._state,
+            "job_id": self._job.job_id if self._job else None,
+            "pulled_s_ago": self.clocks.pulled_s_ago if self._job else None,
+        }
 
     async def _on_pull(self, request: dict[str, Any]) -> dict[str, Any]:
         self._orphaned = False

@@ -1,0 +1,102 @@
+"""`flaude reap`: the third line of defence, by hand or by a timer."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flaude.errors import ConfigError
+from flaude.reaper import Reaped, ReapReport
+from flaude.reaper import reap as reap_machines
+
+_COLOURS = {"destroyed": "green", "would_destroy": "yellow", "kept": "default", "failed": "red"}
+
+
+async def reap(
+    *,
+    app: str | None = None,
+    batch: str | None = None,
+    older_than: timedelta | None = None,
+    destroy_within: timedelta = timedelta(minutes=2),
+    all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002  # the option's name
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Destroy machines of flaude that no living controller owns; exit code 1 when one could not be confirmed gone.
+
+    The Fly token comes from FLY_API_TOKEN, FLY_ACCESS_TOKEN or flyctl's config file.
+
+    Parameters
+    ----------
+    app
+        The Fly app; else FLY_APP.
+    batch
+        Only machines of this batch.
+    older_than
+        Only machines older than this: 90m, 2h, 1d.
+    destroy_within
+        How long a machine may take to be gone: 2m, 90s.
+    all
+        Also machines that are being pulled, whatever their age: all of flaude's in this app.
+    dry_run
+        Destroy nothing, say what would be.
+    json
+        Print the report as JSON and nothing else.
+    """
+    app = app or os.environ.get("FLY_APP")
+    if not app:
+        raise ConfigError("--app: give the Fly app, or set FLY_APP")
+    report = await reap_machines(
+        app,
+        batch=batch,
+        older_than=older_than,
+        all=all,
+        dry_run=dry_run,
+        destroy_within=destroy_within.total_seconds(),
+    )
+    if json:
+        print(report.model_dump_json(indent=2))
+    else:
+        _print(report)
+    return 1 if report.failed else 0
+
+
+def _print(report: ReapReport) -> None:
+    console = Console(highlight=False)
+    if not report.machines:
+        console.print(f"No machine of flaude in {report.app}.")
+        return
+    table = Table("machine", "id", "age", "state", "", "why", box=None, pad_edge=False)
+    now = datetime.now(UTC)
+    for machine in report.machines:
+        action = f"[{_COLOURS[machine.action]}]{machine.action.replace('_', ' ')}[/]"
+        table.add_row(
+            escape(machine.name), machine.id, _age(machine, now), machine.state, action, escape(machine.reason)
+        )
+    console.print(table)
+    would = len(report.machines) - len(report.destroyed) - len(report.kept) - len(report.failed)
+    parts = [
+        f"{count} {word}"
+        for count, word in (
+            (len(report.destroyed), "destroyed"),
+            (would, "would be destroyed"),
+            (len(report.kept), "kept"),
+            (len(report.failed), "not confirmed as gone"),
+        )
+        if count
+    ]
+    console.print(f"{report.app}: {', '.join(parts)}.")
+
+
+def _age(machine: Reaped, now: datetime) -> str:
+    try:
+        seconds = round((now - datetime.fromisoformat(machine.created_at)).total_seconds())
+    except ValueError:
+        return "?"
+    return str(timedelta(seconds=max(seconds, 0)))

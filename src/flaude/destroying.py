@@ -1,0 +1,49 @@
+"""Destroying a machine until it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from flaude.diagnosis import GONE
+from flaude.errors import FlyError, NotFoundError
+from flaude.fly import FlyClient
+from flaude.jitter import jitter
+
+_POLL_S = 15
+
+
+async def destroy(
+    fly: FlyClient, app: str, machine_id: str, *, within_s: float, notice: Callable[[str], Awaitable[None]]
+) -> str:
+    """Delete a machine by force and read it until it is gone: "accepted" is not "gone".
+
+    Args:
+        fly: The client.
+        app: The machine's app.
+        machine_id: The machine.
+        within_s: Seconds after which it is left to others.
+        notice: Takes what goes wrong on the way, as text.
+
+    Returns:
+        The state that was last seen: `destroyed` when Fly has confirmed that it is gone, empty when it was never seen.
+    """
+    state = ""
+    with anyio.move_on_after(within_s):
+        while True:
+            try:
+                await fly.delete_machine(app, machine_id, force=True)
+                state = (await fly.get_machine(app, machine_id)).state
+                if state != GONE:
+                    await fly.wait_machine(app, machine_id, state=GONE, timeout_s=_POLL_S)
+                    state = (await fly.get_machine(app, machine_id)).state
+            except NotFoundError:
+                state = GONE
+            except FlyError as error:
+                await notice(f"destroying machine {machine_id}: {error}")
+                await anyio.sleep(jitter(1.0))
+            if state == GONE:
+                return state
+    await notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
+    return state

@@ -1,0 +1,219 @@
+"""`reap`: finds machines that no living controller owns, destroys them, and says what it did.
+
+The third line of defence. The first is the controller, which destroys what it made; the second are the clocks inside
+the machine, which end it when the controller is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import anyio
+from pydantic import BaseModel, ConfigDict
+
+from flaude.destroying import destroy
+from flaude.diagnosis import GONE
+from flaude.endpoint import FlyEndpoint, check_app_name, client_for
+from flaude.errors import ConfigError, FlaudeError
+from flaude.fly import FlyClient, Machine
+from flaude.link import GuestLink
+from flaude.machine_spec import MANAGED_BY
+from flaude.protocol import StatusReply
+from flaude.reaping import PULLED_WITHIN_S, Verdict, age, has_guest, is_ours, judge
+
+_AT_ONCE = 20
+_MOST_LISTS = 6
+_RETRY_FOR_S = 15.0
+
+Action = Literal["destroyed", "would_destroy", "kept", "failed"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reaped(_Frozen):
+    """One machine of ours that was found.
+
+    Attributes:
+        id: Fly's id.
+        name: Its name.
+        batch: The batch that it was made for.
+        region: Where it is.
+        state: Its last known state, in Fly's words.
+        created_at: When it was created, as Fly says it.
+        action: What was done: `destroyed` is confirmed by a read, `failed` is not.
+        reason: Why, in a few words.
+    """
+
+    id: str
+    name: str
+    batch: str
+    region: str
+    state: str
+    created_at: str
+    action: Action
+    reason: str
+
+
+class ReapReport(_Frozen):
+    """What `reap` found and did; oldest machine first."""
+
+    app: str
+    dry_run: bool
+    machines: tuple[Reaped, ...] = ()
+
+    @property
+    def destroyed(self) -> list[Reaped]:
+        """Those whose end Fly has confirmed."""
+        return list(self._with("destroyed"))
+
+    @property
+    def kept(self) -> list[Reaped]:
+        """Those that were left alone."""
+        return list(self._with("kept"))
+
+    @property
+    def failed(self) -> list[Reaped]:
+        """Those that had to go and could not be confirmed as gone."""
+        return list(self._with("failed"))
+
+    def _with(self, action: Action) -> Iterator[Reaped]:
+        return (machine for machine in self.machines if machine.action == action)
+
+
+async def reap(
+    app_name: str,
+    *,
+    batch: str | None = None,
+    older_than: timedelta | float | None = None,
+    all: bool = False,  # noqa: A002  # the command's word
+    dry_run: bool = False,
+    token: str | None = None,
+    base_url: str | None = None,
+    fly: FlyEndpoint | None = None,
+    destroy_within: float = 120.0,
+    settle: float = 2.0,
+    pulled_within: float = PULLED_WITHIN_S,
+) -> ReapReport:
+    """Destroy the app's machines that flaude made and no living controller owns.
+
+    A machine that is not ours is never touched. One of ours is owned while its guest is being pulled, and as long as
+    it may still be given its job; `flaude.reaping` has the rules. Lists of Fly's lag, so the app is listed at least
+    twice, and again until a list has nothing new.
+
+    Args:
+        app_name: The Fly app.
+        batch: Only machines of this batch.
+        older_than: Only machines older than this (a timedelta, or seconds).
+        all: Owned ones as well, whatever their age.
+        dry_run: Destroy nothing, say what would be.
+        token: Fly token; else as for `ConcurrentExecutor`.
+        base_url: Machines API; else as for `ConcurrentExecutor`.
+        fly: Another Machines API, such as a `flaude.local.LocalFly`.
+        destroy_within: Seconds for destroying a machine and seeing it gone.
+        settle: Seconds between two lists.
+        pulled_within: For how many seconds after a pull a controller counts as alive.
+
+    Raises:
+        ConfigError: An argument is of no use.
+        FlyError: The app cannot be listed. What goes wrong with a single machine is in the report.
+    """
+    check_app_name(app_name)
+    older_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than or 0.0
+    if not older_s >= 0:
+        raise ConfigError(f"older_than: give a time from 0 on, not {older_than}")
+    async with client_for(fly, token=token, base_url=base_url, retry_for_s=_RETRY_FOR_S) as client:
+        await client.get_app(app_name)
+        reaper = _Reaper(client, app_name, batch, older_s, all, dry_run, destroy_within, pulled_within)
+        found = await reaper.run(settle)
+    return ReapReport(app=app_name, dry_run=dry_run, machines=tuple(sorted(found, key=lambda one: one.created_at)))
+
+
+class _Reaper:
+    def __init__(
+        self,
+        fly: FlyClient,
+        app: str,
+        batch: str | None,
+        older_s: float,
+        all_: bool,
+        dry_run: bool,
+        destroy_s: float,
+        pulled_within_s: float,
+    ) -> None:
+        self._fly = fly
+        self._app = app
+        self._batch = batch
+        self._older_s = older_s
+        self._all = all_
+        self._dry_run = dry_run
+        self._destroy_s = destroy_s
+        self._pulled_within_s = pulled_within_s
+        self._places = anyio.CapacityLimiter(_AT_ONCE)
+        self._found: dict[str, Reaped | None] = {}
+
+    async def run(self, settle_s: float) -> list[Reaped]:
+        for number in range(_MOST_LISTS):
+            new = [machine for machine in await self._list() if machine.id not in self._found]
+            if number and not new:
+                break
+            async with anyio.create_task_group() as tasks:
+                for machine in new:
+                    self._found[machine.id] = None
+                    tasks.start_soon(self._deal_with, machine)
+            await anyio.sleep(settle_s)
+        return [one for one in self._found.values() if one is not None]
+
+    async def _list(self) -> list[Machine]:
+        metadata = {"managed_by": MANAGED_BY, **({"flaude_batch": self._batch} if self._batch else {})}
+        machines = await self._fly.list_machines(self._app, metadata=metadata)
+        now = datetime.now(UTC)
+        # Looked at once more here: what is not ours must not go because a filter was not understood.
+        return [
+            machine
+            for machine in machines
+            if is_ours(machine, self._batch) and (self._older_s == 0 or (age(machine, now) or 0.0) > self._older_s)
+        ]
+
+    async def _deal_with(self, machine: Machine) -> None:
+        async with self._places:
+            guest = await self._ask(machine) if has_guest(machine) and not self._all else None
+            verdict = judge(
+                machine, guest, now=datetime.now(UTC), all_=self._all, pulled_within_s=self._pulled_within_s
+            )
+            self._found[machine.id] = await self._carry_out(machine, verdict)
+
+    async def _ask(self, machine: Machine) -> StatusReply | None:
+        try:
+            return await GuestLink(self._fly, self._app, machine.id).status()
+        except FlaudeError:
+            return None
+
+    async def _carry_out(self, machine: Machine, verdict: Verdict) -> Reaped:
+        state, action, reason = machine.state, "kept", verdict.reason
+        if verdict.destroy and self._dry_run:
+            action = "would_destroy"
+        elif verdict.destroy:
+            troubles: list[str] = []
+
+            async def keep(text: str) -> None:
+                troubles.append(text)
+
+            last = await destroy(self._fly, self._app, machine.id, within_s=self._destroy_s, notice=keep)
+            state = last or state
+            action = "destroyed" if state == GONE else "failed"
+            if action == "failed" and troubles:
+                reason = troubles[-1]
+        return Reaped(
+            id=machine.id,
+            name=machine.name,
+            batch=machine.metadata.get("flaude_batch", ""),
+            region=machine.region,
+            state=state,
+            created_at=machine.created_at,
+            action=action,
+            reason=reason,
+        )

@@ -1,0 +1,97 @@
+"""Which machines nobody owns any more. Pure: decides, and does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from flaude.fly import Machine
+from flaude.machine_spec import MANAGED_BY, START_DEADLINE
+from flaude.protocol import StatusReply
+from flaude.timeouts import Timeouts
+
+PULLED_WITHIN_S = 60.0
+"""A controller that lives pulls all the time; this leaves it room for a bad minute of the network."""
+
+_BOOT_MARGIN_S = 60.0
+_COMING = frozenset({"created", "starting", "started", "replacing", "restarting", "updating"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to happen to a machine, and why."""
+
+    destroy: bool
+    reason: str
+
+
+def is_ours(machine: Machine, batch: str | None) -> bool:
+    """Whether flaude made it, for this batch if one is named."""
+    metadata = machine.metadata
+    return metadata.get("managed_by") == MANAGED_BY and batch in (None, metadata.get("flaude_batch"))
+
+
+def has_guest(machine: Machine) -> bool:
+    """Whether there may be somebody in it to ask."""
+    return machine.state in _COMING
+
+
+def judge(
+    machine: Machine,
+    guest: StatusReply | None,
+    *,
+    now: datetime,
+    all_: bool = False,
+    pulled_within_s: float = PULLED_WITHIN_S,
+) -> Verdict:
+    """Whether a machine of ours is to be destroyed.
+
+    Args:
+        machine: As Fly shows it.
+        guest: What its guest says; None when it does not answer.
+        now: The time.
+        all_: Whether it does not matter that somebody may own it.
+        pulled_within_s: For how many seconds after a pull a controller counts as alive.
+    """
+    if all_:
+        return Verdict(destroy=True, reason="all were asked for")
+    if not has_guest(machine):
+        return Verdict(destroy=True, reason=f"is {machine.state}")
+    if guest is not None and guest.pulled_s_ago is not None:
+        told = f"its controller was last there {guest.pulled_s_ago:.0f} s ago"
+        return Verdict(destroy=guest.pulled_s_ago > pulled_within_s, reason=told)
+    age_s, start_s = age(machine, now), start_deadline_s(machine) + _BOOT_MARGIN_S
+    if age_s is None or age_s <= start_s:
+        return Verdict(destroy=False, reason="it is new, and may still be given its job")
+    if guest is not None:
+        return Verdict(destroy=True, reason=f"it was given no job in {age_s:.0f} s")
+    expires = expires_at(machine)
+    if expires is not None and now < expires:
+        return Verdict(destroy=False, reason=f"its guest does not answer; it expires {expires:%Y-%m-%d %H:%M:%S} UTC")
+    return Verdict(destroy=True, reason="its guest does not answer, and its time is over")
+
+
+def age(machine: Machine, now: datetime) -> float | None:
+    """Seconds since its creation; None when Fly does not say when that was."""
+    try:
+        created = datetime.fromisoformat(machine.created_at)
+    except ValueError:
+        return None
+    return (now - (created if created.tzinfo else created.replace(tzinfo=UTC))).total_seconds()
+
+
+def start_deadline_s(machine: Machine) -> float:
+    """How long its guest waits for a job, as its own config has it."""
+    environment = (machine.config or machine.incomplete_config).get("env")
+    try:
+        return float(environment[START_DEADLINE]) if isinstance(environment, dict) else Timeouts.start_deadline
+    except (KeyError, TypeError, ValueError):
+        return Timeouts.start_deadline
+
+
+def expires_at(machine: Machine) -> datetime | None:
+    """When no clock of its own should have let it live; None when its metadata does not say it."""
+    try:
+        return datetime.fromtimestamp(int(machine.metadata["flaude_expires_at"]), UTC)
+    except (KeyError, ValueError, OverflowError):
+        return None

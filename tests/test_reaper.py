@@ -1,0 +1,306 @@
+"""The reaper takes what nobody owns, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from subprocess import CompletedProcess
+from typing import Any
+
+import anyio
+import pytest
+
+from flaude import (
+    ConcurrentExecutor,
+    ConfigError,
+    MachineConfig,
+    NotFoundError,
+    NotReadyError,
+    ReapReport,
+    Timeouts,
+    reap,
+)
+from flaude.events import Event, Output
+from flaude.fly import FlyClient, Machine
+from flaude.job import job
+from flaude.link import GuestLink
+from flaude.local import Fault, HostGone, ListLag, LocalFly
+from flaude.machine_spec import machine_spec
+from flaude.protocol import StatusReply
+from flaude.reaping import judge
+from tests.conftest import TOKEN, Machines
+
+CONFIG = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::silent")
+Make = Callable[..., Awaitable[Machine]]
+
+
+@pytest.fixture
+async def client(local: LocalFly) -> AsyncIterator[FlyClient]:
+    """A client, which destroys at the end what a test has left alive on purpose."""
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        yield fly
+        for machine in await fly.list_machines("my-app"):
+            await fly.delete_machine("my-app", machine.id)
+        with anyio.fail_after(10):
+            while local.alive:
+                await fly.list_machines("my-app")
+
+
+@pytest.fixture
+def orphan(client: FlyClient) -> Make:
+    """Makes a machine with a job, whose controller is never heard of again."""
+
+    async def make(batch: str = "b1", name: str = "orphan", orphan_s: float = 600) -> Machine:
+        metadata = {"managed_by": "flaude", "flaude_batch": batch, "flaude_index": "0"}
+        spec = machine_spec(CONFIG, metadata=metadata, start_deadline_s=300)
+        machine = await client.create_machine("my-app", name=name, config=spec)
+        await client.wait_machine("my-app", machine.id, state="started")
+        link = GuestLink(client, "my-app", machine.id)
+        timeouts = Timeouts(orphan=orphan_s, grace=0.5)
+        message = job(CONFIG, job_id="j", run_s=600, timeouts=timeouts, credentials={"A": TOKEN})
+        while True:
+            try:
+                await link.start(message)
+            except NotReadyError:
+                continue  # it boots
+            return machine
+
+    return make
+
+
+async def state(client: FlyClient, machine: Machine) -> str:
+    """The machine's state."""
+    try:
+        return (await client.get_machine("my-app", machine.id)).state
+    except NotFoundError:
+        return "destroyed"
+
+
+def actions(report: ReapReport) -> dict[str, str]:
+    """What was done to which machine."""
+    return {machine.name: machine.action for machine in report.machines}
+
+
+async def test_an_orphan_is_reaped(local: LocalFly, client: FlyClient, orphan: Make) -> None:
+    """A machine whose controller is gone is destroyed, confirmed and named."""
+    machine = await orphan()
+    report = await reap("my-app", fly=local, pulled_within=0, settle=0.1)
+    assert actions(report) == {"orphan": "destroyed"}
+    assert report.machines[0].id == machine.id and "ago" in report.machines[0].reason
+    assert await state(client, machine) == "destroyed"
+    assert ReapReport.model_validate_json(report.model_dump_json()) == report
+
+
+async def test_what_is_pulled_is_left_alone(local: LocalFly) -> None:
+    """A run that goes on is not touched, unless all are asked for; then it ends as machine_lost."""
+    under_way = anyio.Event()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Output):
+            under_way.set()
+
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch)
+    async with anyio.create_task_group() as tasks:
+        results: list[Any] = []
+
+        async def run() -> None:
+            results.append(await executor.run_one(CONFIG, name="busy"))
+
+        tasks.start_soon(run)
+        await under_way.wait()
+        assert actions(await reap("my-app", fly=local, settle=0.1)) == {"busy": "kept"}
+        assert local.alive == 1
+        assert actions(await reap("my-app", fly=local, all=True, settle=0.1)) == {"busy": "destroyed"}
+    assert results[0].failure.kind == "machine_lost"
+
+
+async def test_a_machine_that_is_not_ours_is_never_touched(local: LocalFly, client: FlyClient) -> None:
+    """What flaude did not make stays, even with `all`, and is not in the report."""
+    spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
+    others = [
+        await client.create_machine("my-app", name=f"other-{index}", config={**spec, "metadata": metadata})
+        for index, metadata in enumerate([{}, {"managed_by": "terraform"}, {"flaude_batch": "b1"}])
+    ]
+    report = await reap("my-app", fly=local, all=True, settle=0.1)
+    assert report.machines == ()
+    assert {await state(client, machine) for machine in others} <= {"created", "started"}
+
+
+async def test_only_the_batch(local: LocalFly, client: FlyClient, orphan: Make) -> None:
+    """With a batch, machines of others stay."""
+    await orphan(batch="b1", name="one")
+    other = await orphan(batch="b2", name="two")
+    report = await reap("my-app", fly=local, batch="b1", all=True, settle=0.1)
+    assert actions(report) == {"one": "destroyed"}
+    assert await state(client, other) == "started"
+
+
+async def test_only_the_old(local: LocalFly, client: FlyClient, orphan: Make) -> None:
+    """With a minimum age, younger machines stay, even with `all`."""
+    machine = await orphan()
+    assert (await reap("my-app", fly=local, older_than=timedelta(hours=2), all=True, settle=0.1)).machines == ()
+    assert await state(client, machine) == "started"
+    with pytest.raises(ConfigError, match="older_than"):
+        await reap("my-app", fly=local, older_than=-1)
+
+
+async def test_a_dry_run_destroys_nothing(local: LocalFly, client: FlyClient, orphan: Make) -> None:
+    """A dry run says what would be, and every machine is as before."""
+    machine = await orphan()
+    report = await reap("my-app", fly=local, pulled_within=0, dry_run=True, settle=0.1)
+    assert actions(report) == {"orphan": "would_destroy"}
+    assert await state(client, machine) == "started"
+
+
+async def test_what_has_stopped_is_reaped(local: LocalFly, client: FlyClient) -> None:
+    """A stopped machine of ours costs money and is nobody's."""
+    spec = {"image": "x", "init": {"exec": ["true"]}, "restart": {"policy": "no"}, "metadata": {"managed_by": "flaude"}}
+    machine = await client.create_machine("my-app", name="still", config=spec)
+    await client.wait_machine("my-app", machine.id, state="stopped")
+    report = await reap("my-app", fly=local, settle=0.1)
+    assert actions(report) == {"still": "destroyed"}
+
+
+async def test_a_list_that_lags_hides_nothing(local: LocalFly, orphan: Make) -> None:
+    """An empty list is not believed at once."""
+    await orphan()
+    local.faults.add(Fault("list_machines", ListLag(3600), times=1))
+    report = await reap("my-app", fly=local, all=True, settle=0.1)
+    assert actions(report) == {"orphan": "destroyed"}
+
+
+async def test_what_cannot_be_confirmed_is_failed(machines: Machines) -> None:
+    """A machine on a host that is gone is named as not confirmed, and the others are reaped."""
+    async with machines(faults=[Fault("create_machine", HostGone(back_s=6), times=1)]) as fly:
+        spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
+        async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
+            for name in ("gone", "good"):
+                await client.create_machine("my-app", name=name, config={**spec, "metadata": {"managed_by": "flaude"}})
+            with anyio.fail_after(10):
+                while (await client.list_machines("my-app"))[0].host_status == "ok":
+                    await anyio.lowlevel.checkpoint()
+        report = await reap("my-app", fly=fly, all=True, destroy_within=3, settle=0.1)
+        assert actions(report) == {"gone": "failed", "good": "destroyed"}
+        assert "could not be confirmed" in report.failed[0].reason
+        report = await reap("my-app", fly=fly, all=True, destroy_within=30, settle=0.1)
+        assert actions(report) == {"gone": "destroyed"}
+
+
+async def test_asking_keeps_no_orphan_alive(local: LocalFly, client: FlyClient, orphan: Make) -> None:
+    """The guest's status is no pull: an orphan that is asked all the time ends by its own clock."""
+    machine = await orphan(orphan_s=1.5)
+    link = GuestLink(client, "my-app", machine.id)
+    assert (await link.status()).job_id == "j"
+    with anyio.fail_after(20):
+        while local.alive:
+            await reap("my-app", fly=local, dry_run=True, settle=0)
+
+
+async def test_a_missing_app_is_an_error(local: LocalFly) -> None:
+    """An app that does not exist is an error and no empty report."""
+    with pytest.raises(NotFoundError, match="no-such-app"):
+        await reap("no-such-app", fly=local)
+
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def machine(**fields: Any) -> Machine:
+    """A machine of ours that was created an hour ago and expires in one."""
+    metadata = {"managed_by": "flaude", "flaude_expires_at": str(int((NOW + timedelta(hours=1)).timestamp()))}
+    made = {"id": "m", "state": "started", "created_at": "2026-11-23T11:00:00Z", "config": {"metadata": metadata}}
+    return Machine.model_validate(made | fields)
+
+
+@pytest.mark.parametrize(
+    ("shown", "guest", "destroy"),
+    [
+        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=0), False),
+        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=59), False),
+        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=61), True),
+        (machine(), StatusReply(state="done", job_id="j", pulled_s_ago=61), True),
+        (machine(), StatusReply(state="waiting"), True),
+        (machine(created_at="2026-11-23T11:55:00Z"), StatusReply(state="waiting"), False),
+        (machine(), None, False),
+        (machine(created_at="2026-11-23T11:59:00Z", state="created"), None, False),
+        (machine(config={"metadata": {"flaude_expires_at": "1"}}), None, True),
+        (machine(config={"metadata": {"flaude_expires_at": "soon"}}), None, True),
+        (machine(config={"metadata": {}, "env": {"FLAUDE_START_DEADLINE_S": "7200"}}), None, False),
+        (machine(created_at="yesterday"), None, False),
+        (machine(state="stopped"), None, True),
+        (machine(state="destroying"), None, True),
+        (machine(config={}, incomplete_config={"metadata": {"flaude_expires_at": "1"}}), None, True),
+    ],
+    ids=[
+        *("pulled now", "pulled lately", "not pulled", "done and not taken", "never given a job", "still to be given"),
+        *("mute before its time", "booting", "mute after its time", "mute with no time", "long start deadline"),
+        *("unknown age", "stopped", "destroying", "host gone"),
+    ],
+)
+def test_who_owns_what(shown: Machine, guest: StatusReply | None, destroy: bool) -> None:
+    """A machine is owned while it is pulled or may still be given its job; with `all` that does not matter."""
+    assert judge(shown, guest, now=NOW).destroy == destroy
+    assert judge(shown, guest, now=NOW, all_=True).destroy
+
+
+async def flaude(fly: LocalFly, *arguments: str, **environ: str) -> CompletedProcess[bytes]:
+    """The command as a process of its own."""
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    environment |= {"FLY_FLAPS_BASE_URL": fly.base_url, "FLY_API_TOKEN": fly.token, "COLUMNS": "200", **environ}
+    command = [sys.executable, "-m", "flaude", *arguments]
+    return await anyio.run_process(command, env=environment, check=False)
+
+
+async def test_the_command_as_text(local: LocalFly, orphan: Make) -> None:
+    """`flaude reap` says what it found and did, a line a machine; exit code 0 when all that had to go is gone."""
+    await orphan()
+    told = await flaude(local, "reap", "--app", "my-app")
+    assert told.returncode == 0, told.stderr
+    assert b"orphan" in told.stdout and b"my-app: 1 kept." in told.stdout
+    told = await flaude(local, "reap", "--older-than", "0s", "--all", FLY_APP="my-app")
+    assert b"my-app: 1 destroyed." in told.stdout
+    assert b"No machine of flaude in my-app." in (await flaude(local, "reap", "--app", "my-app")).stdout
+
+
+async def test_the_command_as_json(local: LocalFly, orphan: Make) -> None:
+    """With `--json` the report is all of stdout, and reads back as it was."""
+    await orphan()
+    told = await flaude(local, "reap", "--app", "my-app", "--all", "--dry-run", "--json")
+    report = ReapReport.model_validate_json(told.stdout)
+    assert report.dry_run and actions(report) == {"orphan": "would_destroy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--app", "no-such-app"], b"no-such-app"),
+        (["--app", "Not An App"], b"app_name"),
+        ([], b"--app"),
+        (["--app", "my-app", "--older-than", "soon"], b"--older-than"),
+    ],
+    ids=["missing app", "no app's name", "no app", "no time"],
+)
+async def test_wrong_input_is_exit_code_2(local: LocalFly, arguments: list[str], named: bytes) -> None:
+    """Wrong input is exit code 2 and names what is wrong."""
+    told = await flaude(local, "reap", *arguments)
+    assert told.returncode == 2
+    assert named in told.stdout + told.stderr
+
+
+async def test_what_is_left_is_exit_code_1(machines: Machines) -> None:
+    """A machine that could not be confirmed as gone is exit code 1."""
+    async with machines(faults=[Fault("create_machine", HostGone(back_s=None))]) as fly:
+        spec = {"image": "x", "init": {"exec": ["sleep", "20"]}, "restart": {"policy": "no"}}
+        async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
+            await client.create_machine("my-app", name="gone", config={**spec, "metadata": {"managed_by": "flaude"}})
+            with anyio.fail_after(10):
+                while (await client.list_machines("my-app"))[0].host_status == "ok":
+                    await anyio.lowlevel.checkpoint()
+        told = await flaude(fly, "reap", "--app", "my-app", "--all", "--destroy-within", "3s")
+        assert told.returncode == 1, told.stderr
+        assert b"1 not confirmed as gone" in told.stdout
+        with anyio.fail_after(30):
+            while fly.alive:
+                await reap("my-app", fly=fly, dry_run=True, settle=0)
