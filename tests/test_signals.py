@@ -1,0 +1,84 @@
+"""SIGINT and SIGTERM to a real controller: once, twice, three times."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from flaude import reap
+from flaude.local import Fault, LocalFly, SlowDelete
+from tests.conftest import Machines
+from tests.controlling import controller
+
+
+def has_printed(told: dict[str, Any]) -> bool:
+    """Whether an agent is at work."""
+    return "output" in told
+
+
+@pytest.mark.parametrize(
+    ("number", "raised", "code"), [(signal.SIGINT, "Interrupted", 1), (signal.SIGTERM, "Terminated", 143)]
+)
+async def test_the_first_signal_keeps_the_work(
+    local: LocalFly, repo: Path, number: signal.Signals, raised: str, code: int
+) -> None:
+    """One signal: nothing more is launched, agents stop, their work is collected, machines are gone, then it raises."""
+    prompts = ["::write part.txt 1\n::say begun\n::silent"] * 3
+    async with controller(
+        local, prompts=prompts, repos=[f"file://{repo}"], max_concurrency=2, timeouts={"grace": 1}
+    ) as stopped:
+        begun: set[str] = set()
+        async for told in stopped.tells():
+            begun |= {told["output"]} if has_printed(told) else set()
+            if len(begun) == 2:
+                break
+        stopped.process.send_signal(number)
+        assert (await stopped.end())[0] == code
+    assert stopped.seen[-1]["raised"] == raised
+    one, two, three = stopped.results
+    assert one["changed"] == two["changed"] == ["part.txt"]
+    assert {one["kind"], two["kind"], three["kind"]} == {"cancelled"}
+    assert number.name in one["message"] and "not launched" in three["message"]
+    assert len(local.created) == 2 and local.alive == 0
+    assert one["gone"] and two["gone"] and three["gone"]
+
+
+async def test_the_second_signal_collects_no_more(local: LocalFly, repo: Path) -> None:
+    """Two signals: the grace of an agent that does not stop is cut short, and its machine is destroyed."""
+    prompts = ["::write part.txt 1\n::ignore-signals\n::say begun\n::silent"]
+    async with controller(local, prompts=prompts, repos=[f"file://{repo}"], timeouts={"grace": 3000}) as stopped:
+        await stopped.until(has_printed)
+        before = local.requests["exec_machine", 200]
+        stopped.process.send_signal(signal.SIGINT)
+        with anyio.fail_after(20):
+            while local.requests["exec_machine", 200] <= before:  # it has asked the guest to cancel
+                await reap("my-app", fly=local, dry_run=True, settle=0)
+        stopped.process.send_signal(signal.SIGINT)
+        assert (await stopped.end())[0] == 1
+    assert stopped.results[0]["kind"] == "cancelled" and stopped.results[0]["changed"] == []
+    assert stopped.results[0]["gone"] and local.alive == 0
+
+
+async def test_the_third_signal_leaves_at_once(machines: Machines) -> None:
+    """Three signals: the program dies of the third, saying what may be alive; the machine's clocks do the rest."""
+    async with machines(faults=[Fault("delete_machine", SlowDelete(3600))]) as fly:
+        async with controller(fly, prompts=["::say begun\n::silent"], timeouts={"grace": 1, "orphan": 2}) as stopped:
+            await stopped.until(has_printed)
+            # Two of one kind might become one on their way.
+            stopped.process.send_signal(signal.SIGINT)
+            stopped.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(20):
+                while not fly.requests["delete_machine", 200]:
+                    await reap("my-app", fly=fly, dry_run=True, settle=0)
+            stopped.process.send_signal(signal.SIGINT)
+            code, stderr = await stopped.end()
+        assert code == -signal.SIGINT
+        assert fly.created[0] in stderr
+        assert "flaude reap --app my-app --batch " in stderr
+        with anyio.fail_after(62):
+            while fly.alive:
+                await reap("my-app", fly=fly, dry_run=True, settle=0)
