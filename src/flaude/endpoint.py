@@ -42,7 +42,12 @@ def check_app_name(app_name: str) -> None:
 
 
 def client_for(
-    fly: FlyEndpoint | None, *, token: str | None, base_url: str | None, retry_for_s: float = 60.0
+    fly: FlyEndpoint | None,
+    *,
+    token: str | None,
+    base_url: str | None,
+    timeout_s: float = 30.0,
+    retry_for_s: float = 60.0,
 ) -> FlyClient:
     """The client for an endpoint, or else for an address and a token, or else for what the environment has.
 
@@ -53,4 +58,4 @@ def client_for(
     check_endpoint(fly, token=token, base_url=base_url)
     if fly is not None:
         base_url, token = fly.base_url, fly.token
-    return FlyClient(base_url=base_url, token=token, retry_for_s=retry_for_s)
+    return FlyClient(base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s)

@@ -181,7 +181,11 @@ class ConcurrentExecutor:
         """One client and one cap for all batches that go on at the same time."""
         if self._shared is None:
             client = client_for(
-                self._endpoint, token=self._token, base_url=self._base_url, retry_for_s=self._timeouts.retry
+                self._endpoint,
+                token=self._token,
+                base_url=self._base_url,
+                timeout_s=self._timeouts.request,
+                retry_for_s=self._timeouts.retry,
             )
             # No await between the test above and this: two batches would open two.
             self._shared = _Open(client, self._max_concurrency)

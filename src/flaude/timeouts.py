@@ -18,6 +18,8 @@ class Timeouts:
         boot: From the create call until the guest answers: pulling a large image takes a while.
         destroy: For destroying the machine and seeing it gone.
         patience: How long Fly may fail to answer, without a break, before a run is given up.
+        request: For connecting, for sending, or for the answer of a single call, besides the time that the call itself
+            takes inside Fly.
         retry: How long a single call is repeated before it counts as failed.
         start_deadline: A booted machine that is never given a job exits after this.
         clone: For all clones together.
@@ -35,6 +37,7 @@ class Timeouts:
     boot: float = 300.0
     destroy: float = 120.0
     patience: float = 300.0
+    request: float = 30.0
     retry: float = 60.0
 
     start_deadline: float = 300.0

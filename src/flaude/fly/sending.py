@@ -128,7 +128,9 @@ class Sender:
     async def _once(self, call: Call, read: Callable[[bytes], T]) -> T:
         if self._http is None:
             raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
-        timeout = httpx2.Timeout(self._timeout_s, read=max(self._timeout_s, call.takes_s + _ANSWER_MARGIN_S))
+        timeout = httpx2.Timeout(
+            self._timeout_s, read=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S))
+        )
         try:
             response = await self._http.request(
                 call.method, f"/v1{call.path}", params=call.query, json=call.body, timeout=timeout

@@ -1,0 +1,276 @@
+"""Faults of Fly's: what is waited out, what is tried again on a new machine, what is said when nothing helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from flaude import (
+    BatchResult,
+    ConcurrentExecutor,
+    ConfigError,
+    ExecutionRequest,
+    FailureKind,
+    MachineConfig,
+    Phase,
+    Retries,
+    Timeouts,
+)
+from flaude.events import Event, Notice
+from flaude.fly import FlyClient
+from flaude.local import (
+    Answer,
+    Dies,
+    DropAfter,
+    DropBefore,
+    Fault,
+    Hang,
+    ListLag,
+    LocalFly,
+    SlowDelete,
+    Truncate,
+)
+from tests.conftest import TOKEN, Machines
+
+NO_ROOM = Answer(409, "aborted: could not reserve resource for machine: insufficient memory available")
+SOON = Retries(wait=0.1)
+
+
+async def run(fly: LocalFly, prompt: str = "::say done", **options: Any) -> BatchResult:
+    """A batch of one."""
+    executor = ConcurrentExecutor("my-app", fly=fly, **{"retries": SOON, **options})
+    return await executor.run_batch([ExecutionRequest(MachineConfig(claude_code_oauth_token=TOKEN, prompt=prompt))])
+
+
+def kinds(batch: BatchResult) -> list[FailureKind | None]:
+    """Why each attempt of the one run failed."""
+    return [attempt.failure.kind if attempt.failure else None for attempt in batch.results[0].attempts]
+
+
+async def test_no_capacity_is_tried_again(local: LocalFly) -> None:
+    """A region that has no room now may have some soon; all attempts are in the result, with names of their own."""
+    told: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Notice):
+            told.append(event.text)
+
+    local.faults.add(Fault("create_machine", NO_ROOM, times=2))
+    batch = await run(local, on_event=watch)
+    (result,) = batch.results
+    assert result.success and result.run_result is not None
+    assert kinds(batch) == [FailureKind.CAPACITY, FailureKind.CAPACITY, None]
+    assert result.run_result.attempts == result.attempts
+    first, second, third = result.attempts
+    assert [first.number, second.number, third.number] == [1, 2, 3]
+    assert (second.name, third.name) == (f"{first.name}-a2", f"{first.name}-a3")
+    assert first.gone and first.machine_id == "" and third.machine_id == local.created[0]
+    assert any("attempt 1 failed" in text for text in told)
+    assert len(local.created) == 1
+
+
+async def test_the_last_attempt_counts(local: LocalFly) -> None:
+    """When no attempt helps, the last failure is the run's, and there is nothing to destroy."""
+    local.faults.add(Fault("create_machine", NO_ROOM))
+    batch = await run(local)
+    assert kinds(batch) == [FailureKind.CAPACITY] * 3
+    failure = batch.results[0].failure
+    assert failure is not None and (failure.kind, failure.phase) == (FailureKind.CAPACITY, Phase.CREATE)
+    assert failure.retryable
+    assert batch.leftovers == [] and local.created == []
+
+
+@pytest.mark.parametrize("retries", [0, Retries(more=0), Retries(kinds=frozenset())], ids=["0", "more", "kinds"])
+async def test_retries_can_be_forbidden(local: LocalFly, retries: Any) -> None:
+    """With no retries the first attempt is the only one."""
+    local.faults.add(Fault("create_machine", NO_ROOM, times=1))
+    assert kinds(await run(local, retries=retries)) == [FailureKind.CAPACITY]
+
+
+async def test_a_machine_lost_before_its_agent_began_is_replaced(local: LocalFly) -> None:
+    """A machine that dies while it clones costs nothing but time: the run goes on on a new one."""
+    local.faults.add(Fault("exec_machine", Answer(503), times=6), Fault("create_machine", Dies(0.3), times=1))
+    batch = await run(local)
+    assert batch.all_succeeded, batch
+    assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
+    assert len(local.created) == 2 and batch.leftovers == []
+
+
+async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: LocalFly) -> None:
+    """Once the agent has started its prompt is not given to another one, unless that was asked for."""
+    local.faults.add(Fault("create_machine", Dies(3), times=1))
+    batch = await run(local, "::say begun\n::sleep 30")
+    assert kinds(batch) == [FailureKind.MACHINE_LOST]
+    assert batch.results[0].attempts[0].failure is not None
+    assert "137" in batch.results[0].attempts[0].failure.message
+    local.faults.clear()
+    local.faults.add(Fault("create_machine", Dies(3), times=1))
+    batch = await run(local, "::say begun\n::sleep 4", retries=Retries(after_start=True, wait=0.1))
+    assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
+    assert batch.all_succeeded
+
+
+async def test_out_of_memory_has_its_own_name(local: LocalFly) -> None:
+    """A machine that ran out of memory is `oom`, told from a machine that was lost, and says what helps."""
+    local.faults.add(Fault("create_machine", Dies(3, oom=True)))
+    batch = await run(local, "::say begun\n::sleep 30")
+    assert kinds(batch) == [FailureKind.OOM]
+    failure = batch.results[0].failure
+    assert failure is not None and "vm_size" in failure.message and not failure.retryable
+
+
+@pytest.mark.parametrize(
+    "effect", [DropAfter(), Truncate(), Answer(502, body="<html>")], ids=lambda e: type(e).__name__
+)
+async def test_a_create_that_is_not_answered_is_sent_again(local: LocalFly, effect: Any) -> None:
+    """However often a create's answer is lost, there is one machine, and it is ours."""
+    local.faults.add(Fault("create_machine", effect, times=3))
+    batch = await run(local)
+    assert batch.all_succeeded and kinds(batch) == [None]
+    assert len(local.created) == 1
+
+
+async def test_a_create_that_nobody_ever_answers_is_looked_for(local: LocalFly) -> None:
+    """A machine whose create was never answered is found by its metadata, though the list lags, and destroyed."""
+    local.faults.add(
+        Fault("create_machine", DropAfter(), times=1),
+        Fault("create_machine", Answer(503, "unavailable")),
+        Fault("list_machines", ListLag(3600), times=1),
+    )
+    batch = await run(local, timeouts=Timeouts(patience=1, retry=0.5), retries=0)
+    assert kinds(batch) == [FailureKind.API]
+    assert len(local.created) == 1 and local.alive == 0
+    assert batch.results[0].attempts[0].machine_id == local.created[0]
+    assert batch.leftovers == []
+
+
+async def test_what_is_not_found_is_named(local: LocalFly) -> None:
+    """An empty list proves nothing: a create that may have been done is a leftover, by name, until somebody knows."""
+    local.faults.add(
+        Fault("create_machine", DropAfter(), times=1),
+        Fault("create_machine", Answer(503, "unavailable")),
+        Fault("list_machines", ListLag(3600)),
+    )
+    timeouts = Timeouts(patience=1, retry=0.5, destroy=2, start_deadline=4)
+    batch = await run(local, timeouts=timeouts, retries=0)
+    assert batch.results[0].run_result is None
+    (leftover,) = batch.leftovers
+    assert (leftover.name, leftover.machine_id) == (batch.results[0].attempts[0].name, "")
+    assert "id unknown" in str(leftover)
+    # Nobody can hand it a job any more: it ends by its start deadline.
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        assert await fly.wait_machine("my-app", local.created[0], state="destroyed", timeout_s=30)
+
+
+async def test_what_was_surely_not_done_is_no_leftover(local: LocalFly) -> None:
+    """A create that was refused every time leaves nothing to worry about."""
+    local.faults.add(Fault("create_machine", Answer(429, "resource_exhausted: rate limit exceeded")))
+    batch = await run(local, timeouts=Timeouts(patience=1, retry=0.5), retries=0)
+    assert kinds(batch) == [FailureKind.API]
+    assert batch.leftovers == [] and local.created == []
+
+
+async def test_a_blip_longer_than_a_call_is_waited_out(local: LocalFly) -> None:
+    """An outage longer than the retries of a single call, at every step, does not end the run."""
+    actions = ("create_machine", "wait_machine", "exec_machine")
+    local.faults.add(*(Fault(action, DropBefore(), times=5) for action in actions))
+    local.faults.add(Fault("exec_machine", Answer(500), after=1, times=5))
+    batch = await run(local, timeouts=Timeouts(retry=0.3))
+    assert batch.all_succeeded, batch
+    assert len(local.created) == 1
+
+
+async def test_an_exec_that_never_answers(local: LocalFly) -> None:
+    """A call that hangs is given up by itself and sent again; the guest takes the same job once."""
+    local.faults.add(Fault("exec_machine", Hang(), times=1), Fault("exec_machine", Hang(), after=3, times=1))
+    batch = await run(local, timeouts=Timeouts(request=1))
+    assert batch.all_succeeded, batch
+    assert len(local.created) == 1
+
+
+NO_WAY_IN = Fault("exec_machine", Answer(400, "invalid_argument: no"))
+"""Without its ack a guest does not exit by itself: its machine needs the delete."""
+
+
+async def test_a_slow_delete_is_waited_for(local: LocalFly) -> None:
+    """That a delete was accepted does not mean that it is done: the run ends when the machine has."""
+    local.faults.add(NO_WAY_IN, Fault("delete_machine", SlowDelete(3)))
+    batch = await run(local)
+    assert kinds(batch) == [FailureKind.API] * 3
+    assert local.alive == 0 and batch.leftovers == []
+    assert local.faults.struck["delete_machine", "SlowDelete"] == 3
+
+
+async def test_a_delete_that_outlasts_the_patience_is_named(machines: Machines) -> None:
+    """A machine that is not gone in time is told by `destroyed`, by its attempt and by the batch's `leftovers`."""
+    async with machines(faults=[NO_WAY_IN, Fault("delete_machine", SlowDelete(4))]) as fly:
+        batch = await run(fly, timeouts=Timeouts(destroy=1), retries=0)
+        (result,) = batch.results
+        assert result.run_result is not None
+        assert not result.run_result.destroyed and not result.attempts[0].gone
+        assert [leftover.machine_id for leftover in batch.leftovers] == fly.created
+        async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
+            assert await client.wait_machine("my-app", fly.created[0], state="destroyed", timeout_s=30)
+
+
+async def test_an_echoed_secret_goes_no_further(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that shows our own request, secrets and all, shows them to nobody else."""
+    caplog.set_level("DEBUG")
+    local.faults.add(Fault("exec_machine", Answer(400, f"bad request: stdin {TOKEN}")))
+    batch = await run(local)
+    failure = batch.results[0].failure
+    assert failure is not None and failure.kind is FailureKind.API and "[redacted]" in failure.message
+    for text in (repr(batch), str(batch.results[0].error), caplog.text):
+        assert TOKEN not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"more": -1}, "retries.more"),
+        ({"more": True}, "retries.more"),
+        ({"wait": -1}, "retries.wait"),
+        ({"kinds": ["no_such_kind"]}, "retries.kinds"),
+        ({"kinds": 3}, "retries.kinds"),
+    ],
+    ids=["negative", "no number", "wait", "unknown kind", "no kinds"],
+)
+def test_bad_retries_name_the_field(fields: dict[str, Any], named: str) -> None:
+    """Retries that make no sense are an error that names the field."""
+    with pytest.raises(ConfigError, match=named):
+        Retries(**fields)
+
+
+@pytest.mark.parametrize("retries", ["2", 1.5, -1], ids=["text", "fraction", "negative"])
+def test_bad_arguments_name_the_field(retries: Any) -> None:
+    """So are the executor's."""
+    with pytest.raises(ConfigError, match="retries"):
+        ConcurrentExecutor("my-app", retries=retries)
+    with pytest.raises(ConfigError, match="max_auth_failures"):
+        ConcurrentExecutor("my-app", max_auth_failures=-1)
+
+
+async def test_an_attempts_name_stays_a_name(local: LocalFly) -> None:
+    """A name of the greatest length is cut for the attempts after the first."""
+    local.faults.add(Fault("create_machine", NO_ROOM, times=1))
+    executor = ConcurrentExecutor("my-app", fly=local, retries=SOON)
+    result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say x"), name="n" * 63)
+    assert result.success
+    assert result.attempts[1].name == "n" * 60 + "-a2"
+
+
+async def test_a_stop_ends_the_wait_for_another_attempt(local: LocalFly) -> None:
+    """A batch that is cancelled makes no further attempts."""
+    local.faults.add(Fault("create_machine", NO_ROOM))
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Notice) and "attempt 1 failed" in event.text:
+            tasks.cancel_scope.cancel()
+
+    executor = ConcurrentExecutor("my-app", fly=local, retries=Retries(wait=3600), on_event=watch)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(executor.run_one, MachineConfig(claude_code_oauth_token=TOKEN, prompt="x"))
+    assert local.requests["create_machine", 409] == 1

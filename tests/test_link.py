@@ -1,0 +1,49 @@
+"""What comes through the link to the guest, and what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flaude import MachineConfig, NotReadyError, Timeouts
+from flaude.fly import FlyClient
+from flaude.job import job
+from flaude.link import GuestLink
+from flaude.local import LocalFly
+from flaude.machine_spec import machine_spec
+from flaude.protocol import unpack
+from tests.conftest import TOKEN
+
+UNKNOWN = "canary-that-the-guest-does-not-know-77"
+
+
+async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly) -> None:
+    """No secret of the run leaves the link in a line, a result or an error, whether or not the guest has seen to it."""
+    config = MachineConfig(
+        claude_code_oauth_token=TOKEN, prompt=f"::stderr on stderr {UNKNOWN}\n::fail the answer is {UNKNOWN}"
+    )
+    records: list[dict[str, Any]] = []
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        spec = machine_spec(config, metadata={}, start_deadline_s=60)
+        machine = await fly.create_machine("my-app", name="filtered", config=spec)
+        await fly.wait_machine("my-app", machine.id, state="started")
+        link = GuestLink(fly, "my-app", machine.id, [UNKNOWN])
+        credentials = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}
+        message = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials=credentials)
+        while True:
+            try:
+                await link.start(message)
+                break
+            except NotReadyError:
+                continue
+        offset, raw = 0, b""
+        while (reply := await link.pull("j", offset)).result is None or reply.next > offset:
+            offset = reply.next
+            raw += unpack(reply.data)
+            records += link.spool.feed(unpack(reply.data))
+        result = await link.result(reply)
+        await link.ack("j")
+        assert await fly.wait_machine("my-app", machine.id, state="destroyed")
+    assert UNKNOWN.encode() in raw, "the guest has let it through"
+    assert UNKNOWN not in repr(records) + repr(result)
+    assert "on stderr [redacted]" in repr(records)
+    assert result.result_line is not None and "the answer is [redacted]" in repr(result.result_line)
