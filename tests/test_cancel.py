@@ -1,0 +1,207 @@
+"""Cancelling a batch, once and twice, and the signals of one process with several batches."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from flaude import ConcurrentExecutor, ExecutionRequest, ExecutionResult, FailureKind, MachineConfig, Timeouts
+from flaude.events import Event, Finished, Output
+from flaude.local import LocalFly
+from flaude.signals import Member, heeding
+from flaude.stopping import Stop, Stopping
+from tests.conftest import TOKEN
+
+WRITES = "::write part.txt 1\n::say begun\n::silent"
+STUBBORN = "::write part.txt 1\n::ignore-signals\n::say begun\n::silent"
+
+
+class Batch:
+    """A batch of one that goes on until it is stopped."""
+
+    def __init__(self, fly: LocalFly, repo: Path, prompt: str, grace: float) -> None:
+        self.fly = fly
+        self.results: list[ExecutionResult] = []
+        self.begun = anyio.Event()
+        self.executor = ConcurrentExecutor(
+            "my-app", fly=fly, on_event=self._watch, timeouts=Timeouts(grace=grace, collect=10)
+        )
+        config = MachineConfig(claude_code_oauth_token=TOKEN, prompt=prompt, repos=[f"file://{repo}"])
+        self.requests = [ExecutionRequest(config)]
+
+    def _watch(self, event: Event) -> None:
+        if isinstance(event, Output):
+            self.begun.set()
+        if isinstance(event, Finished):
+            self.results.append(event.result)
+
+    async def asked_to_stop(self) -> None:
+        """Return when the guest has been told to end its agent."""
+        before = self.fly.requests["exec_machine", 200]
+        while self.fly.requests["exec_machine", 200] <= before:
+            await checkpoint()
+
+    @property
+    def changed(self) -> list[str]:
+        """What came back of the agent's work."""
+        (result,) = self.results
+        assert result.failure is not None and result.failure.kind is FailureKind.CANCELLED
+        assert all(attempt.gone for attempt in result.attempts)
+        patches = result.run_result.patches if result.run_result else ()
+        return [change.path for patch in patches for change in patch.changes]
+
+
+async def test_cancelled_once_the_work_comes_back(local: LocalFly, repo: Path) -> None:
+    """A task that is cancelled raises when the work is collected and the machine is gone, and is cancelled then."""
+    batch = Batch(local, repo, WRITES, grace=1)
+    task = asyncio.ensure_future(batch.executor.run_batch(batch.requests))
+    await batch.begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert batch.changed == ["part.txt"] and local.alive == 0
+
+
+async def test_cancelled_twice_the_machine_is_gone_at_once(local: LocalFly, repo: Path) -> None:
+    """A second cancellation ends the collecting, and nothing else: the machine is still seen to its end."""
+    batch = Batch(local, repo, STUBBORN, grace=3000)
+    task = asyncio.ensure_future(batch.executor.run_batch(batch.requests))
+    await batch.begun.wait()
+    task.cancel()
+    await batch.asked_to_stop()
+    task.cancel()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert batch.changed == [] and local.alive == 0
+
+
+async def test_a_stream_that_is_cancelled_twice(local: LocalFly, repo: Path) -> None:
+    """The same for `as_completed`, whose work is done by a task of its own."""
+    batch = Batch(local, repo, STUBBORN, grace=3000)
+
+    async def consume() -> None:
+        async for _ in batch.executor.as_completed(batch.requests):
+            pass
+
+    task = asyncio.ensure_future(consume())
+    await batch.begun.wait()
+    task.cancel()
+    await batch.asked_to_stop()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert batch.changed == [] and local.alive == 0
+
+
+async def test_a_deadline_of_the_callers(local: LocalFly, repo: Path) -> None:
+    """Asyncio's and anyio's own deadlines around a batch end it in order, and end as what they are."""
+    batch = Batch(local, repo, WRITES, grace=1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(4):
+            await batch.executor.run_batch(batch.requests)
+    assert batch.changed == ["part.txt"] and local.alive == 0
+    batch = Batch(local, repo, WRITES, grace=1)
+    with anyio.move_on_after(4) as scope:
+        await batch.executor.run_batch(batch.requests)
+    assert scope.cancelled_caught
+    assert batch.changed == ["part.txt"] and local.alive == 0
+
+
+async def test_all_batches_of_a_program_hear_a_signal() -> None:
+    """One signal stops every batch, none is left before all are over, and the handlers are as before."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    one, two = Member(Stopping(), str), Member(Stopping(), str)
+    left: list[str] = []
+    go = anyio.Event()
+
+    async def first() -> None:
+        async with heeding(one):
+            signal.raise_signal(signal.SIGTERM)
+            while one.received is None:
+                await checkpoint()
+        left.append("one")
+
+    async def second() -> None:
+        async with heeding(two):
+            await go.wait()
+            left.append("two")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(second)
+        tasks.start_soon(first)
+        while two.received is None:
+            await checkpoint()
+        assert (one.stopping.stage, two.stopping.stage) == (Stop.AGENTS, Stop.AGENTS)
+        assert "SIGTERM" in one.stopping.reason
+        for _ in range(10):
+            await checkpoint()
+        assert left == [], "the first one has left before the second was over"
+        go.set()
+    assert left == ["two", "one"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+async def test_a_programs_own_handlers_stay() -> None:
+    """Signals that the program handles itself are left to it."""
+    heard: list[int] = []
+
+    def own(number: int, _frame: Any) -> None:
+        heard.append(number)
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        member = Member(Stopping(), str)
+        async with heeding(member):
+            signal.raise_signal(signal.SIGTERM)
+            await checkpoint()
+        assert heard == [signal.SIGTERM]
+        assert member.received is None
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_stages_only_go_up() -> None:
+    """A stage that has been reached stays, and so does its reason; each `next` is the next one."""
+    stopping = Stopping()
+    stopping.ask(Stop.LAUNCHES, "a")
+    stopping.ask(Stop.NOTHING, "b")
+    assert (stopping.stage, stopping.reason) == (Stop.LAUNCHES, "a")
+    stopping.next("c")
+    assert (stopping.stage, stopping.reason) == (Stop.AGENTS, "c")
+    stopping.next("d")
+    stopping.next("e")
+    assert (stopping.stage, stopping.reason) == (Stop.COLLECTING, "d")
+
+
+async def test_a_stage_leaves_the_blocks_that_heed_it() -> None:
+    """A block is left at its stage, not before, and at once when the stage has been reached already."""
+    stopping = Stopping()
+    left: list[Stop] = []
+
+    async def wait(stage: Stop) -> None:
+        with stopping.interrupts(stage):
+            await anyio.sleep_forever()
+        left.append(stage)
+
+    async with anyio.create_task_group() as tasks:
+        for stage in (Stop.LAUNCHES, Stop.AGENTS, Stop.COLLECTING):
+            tasks.start_soon(wait, stage)
+        await checkpoint()
+        stopping.ask(Stop.AGENTS, "x")
+        while len(left) < 2:
+            await checkpoint()
+        assert set(left) == {Stop.LAUNCHES, Stop.AGENTS}
+        tasks.start_soon(wait, Stop.AGENTS)
+        while len(left) < 3:
+            await checkpoint()
+        stopping.ask(Stop.COLLECTING, "y")
+    assert len(left) == 4
