@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check format bench soak lock clean
 
 demo: $(READY)
 	$(BIN)/flaude demo
@@ -25,6 +25,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/batch.py
+
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak
 
 # The lock file: every package of the tests and of flaude itself, with its hashes.
 lock: $(READY)

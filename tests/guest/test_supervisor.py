@@ -264,6 +264,34 @@ def test_the_agent_starts_when_the_controller_knows(guest: Guest, script: Script
     assert began.exists()
 
 
+def test_an_orphan_ends_within_its_minute(guest: Guest, script: Script) -> None:
+    """However long a grace the run was given, an agent that ignores signals does not keep an orphan alive."""
+    guest.start(
+        script(
+            """
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            print('up', flush=True)
+            time.sleep(300)
+            """
+        ),
+        limits={"orphan_s": 0.5, "grace_s": 3000},
+    )
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    assert guest.wait(60) != 0
+
+
+def test_an_orphan_that_was_stopping_ends_too(guest: Guest, script: Script) -> None:
+    """A controller that goes while its agent has all the time to stop does not leave the machine alive."""
+    guest.start(
+        script("signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"),
+        limits={"orphan_s": 0.5, "orphan_end_s": 0.5, "grace_s": 3000},
+    )
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    guest.call("cancel", reason="enough")
+    assert guest.wait(30) == 75
+
+
 def test_an_orphan_that_was_ready_never_starts_its_agent(guest: Guest, script: Script, tmp_path: Any) -> None:
     """A controller that is gone before it knew of `ready` pays for nothing."""
     began = tmp_path / "began"

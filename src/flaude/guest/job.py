@@ -46,6 +46,7 @@ class Limits:
     run_s: float = 3600
     idle_s: float = 1800
     orphan_s: float = 600
+    orphan_end_s: float = 50
     linger_s: float = 600
     grace_s: float = 10
     clone_s: float = 600

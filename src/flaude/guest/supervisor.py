@@ -10,6 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,9 @@ _SETTLE_S = 0.4
 _DEFAULT_PIECE = 1024 * 1024
 _INLINE_RESULT_BYTES = 256 * 1024
 _START_DEADLINE_S = 300.0
+# An orphan ends within a minute, whatever grace and collecting are allowed: nobody may be there to take what it did.
+_ORPHAN_GRACE_S = 15.0
+_ORPHAN_COLLECT_S = 30.0
 EX_TEMPFAIL = 75
 
 T = TypeVar("T")
@@ -71,6 +75,7 @@ class Supervisor:
         self._grace_s: float | None = None
         self._leaving = False
         self._orphaned = False
+        self._orphan_since: float | None = None
         self._returncode: int | None = None
         self._exit_code = EX_TEMPFAIL
         self.clocks = Clocks(float(os.environ.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S))
@@ -219,7 +224,12 @@ class Supervisor:
         if "running" in self._times:
             self._times["agent_ended"] = time.time()
         self._enter("collecting")
-        repos = await collect.collect_all(job, self._heads, self._layout, user, environment, self._outbox)
+        limits = job.limits
+        if ended_by == "orphan":
+            limits = replace(limits, collect_s=min(limits.collect_s, _ORPHAN_COLLECT_S))
+        repos = await collect.collect_all(
+            replace(job, limits=limits), self._heads, self._layout, user, environment, self._outbox
+        )
         code = verdict.exit_code(returncode, ended_by, agent.result_line)
         if ended_by == "hung":  # it had said its last word and did not go
             ended_by, message = "exit", ""
@@ -365,14 +375,26 @@ class Supervisor:
                 agent.reap_orphans()
             last_output = agent.last_output if agent else None
             ring = self.clocks.ring(last_output, said_all=bool(agent and agent.result_line))
+            self._watch_orphan(ring is not None and ring[0] == "orphan")
             if ring is None:
                 continue
             ended_by, message = ring
             if ended_by in ("start", "linger") or (ended_by == "orphan" and self._state == "done"):
                 self._leave()
             else:
-                self._orphaned = self._orphaned or ended_by == "orphan"
-                self._ask_to_stop(ended_by, message)
+                orphan = ended_by == "orphan"
+                self._orphaned = self._orphaned or orphan
+                grace_s = min(self._job.limits.grace_s, _ORPHAN_GRACE_S) if orphan and self._job else None
+                self._ask_to_stop(ended_by, message, grace_s)
+
+    def _watch_orphan(self, orphan: bool) -> None:
+        """An orphan has so long for its end, however it was to end: no agent and no patch may take longer."""
+        if not orphan:
+            self._orphan_since = None
+        elif self._orphan_since is None:
+            self._orphan_since = time.monotonic()
+        elif self._job and time.monotonic() - self._orphan_since > self._job.limits.orphan_end_s:
+            self._leave()
 
     def _enter(self, state: str) -> None:
         self._state = state
