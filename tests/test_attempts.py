@@ -18,7 +18,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude.events import Event, Notice
+from flaude.events import Event, Notice, PhaseBegan
 from flaude.fly import FlyClient
 from flaude.local import (
     Answer,
@@ -213,6 +213,24 @@ async def test_a_delete_that_outlasts_the_patience_is_named(machines: Machines) 
         assert [leftover.machine_id for leftover in batch.leftovers] == fly.created
         async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
             assert await client.wait_machine("my-app", fly.created[0], state="destroyed", timeout_s=30)
+
+
+async def test_a_new_machine_that_nobody_knows_yet_is_destroyed(machines: Machines) -> None:
+    """A 404 just after the create does not mean that the machine is gone: a batch that stops then leaves nothing."""
+    unknown = Answer(404, "not_found: machine not found")
+
+    def watch(event: Event) -> None:
+        if isinstance(event, PhaseBegan) and event.phase is Phase.BOOT:
+            tasks.cancel_scope.cancel()
+
+    async with machines(boot_s=1) as fly:
+        fly.faults.add(*(Fault(action, unknown, times=2) for action in ("delete_machine", "get_machine")))
+        executor = ConcurrentExecutor("my-app", fly=fly, on_event=watch)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(executor.run_one, MachineConfig(claude_code_oauth_token=TOKEN, prompt="x"))
+        assert len(fly.created) == 1
+        async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
+            assert await client.list_machines("my-app") == []
 
 
 async def test_an_echoed_secret_goes_no_further(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:

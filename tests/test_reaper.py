@@ -26,7 +26,7 @@ from flaude.events import Event, Output
 from flaude.fly import FlyClient, Machine
 from flaude.job import job
 from flaude.link import GuestLink
-from flaude.local import Fault, HostGone, ListLag, LocalFly
+from flaude.local import Answer, Fault, HostGone, ListLag, LocalFly
 from flaude.machine_spec import machine_spec
 from flaude.protocol import StatusReply
 from flaude.reaping import judge
@@ -186,6 +186,22 @@ async def test_what_cannot_be_confirmed_is_failed(machines: Machines) -> None:
         assert "could not be confirmed" in report.failed[0].reason
         report = await reap("my-app", fly=fly, all=True, destroy_within=30, settle=0.1)
         assert actions(report) == {"gone": "destroyed"}
+
+
+async def test_a_list_that_fails_loses_nothing(local: LocalFly, orphan: Make) -> None:
+    """When the second list cannot be had, what was done is told, and that something may be missing."""
+    await orphan()
+    local.faults.add(Fault("list_machines", Answer(403, "forbidden"), after=1))
+    report = await reap("my-app", fly=local, all=True, settle=0.1)
+    local.faults.clear()
+    assert actions(report) == {"orphan": "destroyed"}
+    assert "list" in report.incomplete or "machines" in report.incomplete
+
+
+async def test_an_empty_batch_is_no_batch(local: LocalFly) -> None:
+    """An empty batch id, as of a variable that is not set, does not mean every batch."""
+    with pytest.raises(ConfigError, match="batch"):
+        await reap("my-app", fly=local, batch="", all=True)
 
 
 async def test_asking_keeps_no_orphan_alive(local: LocalFly, client: FlyClient, orphan: Make) -> None:

@@ -88,6 +88,15 @@ def test_a_stop_that_comes_too_late_keeps_the_success() -> None:
     assert execution_result("t", state, {}, Times()).success
 
 
+def test_an_agent_without_memory_is_oom() -> None:
+    """An agent that the kernel killed for want of memory has a failure of its own kind, which says what helps."""
+    done = GuestResult(job_id="j", exit_code=137, ended_by="exit", oom=True)
+    state = advance(RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1"), GuestDone(done))
+    outcome = execution_result("t", state, {}, Times())
+    assert outcome.failure is not None and outcome.failure.kind is FailureKind.OOM
+    assert "vm_memory_mb" in outcome.failure.message and outcome.error is None
+
+
 def test_work_that_did_not_arrive_is_a_failure() -> None:
     """An agent that succeeded on a machine that was lost before its patch arrived has not succeeded for the caller."""
     done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})

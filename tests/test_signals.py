@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from flaude import reap
-from flaude.local import Fault, LocalFly, SlowDelete
+from flaude.local import Fault, Hook, LocalFly, SlowDelete
 from tests.conftest import Machines
 from tests.controlling import controller
 
@@ -82,3 +82,34 @@ async def test_the_third_signal_leaves_at_once(machines: Machines) -> None:
         with anyio.fail_after(62):
             while fly.alive:
                 await reap("my-app", fly=fly, dry_run=True, settle=0)
+
+
+MOMENTS = [
+    ("create_machine", 1),
+    ("create_machine", 2),
+    ("wait_machine", 1),
+    ("exec_machine", 1),
+    ("exec_machine", 3),
+    ("exec_machine", 5),
+    ("delete_machine", 1),
+]
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
+@pytest.mark.parametrize(("action", "number"), MOMENTS)
+async def test_a_signal_at_any_moment(
+    machines: Machines, action: str, number: int, numbers: list[signal.Signals]
+) -> None:
+    """Whenever one signal or two come, the program ends with every machine gone, and says so."""
+    async with machines() as fly, controller(fly, prompts=["::say done"] * 2, timeouts={"grace": 0.5}) as stopped:
+
+        def interrupt(_path: str) -> None:
+            for one in numbers:
+                stopped.process.send_signal(one)
+
+        fly.faults.add(Fault(action, Hook(before=interrupt), after=number - 1, times=1))
+        code, stderr = await stopped.end()
+        assert code in (1, 143), stderr
+        assert fly.alive == 0
+        assert stopped.seen[-1]["raised"] in ("Interrupted", "Terminated")
+        assert [result["gone"] for result in stopped.results] == [True, True]

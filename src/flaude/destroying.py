@@ -15,7 +15,13 @@ _POLL_S = 15
 
 
 async def destroy(
-    fly: FlyClient, app: str, machine_id: str, *, within_s: float, notice: Callable[[str], Awaitable[None]]
+    fly: FlyClient,
+    app: str,
+    machine_id: str,
+    *,
+    within_s: float,
+    known_from: float,
+    notice: Callable[[str], Awaitable[None]],
 ) -> str:
     """Delete a machine by force and read it until it is gone: "accepted" is not "gone".
 
@@ -24,6 +30,8 @@ async def destroy(
         app: The machine's app.
         machine_id: The machine.
         within_s: Seconds after which it is left to others.
+        known_from: From when on, by the event loop's clock, a 404 means that it is gone: a new machine may be unknown
+            to the node that answers (Fly staff, flyctl PR 4618).
         notice: Takes what goes wrong on the way, as text.
 
     Returns:
@@ -39,7 +47,10 @@ async def destroy(
                     await fly.wait_machine(app, machine_id, state=GONE, timeout_s=_POLL_S)
                     state = (await fly.get_machine(app, machine_id)).state
             except NotFoundError:
-                state = GONE
+                if state or anyio.current_time() >= known_from:
+                    state = GONE
+                else:
+                    await anyio.sleep(jitter(1.0))
             except FlyError as error:
                 await notice(f"destroying machine {machine_id}: {error}")
                 await anyio.sleep(jitter(1.0))

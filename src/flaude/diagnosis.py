@@ -9,6 +9,11 @@ from flaude.results import FailureKind
 GONE = "destroyed"
 """The state of a machine that is no more."""
 
+UNKNOWN_S = 15.0
+"""Seconds for which a new machine may be unknown to the node that answers (Fly staff, flyctl PR 4618)."""
+
+OUT_OF_MEMORY = "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
+
 _ENDED_STATES = frozenset({"stopping", "stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
 
 
@@ -37,7 +42,7 @@ def cause(machine: Machine, *, booting: bool) -> tuple[FailureKind, str]:
     if event is None:
         return FailureKind.MACHINE_LOST, f"the machine is {machine.state}, and Fly does not say why"
     if event.oom_killed:
-        return FailureKind.OOM, "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
+        return FailureKind.OOM, OUT_OF_MEMORY
     if booting and event.exit_code == 127:  # noqa: PLR2004  # the shell's and Fly's word for "no such program"
         return FailureKind.IMAGE, "the image cannot run the guest: it has no python3 (exit code 127)"
     asked = ", asked to stop by somebody else" if event.requested_stop else ""

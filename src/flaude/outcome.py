@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flaude import claude
+from flaude.diagnosis import OUT_OF_MEMORY
 from flaude.errors import RunFailedError
 from flaude.protocol import EndedBy, GuestResult
 from flaude.results import Attempt, ExecutionResult, Failure, FailureKind, Phase, RepoResult, RunResult, Times
@@ -86,6 +87,8 @@ def failure_of(state: RunState) -> Failure | None:
 def _agent_failure(result: GuestResult) -> Failure | None:
     if result.exit_code == 0:
         return None
+    if result.oom:
+        return Failure(kind=FailureKind.OOM, phase=Phase.AGENT, message=f"the agent was killed: {OUT_OF_MEMORY}")
     line = claude.parse_result(result.result_line) if result.result_line is not None else None
     kind = claude.failure_kind(line, result.rate_limit)
     return Failure(kind=kind, phase=Phase.AGENT, message=_agent_message(result, line))

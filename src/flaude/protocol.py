@@ -47,11 +47,15 @@ EndedBy = Literal["exit", "clone", "image", "deadline", "idle", "cancelled", "or
 
 
 class GuestResult(_Message):
-    """The supervisor's account of the run; `exit_code` is `None` when the agent never started."""
+    """The supervisor's account of the run.
+
+    `exit_code` is `None` when the agent never started; `oom` says that the kernel killed it for want of memory.
+    """
 
     job_id: str
     exit_code: int | None
     ended_by: EndedBy
+    oom: bool = False
     message: str = ""
     result_line: dict[str, Any] | None = None
     rate_limit: dict[str, Any] | None = None

@@ -14,9 +14,9 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from flaude.destroying import destroy
-from flaude.diagnosis import GONE
+from flaude.diagnosis import GONE, UNKNOWN_S
 from flaude.endpoint import FlyEndpoint, check_app_name, client_for
-from flaude.errors import ConfigError, FlaudeError
+from flaude.errors import ConfigError, FlaudeError, FlyError
 from flaude.fly import FlyClient, Machine
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
@@ -59,11 +59,15 @@ class Reaped(_Frozen):
 
 
 class ReapReport(_Frozen):
-    """What `reap` found and did; oldest machine first."""
+    """What `reap` found and did; oldest machine first.
+
+    `incomplete` says why not all lists could be had, so that something may have been missed; empty when they could.
+    """
 
     app: str
     dry_run: bool
     machines: tuple[Reaped, ...] = ()
+    incomplete: str = ""
 
     @property
     def destroyed(self) -> list[Reaped]:
@@ -122,14 +126,17 @@ async def reap(
         FlyError: The app cannot be listed. What goes wrong with a single machine is in the report.
     """
     check_app_name(app_name)
+    if batch == "":
+        # What a shell makes of a variable that is not set must not come to mean every batch.
+        raise ConfigError("batch: is empty; give a batch's id, or leave it out for all batches")
     older_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than or 0.0
     if not older_s >= 0:
         raise ConfigError(f"older_than: give a time from 0 on, not {older_than}")
     async with client_for(fly, token=token, base_url=base_url, retry_for_s=_RETRY_FOR_S) as client:
         await client.get_app(app_name)
         reaper = _Reaper(client, app_name, batch, older_s, all, dry_run, destroy_within, pulled_within)
-        found = await reaper.run(settle)
-    return ReapReport(app=app_name, dry_run=dry_run, machines=tuple(sorted(found, key=lambda one: one.created_at)))
+        found = sorted(await reaper.run(settle), key=lambda one: one.created_at)
+    return ReapReport(app=app_name, dry_run=dry_run, machines=tuple(found), incomplete=reaper.incomplete)
 
 
 class _Reaper:
@@ -154,10 +161,18 @@ class _Reaper:
         self._pulled_within_s = pulled_within_s
         self._places = anyio.CapacityLimiter(_AT_ONCE)
         self._found: dict[str, Reaped | None] = {}
+        self.incomplete = ""
 
     async def run(self, settle_s: float) -> list[Reaped]:
         for number in range(_MOST_LISTS):
-            new = [machine for machine in await self._list() if machine.id not in self._found]
+            try:
+                listed = await self._list()
+            except FlyError as error:
+                if number == 0:
+                    raise
+                self.incomplete = str(error)
+                break
+            new = [machine for machine in listed if machine.id not in self._found]
             if number and not new:
                 break
             async with anyio.create_task_group() as tasks:
@@ -202,7 +217,15 @@ class _Reaper:
             async def keep(text: str) -> None:
                 troubles.append(text)
 
-            last = await destroy(self._fly, self._app, machine.id, within_s=self._destroy_s, notice=keep)
+            young_s = UNKNOWN_S - (age(machine, datetime.now(UTC)) or 0.0)
+            last = await destroy(
+                self._fly,
+                self._app,
+                machine.id,
+                within_s=self._destroy_s,
+                known_from=anyio.current_time() + young_s,
+                notice=keep,
+            )
             state = last or state
             action = "destroyed" if state == GONE else "failed"
             if action == "failed" and troubles:

@@ -14,7 +14,7 @@ import anyio
 
 from flaude import claude
 from flaude.destroying import destroy
-from flaude.diagnosis import GONE, cause, create_failure, has_ended
+from flaude.diagnosis import GONE, UNKNOWN_S, cause, create_failure, has_ended
 from flaude.errors import (
     FlaudeError,
     FlyError,
@@ -60,7 +60,6 @@ from flaude.stopping import Stop, Stopping
 _log = logging.getLogger(__name__)
 
 _POLL_S = 15
-_UNKNOWN_S = 15.0  # a new machine may be unknown to the node that answers (Fly staff, flyctl PR 4618)
 _FIND_FOR_S = 15.0  # likewise in lists
 _STOP_MARGIN_S = 30.0
 _UNANSWERED = (RateLimitedError, UnreachableError)
@@ -222,7 +221,7 @@ class Run:
         plan = self._plan
         spec = machine_spec(plan.config, metadata=plan.metadata, start_deadline_s=plan.timeouts.start_deadline)
         machine = await self._fly.create_machine(plan.app, name=plan.name, config=spec, region=plan.config.region)
-        self._known_from = anyio.current_time() + _UNKNOWN_S
+        self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
 
@@ -237,6 +236,7 @@ class Run:
                     await self._notice(f"looking for machine {self._plan.name}: {error}")
                 else:
                     if found:
+                        self._known_from = anyio.current_time() + UNKNOWN_S
                         return Found(found[0].id, found[0].region, found[0].state)
                     if anyio.current_time() > look_until:
                         break
@@ -246,6 +246,7 @@ class Run:
 
     async def _boot(self) -> Observation | None:
         if await self._fly.wait_machine(self._plan.app, self.state.machine_id, state="started", timeout_s=_POLL_S):
+            self._known_from = anyio.current_time()
             return Booted()
         return await self._look() or self._overdue(FailureKind.BOOT_TIMEOUT, "did not start")
 
@@ -303,7 +304,12 @@ class Run:
     async def _destroy(self) -> Observation:
         plan = self._plan
         state = await destroy(
-            self._fly, plan.app, self.state.machine_id, within_s=plan.timeouts.destroy, notice=self._notice
+            self._fly,
+            plan.app,
+            self.state.machine_id,
+            within_s=plan.timeouts.destroy,
+            known_from=self._known_from,
+            notice=self._notice,
         )
         return Destroyed(confirmed=state == GONE, machine_state=state)
 

@@ -175,6 +175,17 @@ def test_exit_codes(guest: Guest, script: Script, body: str, code: int) -> None:
     assert guest.wait() == code
 
 
+@pytest.mark.parametrize(("kills", "oom"), [(3, True), (2, False)])
+def test_an_agent_that_the_kernel_killed(guest: Guest, script: Script, kills: int, oom: bool) -> None:
+    """An agent that was killed while the count of the kernel's own kills rose ran out of memory."""
+    vmstat = guest.root / "proc/vmstat"
+    vmstat.parent.mkdir()
+    vmstat.write_text("pgfault 12\noom_kill 2\n")
+    guest.start(script(f"open({str(vmstat)!r}, 'w').write('oom_kill {kills}'); os.kill(os.getpid(), signal.SIGKILL)"))
+    result, _ = guest.finish()
+    assert (result["exit_code"], result["oom"]) == (137, oom)
+
+
 def test_children_left_behind_are_ended(guest: Guest, script: Script, tmp_path: Any) -> None:
     """What the agent leaves behind is ended before collecting, also when it left the process group."""
     pids = tmp_path / "pids"

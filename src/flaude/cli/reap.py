@@ -64,11 +64,13 @@ async def reap(
         print(report.model_dump_json(indent=2))
     else:
         _print(report)
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.incomplete else 0
 
 
 def _print(report: ReapReport) -> None:
     console = Console(highlight=False)
+    if report.incomplete:
+        console.print(f"[red]Not everything was seen:[/] {escape(report.incomplete)}")
     if not report.machines:
         console.print(f"No machine of flaude in {report.app}.")
         return

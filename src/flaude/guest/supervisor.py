@@ -21,6 +21,7 @@ from .clone import CloneFailed, clone_all
 from .install import InstallFailed, ensure_program, search_path
 from .job import BadJob, Job, parse
 from .layout import Layout
+from .memory import oom_kills
 from .outbox import Outbox
 from .processes import become_subreaper, end_all
 from .redact import Redactor
@@ -78,6 +79,7 @@ class Supervisor:
         self._orphan_since: float | None = None
         self._returncode: int | None = None
         self._exit_code = EX_TEMPFAIL
+        self._oom_kills = 0
         self.clocks = Clocks(float(os.environ.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S))
 
     async def run(self) -> int:
@@ -203,6 +205,7 @@ class Supervisor:
         try:
             await self._prepare(job, user, environment)
             await self._until_controller_knows()
+            self._oom_kills = oom_kills(self._layout.root)
             self._enter("running")
             run = agent.run(
                 job.argv,
@@ -293,6 +296,7 @@ class Supervisor:
                 "signal": -returncode if returncode is not None and returncode < 0 else None,
             },
             "ended_by": ended_by,
+            "oom": ended_by == "exit" and code == verdict.KILLED and oom_kills(self._layout.root) > self._oom_kills,
             "message": self._spool.redact(message),
             "result_line": agent.result_line,
             "rate_limit": agent.rate_limit,

@@ -7,6 +7,7 @@ from typing import Any
 EX_SOFTWARE = 70
 TIMED_OUT = 124  # what timeout(1) exits with
 INTERRUPTED = 130  # 128 + SIGINT
+KILLED = 137  # 128 + SIGKILL
 
 _STOPPED = {"deadline": TIMED_OUT, "idle": TIMED_OUT, "orphan": TIMED_OUT, "cancelled": INTERRUPTED}
 
