@@ -20,10 +20,10 @@ class Trouble:
 
     `drop`: the connection is closed without doing it; `lose`: it is done, and the answer is lost; `half`: it is done,
     and half of the answer's body arrives; `answer`: it is not done, and `status` is answered with `body`; `pass`: all
-    is well.
+    is well; `silence`: it is not done, and nothing is ever said.
     """
 
-    kind: Literal["pass", "drop", "lose", "half", "answer"]
+    kind: Literal["pass", "drop", "lose", "half", "answer", "silence"]
     status: int = 0
     body: str = ""
     headers: tuple[tuple[str, str], ...] = ()
@@ -55,6 +55,8 @@ class Proxy:
             trouble = self.troubles.pop(0) if self.troubles else None
             if trouble is not None and trouble.kind == "drop":
                 return
+            if trouble is not None and trouble.kind == "silence":
+                await anyio.sleep_forever()
             if trouble is not None and trouble.kind == "answer":
                 await stream.send(_response(trouble.status, trouble.body.encode(), dict(trouble.headers)))
                 return
@@ -99,10 +101,10 @@ def refusal(status: int, text: str, **headers: str) -> Trouble:
 
 
 @asynccontextmanager
-async def proxy(upstream: str) -> AsyncIterator[Proxy]:
-    """Serve until the block ends."""
+async def proxy(upstream: str, *, port: int = 0) -> AsyncIterator[Proxy]:
+    """Serve until the block ends, on a free port unless told which."""
     made = Proxy(upstream)
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, made.serve)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610  # not Django's

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaude import NoTokenError
+from flaude import ConfigError, NoTokenError
 from flaude.fly import FlyClient
 from flaude.fly.settings import authorization, base_url, find_token
 
@@ -27,6 +28,34 @@ def test_base_url(argument: str | None, environ: dict[str, str], expected: str) 
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@api.example.com",
+        "https://user@api.example.com",
+        "user:hunter2@api.example.com",
+        "https://user:hunter2@api.example.com:port",
+        "https://user:hunter2/@api.example.com",
+        "https://user:hunter2#@api.example.com",
+        "ftp://user:hunter2@api.example.com",
+        "https://",
+        "http://:4280",
+        "https://api.example.com:port",
+        "https://api.example.com:99999",
+        "https://api.example.com:-1",
+        "ftp://api.example.com",
+        "file:///etc/passwd",
+        "https://api.\nexample.com",
+    ],
+)
+@pytest.mark.parametrize("place", ["argument", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"])
+def test_a_base_url_that_is_none(url: str, place: str) -> None:
+    """What requests cannot go to is refused at once with the field's name, and no password in it is shown."""
+    with pytest.raises(ConfigError, match=r"^base_url: ") as caught:
+        base_url(url if place == "argument" else None, {place: url})
+    assert "hunter2" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
     ("argument", "environ", "expected"),
     [
         ("mine", {"FLY_API_TOKEN": "env"}, "mine"),
@@ -39,6 +68,44 @@ def test_token_order(tmp_path: Path, argument: str | None, environ: dict[str, st
     """The argument wins, then the two variables, then flyctl's own config file."""
     (tmp_path / "config.yml").write_text("access_token: from-flyctl\nlast_login: 2026-01-01T00:00:00Z\n")
     assert find_token(argument, {"FLY_CONFIG_DIR": str(tmp_path), **environ}) == expected
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n", "Bearer", "FlyV1 ", "Bearer FlyV1 ", ",", "FlyV1 , ,"])
+def test_a_blank_token_is_none(tmp_path: Path, blank: str) -> None:
+    """What has no token in it counts as absent, and the next place is asked."""
+    (tmp_path / "config.yml").write_text("access_token: from-flyctl\n")
+    folder = {"FLY_CONFIG_DIR": str(tmp_path)}
+    assert find_token(blank, {**folder, "FLY_API_TOKEN": "api"}) == "api"
+    assert find_token(blank, {**folder, "FLY_API_TOKEN": blank, "FLY_ACCESS_TOKEN": "access"}) == "access"
+    assert find_token(blank, {**folder, "FLY_API_TOKEN": blank, "FLY_ACCESS_TOKEN": blank}) == "from-flyctl"
+    (tmp_path / "config.yml").write_text(json.dumps({"access_token": blank}))
+    with pytest.raises(NoTokenError):
+        find_token(blank, folder)
+
+
+@pytest.mark.parametrize("token", ["fm2_canary x", "fm2_canary\nx", "fm2_can\x00ary", "fm2_canaryä", "a,fm2_canary\tx"])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("argument", "token="),
+        ("FLY_API_TOKEN", "FLY_API_TOKEN"),
+        ("FLY_ACCESS_TOKEN", "FLY_ACCESS_TOKEN"),
+        ("config.yml", "flyctl's config.yml"),
+    ],
+)
+def test_a_token_that_no_header_can_carry(tmp_path: Path, token: str, place: str, words: str) -> None:
+    """A token with blanks, line breaks or foreign letters is refused with the place where it was found, unshown."""
+    (tmp_path / "config.yml").write_text(json.dumps({"access_token": token if place == "config.yml" else "good"}))
+    environ = {"FLY_CONFIG_DIR": str(tmp_path), place: token}
+    with pytest.raises(ConfigError, match=words) as caught:
+        find_token(token if place == "argument" else None, environ)
+    assert "can" not in str(caught.value).replace("cannot", "")
+
+
+def test_blanks_around_a_token_do_no_harm() -> None:
+    """A line break that came along from a file is taken off."""
+    assert find_token(" FlyV1 fm2_a, fm2_b\n", {}) == "FlyV1 fm2_a, fm2_b"
+    assert authorization(find_token("fo1_a\n", {})) == "Bearer fo1_a"
 
 
 @pytest.mark.parametrize("content", [None, "", "access_token: [1]\n", "access_token: ''\n", ": not yaml [", "- 1\n"])

@@ -30,14 +30,15 @@ def base_url(argument: str | None, environ: Mapping[str, str]) -> str:
     url = argument or environ.get("FLY_FLAPS_BASE_URL") or environ.get("FLY_API_HOSTNAME") or DEFAULT_BASE_URL
     if "://" not in url:
         url = f"https://{url}"
+    if "@" in url:
+        # It would be sent instead of the token, and be shown in errors: also in that of a URL that is none, so this is
+        # asked first.
+        raise ConfigError("base_url: must not have a user name or password in it; pass token= instead")
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise ConfigError(f"base_url: no URL: {error}") from None
-    if parts.userinfo:
-        # It would be sent instead of the token, and be shown in errors.
-        raise ConfigError("base_url: must not have a user name or password in it; pass token= instead")
-    if parts.scheme not in ("http", "https") or not parts.host or (parts.port or 0) > 65535:
+    if parts.scheme not in ("http", "https") or not parts.host or not 0 <= (parts.port or 0) <= 65535:
         raise ConfigError(f"base_url: must be like {DEFAULT_BASE_URL}, not {url!r}")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
