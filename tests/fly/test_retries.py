@@ -234,12 +234,13 @@ async def test_a_create_ends(local: LocalFly, net: Proxy, troubles: list[Trouble
 
 async def test_a_proxy_is_not_for_this_computer(local: LocalFly, net: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """What HTTP_PROXY names never sees a call to 127.0.0.1 or localhost, nor the token in it."""
+    net.troubles = [Trouble("answer", 502)] * 9
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, net.base_url)
     for base_url in (local.base_url, local.base_url.replace("127.0.0.1", "localhost")):
-        async with FlyClient(base_url=base_url, token=local.token) as client:
+        async with FlyClient(base_url=base_url, token=local.token, retry_for_s=0) as client:
             assert (await client.get_app("my-app")).name == "my-app"
     assert net.seen == []
 
