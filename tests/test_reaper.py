@@ -234,9 +234,9 @@ def machine(**fields: Any) -> Machine:
     ("shown", "guest", "destroy"),
     [
         (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=0), False),
-        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=59), False),
-        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=61), True),
-        (machine(), StatusReply(state="done", job_id="j", pulled_s_ago=61), True),
+        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=329), False),
+        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=331), True),
+        (machine(), StatusReply(state="done", job_id="j", pulled_s_ago=331), True),
         (machine(), StatusReply(state="waiting"), True),
         (machine(created_at="2026-11-23T11:55:00Z"), StatusReply(state="waiting"), False),
         (machine(), None, False),

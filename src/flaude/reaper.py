@@ -104,8 +104,9 @@ async def reap(
 ) -> ReapReport:
     """Destroy the app's machines that flaude made and no living controller owns.
 
-    A machine that is not ours is never touched. One of ours is owned while its guest is being pulled, and as long as
-    it may still be given its job; `flaude.reaping` has the rules. Lists of Fly's lag, so the app is listed at least
+    A machine that is not ours is never touched. One of ours is owned while its guest is being pulled, for five and a
+    half minutes after that (its controller may be waiting out a network that fails), and as long as it may still be
+    given its job; `flaude.reaping` has the rules. Lists of Fly's lag, so the app is listed at least
     twice, and again until a list has nothing new.
 
     Args:

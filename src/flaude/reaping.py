@@ -10,8 +10,8 @@ from flaude.machine_spec import MANAGED_BY, START_DEADLINE
 from flaude.protocol import StatusReply
 from flaude.timeouts import Timeouts
 
-PULLED_WITHIN_S = 60.0
-"""A controller that lives pulls all the time; this leaves it room for a bad minute of the network."""
+PULLED_WITHIN_S = Timeouts.patience + 30.0
+"""Seconds. A controller that lives pulls all the time, unless it waits out a network that fails: so long it may."""
 
 _BOOT_MARGIN_S = 60.0
 _COMING = frozenset({"created", "starting", "started", "replacing", "restarting", "updating"})

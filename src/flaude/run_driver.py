@@ -60,7 +60,7 @@ from flaude.stopping import Stop, Stopping
 _log = logging.getLogger(__name__)
 
 _POLL_S = 15
-_FIND_FOR_S = 15.0  # likewise in lists
+_FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
 _UNANSWERED = (RateLimitedError, UnreachableError)
 _BLIPS = (NotReadyError, *_UNANSWERED)

@@ -116,6 +116,18 @@ async def test_hooks_see_the_world_before_and_after() -> None:
     assert seen == [("before", "/v1/apps/my-app/machines", 0), ("after", "/v1/apps/my-app/machines", 1)]
 
 
+async def test_what_a_hook_raises_is_raised_on_leaving() -> None:
+    """A hook that fails spoils no answer, and is heard of when the block is left."""
+
+    def fail(_path: str) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with opened(faults=[Fault("get_app", Hook(after=fail))]) as api:
+            assert (await api.call("GET", "")).status_code == 200
+    assert caught.group_contains(KeyError, match="mine")
+
+
 async def test_the_list_lags(plain: Api) -> None:
     """`ListLag` keeps young machines out of the list, and only out of it."""
     plain.fly.faults.add(Fault("list_machines", ListLag(3600), times=1))

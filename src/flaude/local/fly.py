@@ -54,12 +54,12 @@ class LocalFly:
         token: Token that clients must send; a random one when left out.
         port: Port; 0 is any free one.
         on_exchange: Called with every request that was answered in order, not with those that a fault spoiled. What it
-            raises is raised when the block is left.
+            or a fault's hook raises is raised when the block is left.
 
     Raises:
         OSError: On entering: the port cannot be had.
         RuntimeError: On entering: `box="bubblewrap"` and it does not work here; on leaving: a process cannot be killed.
-        ExceptionGroup: On leaving: what `on_exchange` raised.
+        ExceptionGroup: On leaving: what `on_exchange` or a hook raised.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class LocalFly:
             # The block's own error stays out of the task groups: they would wrap it.
             await life.__aexit__(None, None, None)
         if kind is None and self._gate and self._gate.complaints:
-            raise ExceptionGroup("on_exchange complained", self._gate.complaints)
+            raise ExceptionGroup("on_exchange or a hook complained", self._gate.complaints)
 
     @property
     def box(self) -> BoxName:

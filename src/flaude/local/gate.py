@@ -58,7 +58,8 @@ class Gate:
         world: What the handlers work on.
         token: The token that clients must send.
         faults: What goes wrong on request.
-        on_exchange: Called for every request that is answered in order; what it raises is kept in `complaints`.
+        on_exchange: Called for every request that is answered in order; what it or a hook raises is kept in
+            `complaints`.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Gate:
         if isinstance(effect, Truncate):
             return HalfAnswer(reply.body, reply.status, headers)
         if isinstance(effect, Hook) and effect.after:
-            await _told(effect.after, request)
+            await self._tell(effect.after, request)
         self._show(request, content, reply)
         if reply.body is None:
             return Response(status_code=reply.status, headers=headers)
@@ -113,11 +114,11 @@ class Gate:
                 return NoAnswer()
             case Hang():
                 self.requests[action, NO_STATUS] += 1
-                return await self._interruptible(hang(request))
-            case Delay():
-                await self._interruptible(anyio.sleep(effect.seconds))
+                return await self._interruptible(lambda: hang(request))
+            case Delay(seconds=seconds):
+                await self._interruptible(lambda: anyio.sleep(seconds))
             case Hook(before=told) if told:
-                await _told(told, request)
+                await self._tell(told, request)
         return None
 
     def close(self) -> None:
@@ -147,14 +148,17 @@ class Gate:
 
     async def _handle(self, request: Request, handler: Handler, body: Any, effect: Effect | None) -> replies.Reply:
         query = {name: request.query_params.getlist(name) for name in request.query_params}
-        return await self._interruptible(handler(Call(self._world, request.path_params, query, body, effect)))
+        call = Call(self._world, request.path_params, query, body, effect)
+        return await self._interruptible(lambda: handler(call))
 
-    async def _interruptible(self, work: Awaitable[T]) -> T:
+    async def _interruptible(self, work: Callable[[], Awaitable[T]]) -> T:
         """Its result, unless the stand-in closes before; refuses then."""
+        if self._closed:
+            raise replies.shutting_down()
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
             try:
-                return await work
+                return await work()
             finally:
                 self._under_way.discard(scope)
         raise replies.shutting_down()
@@ -174,8 +178,11 @@ class Gate:
             _log.exception("on_exchange complains about %s %s", exchange.method, exchange.path)
             self.complaints.append(error)
 
-
-async def _told(function: Told, request: Request) -> None:
-    answer = function(request.url.path)
-    if isawaitable(answer):
-        await answer
+    async def _tell(self, told: Told, request: Request) -> None:
+        try:
+            answer = told(request.url.path)
+            if isawaitable(answer):
+                await answer
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is raised when the block is left
+            _log.exception("a hook failed at %s %s", request.method, request.url.path)
+            self.complaints.append(error)
