@@ -143,8 +143,9 @@ class Run:
 
     async def _outlive(self, cancelled: BaseException) -> None:
         """The event loop is being closed over our head: the next stage, without leaving the machine behind."""
+        # All runs of a loop that is being closed are cancelled at once: that is one stage, and not one for each.
+        self._stopping.ask(Stop.AGENTS if self._cancelled is None else Stop.COLLECTING, "the run was cancelled")
         self._cancelled = self._cancelled or cancelled
-        self._stopping.next("the run was cancelled")
         if self.state.step is Step.CREATE:
             await self._see(CreateUnanswered())
 

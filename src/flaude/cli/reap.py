@@ -93,7 +93,8 @@ def _print(report: ReapReport) -> None:
         )
         if count
     ]
-    console.print(f"{report.app}: {', '.join(parts)}.")
+    hint = " --all takes those that are kept as well." if report.kept else ""
+    console.print(f"{report.app}: {', '.join(parts)}.{hint}")
 
 
 def _age(machine: Reaped, now: datetime) -> str:
