@@ -27,12 +27,21 @@ def tell(**what: Any) -> None:
     print(json.dumps(what), flush=True)  # noqa: T201  # that is how it tells
 
 
-def watch(event: Event) -> None:
-    """Tell the phases, and that an agent prints."""
-    if isinstance(event, PhaseBegan):
-        tell(phase=event.phase, tag=event.tag)
-    if isinstance(event, Output):
-        tell(output=event.tag)
+class Watcher:
+    """Tells the phases, and that an agent prints; with `tears` it closes the event loop over the batch's head then."""
+
+    def __init__(self, *, tears: bool) -> None:
+        self._tears = tears
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, PhaseBegan):
+            tell(phase=event.phase, tag=event.tag)
+        if isinstance(event, Output):
+            tell(output=event.tag)
+            if self._tears:
+                self._tears = False
+                asyncio.get_running_loop().call_soon(sys.exit, 3)
 
 
 def outcome(batch: BatchResult) -> list[dict[str, Any]]:
@@ -58,7 +67,7 @@ async def main(options: dict[str, Any]) -> None:
     """Run a batch."""
     executor = ConcurrentExecutor(
         "my-app",
-        on_event=watch,
+        on_event=Watcher(tears=options.get("tears", False)),
         max_concurrency=options.get("max_concurrency"),
         timeouts=Timeouts(**options.get("timeouts", {})),
     )

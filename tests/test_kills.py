@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from flaude import reap
-from flaude.local import Fault, Hook
+from flaude.local import Fault, Hook, LocalFly
 from tests.conftest import Machines
 from tests.controlling import controller
 
@@ -17,6 +17,15 @@ ORPHAN_S = 1.5
 START_DEADLINE_S = 3.0
 BOUND_S = max(ORPHAN_S, START_DEADLINE_S) + 60
 """What the docs promise: the orphan clock, or the start deadline, plus one minute."""
+
+
+async def test_a_loop_that_is_closed_over_its_head(local: LocalFly) -> None:
+    """A program that ends in the middle, by an exit from a callback, still destroys its machines first."""
+    async with controller(local, prompts=["::say begun\n::silent"] * 2, tears=True, timeouts={"grace": 0.5}) as torn:
+        assert (await torn.end())[0] == 3
+        assert local.alive == 0
+        assert (await reap("my-app", fly=local, dry_run=True, settle=0)).machines == ()
+
 
 POINTS = [
     ("get_app", "before", 1),

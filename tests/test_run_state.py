@@ -14,8 +14,10 @@ from flaude.run_state import (
     CancelSent,
     Created,
     CreateFailed,
+    CreateUnanswered,
     Destroyed,
     Fetched,
+    Found,
     GaveUp,
     GuestDone,
     GuestEntered,
@@ -38,11 +40,13 @@ results = st.builds(
 trouble = st.builds(StopAsked, kinds, st.just("stop")) | st.builds(GaveUp, kinds, st.just("gave up"))
 usual: dict[Step, st.SearchStrategy[Observation]] = {
     Step.CREATE: st.builds(Created, st.just("m1"), st.just("iad"), st.just("created"))
-    | st.builds(CreateFailed, kinds, st.just("refused")),
+    | st.builds(CreateFailed, kinds, st.just("refused"))
+    | st.builds(CreateUnanswered),
+    Step.FIND: st.builds(Found) | st.builds(Found, st.just("m1"), st.just("iad"), st.just("started")),
     Step.BOOT: st.builds(Booted),
     Step.START: st.builds(Accepted),
     Step.PULL: st.builds(
-        GuestEntered, st.sampled_from(["waiting", "installing", "cloning", "running", "collecting", "done"])
+        GuestEntered, st.sampled_from(["waiting", "installing", "cloning", "ready", "running", "collecting", "done"])
     )
     | st.builds(Pulled, st.integers(0, 99))
     | st.builds(GuestDone, results),
@@ -55,13 +59,12 @@ usual: dict[Step, st.SearchStrategy[Observation]] = {
 
 @given(st.data())
 def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
-    """Whatever is seen: a machine's run ends through DESTROY, the first failure stays, phases never go back."""
+    """Whatever is seen: a machine's run ends through DESTROY, one that may have a machine through FIND, and so on."""
     state, path = RunState(), [Step.CREATE]
     for _ in range(40):
         if state.step is Step.DONE:
             break
-        # Nothing but a create's own end is seen during CREATE: it is shielded.
-        choices = usual[state.step] if state.step is Step.CREATE else usual[state.step] | trouble
+        choices = usual[state.step] if state.step is Step.FIND else usual[state.step] | trouble
         before, state = state, advance(state, data.draw(choices))
         path.append(state.step)
         assert list(Phase).index(state.phase) >= list(Phase).index(before.phase)
@@ -69,8 +72,11 @@ def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
             assert state.failure == before.failure
         assert state.machine_id == (before.machine_id or state.machine_id)
         assert not state.destroyed or state.step is Step.DONE
+        assert state.agent_started >= before.agent_started
     if state.step is Step.DONE:
         assert (Step.DESTROY in path) == bool(state.machine_id)
+        assert Step.FIND in path or state.machine_id or not state.unsure
+        assert state.gone == (state.destroyed if state.machine_id else not state.unsure)
         outcome = execution_result("t", state, {}, Times())
         assert (outcome.run_result is not None) == bool(state.machine_id)
         assert outcome.success == (outcome.failure is None)
