@@ -31,6 +31,7 @@ from flaude.job import job, secret_values
 from flaude.link import GuestLink
 from flaude.machine_spec import machine_spec
 from flaude.outcome import attempt_of
+from flaude.patience import Patience
 from flaude.protocol import unpack
 from flaude.results import Attempt, FailureKind, Leftover, Phase, Times
 from flaude.run_plan import RunPlan
@@ -88,8 +89,7 @@ class Run:
         self.diffs: dict[str, bytes] = {}
         self._began_at = {Phase.QUEUED.value: plan.queued}
         self._deadline = self._known_from = self._collect_until = float("inf")
-        self._failing_since: float | None = None
-        self._failures = 0
+        self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
         self._cancelled: BaseException | None = None
         self._steps: dict[Step, Callable[[], Awaitable[Observation | None]]] = {
@@ -164,7 +164,8 @@ class Run:
                 except FlaudeError as error:
                     seen = await self._trouble(error, began)
                 else:
-                    self._answered()
+                    # What the network took is not the machine's fault.
+                    self._deadline += self._patience.answered(anyio.current_time())
         except Exception as error:  # noqa: BLE001  # not even a defect of ours may leave a machine behind
             seen = await self._defect(step, error)
         if seen is not None:
@@ -196,13 +197,6 @@ class Run:
         t = self._plan.timeouts
         self._collect_until = min(self._collect_until, anyio.current_time() + t.grace + t.collect + _STOP_MARGIN_S)
         return StopAsked(kind, message)
-
-    def _answered(self) -> None:
-        if self._failing_since is not None:
-            # What the network took is not the machine's fault.
-            self._deadline += anyio.current_time() - self._failing_since
-        self._failing_since = None
-        self._failures = 0
 
     async def _see(self, seen: Observation) -> None:
         self.state = advance(self.state, seen)
@@ -342,17 +336,15 @@ class Run:
 
     async def _wait_out(self, error: FlaudeError, began: float) -> Observation | None:
         """A blip never ends a healthy run: wait a while, unless Fly has failed for longer than anybody's patience."""
-        self._failures += 1
-        if self.state.step in (Step.BOOT, Step.START) and not isinstance(error, _UNANSWERED):
-            if overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}"):
-                return overdue
-        else:
-            self._failing_since = began if self._failing_since is None else self._failing_since
-            if anyio.current_time() - self._failing_since > self._plan.timeouts.patience:
-                return GaveUp(FailureKind.API, f"no usable answer for {self._plan.timeouts.patience:g} s: {error}")
-        if self._failures > 1:  # the first one is nothing special: a machine that boots answers 412
+        patience, boots = self._patience, self.state.step in (Step.BOOT, Step.START)
+        counts = not boots or isinstance(error, _UNANSWERED)
+        if patience.failed(began, anyio.current_time(), counts=counts):
+            return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
+        if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
+            return overdue
+        if patience.failures > 1:  # the first one is nothing special: a machine that boots answers 412
             await self._notice(f"waiting out: {error}")
-        await anyio.sleep(jitter(min(0.1 * 2**self._failures, 10.0)))
+        await anyio.sleep(jitter(patience.pause_s))
         return None
 
     async def _defect(self, step: Step, error: Exception) -> Observation:
