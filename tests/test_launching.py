@@ -79,6 +79,27 @@ async def test_limits_halve_the_launches_and_successes_bring_them_back() -> None
     assert launching.allowed == 8
 
 
+async def test_those_that_meet_the_wall_one_by_one_are_one_wall() -> None:
+    """Runs that were under way together and fail one after the other halve once."""
+    launching = Launching(8)
+    under_way, go = 0, anyio.Event()
+
+    async def meet_the_wall() -> None:
+        nonlocal under_way
+        async with launching.place(Stopping()) as number:
+            under_way += 1
+            if under_way == 8:
+                go.set()
+            await go.wait()
+            assert number is not None
+            launching.failed(number, FailureKind.OVERLOADED, lifted_at=None)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(meet_the_wall)
+    assert launching.allowed == 4
+
+
 async def test_without_a_cap_half_of_what_runs_is_the_cap() -> None:
     """Where there was no limit, there is one after the first run at the account's limit; never less than one."""
     launching = Launching(None)
