@@ -29,7 +29,7 @@ from flaude.link import GuestLink
 from flaude.local import Answer, Fault, HostGone, ListLag, LocalFly
 from flaude.machine_spec import machine_spec
 from flaude.protocol import StatusReply
-from flaude.reaping import judge
+from flaude.reaping import is_ours, judge
 from tests.conftest import TOKEN, Machines
 
 CONFIG = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::silent")
@@ -259,6 +259,23 @@ def test_who_owns_what(shown: Machine, guest: StatusReply | None, destroy: bool)
     """A machine is owned while it is pulled or may still be given its job; with `all` that does not matter."""
     assert judge(shown, guest, now=NOW).destroy == destroy
     assert judge(shown, guest, now=NOW, all_=True).destroy
+
+
+@pytest.mark.parametrize(
+    ("metadata", "batch", "ours"),
+    [
+        ({"managed_by": "flaude", "flaude_batch": "b1"}, None, True),
+        ({"managed_by": "flaude", "flaude_batch": "b1"}, "b1", True),
+        ({"managed_by": "flaude", "flaude_batch": "b1"}, "b2", False),
+        ({"managed_by": "terraform", "flaude_batch": "b1"}, "b1", False),
+        ({"flaude_batch": "b1"}, None, False),
+        ({}, None, False),
+    ],
+    ids=["any batch", "the batch", "another batch", "another owner", "no owner", "nothing"],
+)
+def test_what_is_ours(metadata: dict[str, str], batch: str | None, ours: bool) -> None:
+    """What is ours is looked at here as well: an API that does not understand a filter lists everything."""
+    assert is_ours(machine(config={"metadata": metadata}), batch) == ours
 
 
 async def flaude(fly: LocalFly, *arguments: str, **environ: str) -> CompletedProcess[bytes]:
