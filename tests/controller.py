@@ -76,7 +76,10 @@ async def main(options: dict[str, Any]) -> None:
         for index, prompt in enumerate(options["prompts"])
     ]
     try:
-        batch = await executor.run_batch(requests)
+        if options.get("completed"):
+            batch = BatchResult([result async for result in executor.as_completed(requests)])
+        else:
+            batch = await executor.run_batch(requests)
     except (Interrupted, Terminated) as stopped:
         tell(raised=type(stopped).__name__, results=outcome(stopped.batch))
         raise

@@ -47,6 +47,25 @@ async def test_the_first_signal_keeps_the_work(
     assert one["gone"] and two["gone"] and three["gone"]
 
 
+@pytest.mark.parametrize(
+    ("number", "raised", "code"), [(signal.SIGINT, "Interrupted", 1), (signal.SIGTERM, "Terminated", 143)]
+)
+async def test_a_signal_reaches_who_iterates(
+    local: LocalFly, repo: Path, number: signal.Signals, raised: str, code: int
+) -> None:
+    """`as_completed` yields what was collected and then raises as `run_batch` does, out of the loop over it."""
+    prompts = ["::write part.txt 1\n::say begun\n::silent"]
+    async with controller(
+        local, prompts=prompts, repos=[f"file://{repo}"], completed=True, timeouts={"grace": 1}
+    ) as stopped:
+        await stopped.until(has_printed)
+        stopped.process.send_signal(number)
+        ended, stderr = await stopped.end()
+    assert (ended, stopped.seen[-1]["raised"]) == (code, raised)
+    assert "never retrieved" not in stderr
+    assert stopped.results[0]["changed"] == ["part.txt"] and local.alive == 0
+
+
 async def test_the_second_signal_collects_no_more(local: LocalFly, repo: Path) -> None:
     """Two signals: the grace of an agent that does not stop is cut short, and its machine is destroyed."""
     prompts = ["::write part.txt 1\n::ignore-signals\n::say begun\n::silent"]

@@ -27,18 +27,24 @@ async def stream(
         buffer: How many items may wait before `produce` has to.
 
     Raises:
-        Exception: What `produce` raised, after the items that it had sent.
+        BaseException: What `produce` raised, after the items that it had sent.
     """
     send, receive = anyio.create_memory_object_stream[T](buffer)
     scope = anyio.CancelScope()
+    ending: KeyboardInterrupt | SystemExit | None = None
 
     async def pass_on(item: T) -> None:
         with suppress(anyio.BrokenResourceError):  # the consumer has left
             await send.send(item)
 
     async def work() -> None:
+        nonlocal ending
         with scope, send:
-            await produce(pass_on)
+            try:
+                await produce(pass_on)
+            except (KeyboardInterrupt, SystemExit) as error:
+                # A task that ends in one of these takes the event loop with it, past the consumer, for whom it is.
+                ending = error
 
     task = asyncio.create_task(work())
     try:
@@ -49,6 +55,8 @@ async def stream(
     finally:
         scope.cancel()
         await _ended(task)
+        if ending is not None:
+            raise ending
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
