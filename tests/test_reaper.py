@@ -116,6 +116,23 @@ async def test_what_is_pulled_is_left_alone(local: LocalFly) -> None:
     assert results[0].failure.kind == "machine_lost"
 
 
+async def test_a_patient_controller_is_waited_for(local: LocalFly, client: FlyClient) -> None:
+    """A machine tells for how long its controller bears a network that fails: for so long it is not an orphan."""
+    silent = StatusReply(state="running", job_id="j", pulled_s_ago=900)
+    kept: list[bool] = []
+
+    async def watch(event: Event) -> None:
+        if isinstance(event, Output):
+            kept.extend(not judge(shown, silent, now=NOW).destroy for shown in await client.list_machines("my-app"))
+
+    config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say hello")
+    for patience in (300.0, 1800.0):
+        executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(patience=patience))
+        assert (await executor.run_one(config)).success
+        assert set(kept) == {patience > 900}, "the agent has printed, and so its machine was judged"
+        kept.clear()
+
+
 async def test_a_machine_that_is_not_ours_is_never_touched(local: LocalFly, client: FlyClient) -> None:
     """What flaude did not make stays, even with `all`, and is not in the report."""
     spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
@@ -221,6 +238,7 @@ async def test_a_missing_app_is_an_error(local: LocalFly) -> None:
 
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+PATIENT = {"metadata": {"managed_by": "flaude", "flaude_patience_s": "1800"}}
 
 
 def machine(**fields: Any) -> Machine:
@@ -237,6 +255,8 @@ def machine(**fields: Any) -> Machine:
         (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=329), False),
         (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=331), True),
         (machine(), StatusReply(state="done", job_id="j", pulled_s_ago=331), True),
+        (machine(config=PATIENT), StatusReply(state="running", job_id="j", pulled_s_ago=1829), False),
+        (machine(config=PATIENT), StatusReply(state="running", job_id="j", pulled_s_ago=1831), True),
         (machine(), StatusReply(state="waiting"), True),
         (machine(created_at="2026-11-23T11:55:00Z"), StatusReply(state="waiting"), False),
         (machine(), None, False),
@@ -250,7 +270,8 @@ def machine(**fields: Any) -> Machine:
         (machine(config={}, incomplete_config={"metadata": {"flaude_expires_at": "1"}}), None, True),
     ],
     ids=[
-        *("pulled now", "pulled lately", "not pulled", "done and not taken", "never given a job", "still to be given"),
+        *("pulled now", "pulled lately", "not pulled", "done and not taken", "patient", "patience is over"),
+        *("never given a job", "still to be given"),
         *("mute before its time", "booting", "mute after its time", "mute with no time", "long start deadline"),
         *("unknown age", "stopped", "destroying", "host gone"),
     ],

@@ -21,7 +21,7 @@ from flaude.fly import FlyClient, Machine
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
 from flaude.protocol import StatusReply
-from flaude.reaping import PULLED_WITHIN_S, Verdict, age, has_guest, is_ours, judge
+from flaude.reaping import Verdict, age, has_guest, is_ours, judge
 
 _AT_ONCE = 20
 _MOST_LISTS = 6
@@ -100,14 +100,14 @@ async def reap(
     fly: FlyEndpoint | None = None,
     destroy_within: float = 120.0,
     settle: float = 2.0,
-    pulled_within: float = PULLED_WITHIN_S,
+    pulled_within: float | None = None,
 ) -> ReapReport:
     """Destroy the app's machines that flaude made and no living controller owns.
 
-    A machine that is not ours is never touched. One of ours is owned while its guest is being pulled, for five and a
-    half minutes after that (its controller may be waiting out a network that fails), and as long as it may still be
-    given its job; `flaude.reaping` has the rules. Lists of Fly's lag, so the app is listed at least
-    twice, and again until a list has nothing new.
+    A machine that is not ours is never touched. One of ours is owned while its guest is being pulled, for its
+    controller's `Timeouts.patience` and half a minute after that (the controller may be waiting out a network that
+    fails), and as long as it may still be given its job; `flaude.reaping` has the rules. Lists of Fly's lag, so the app
+    is listed at least twice, and again until a list has nothing new.
 
     Args:
         app_name: The Fly app.
@@ -120,7 +120,7 @@ async def reap(
         fly: Another Machines API, such as a `flaude.local.LocalFly`.
         destroy_within: Seconds for destroying a machine and seeing it gone.
         settle: Seconds between two lists.
-        pulled_within: For how many seconds after a pull a controller counts as alive.
+        pulled_within: For how many seconds after a pull a controller counts as alive, in place of its patience.
 
     Raises:
         ConfigError: An argument is of no use.
@@ -150,7 +150,7 @@ class _Reaper:
         all_: bool,
         dry_run: bool,
         destroy_s: float,
-        pulled_within_s: float,
+        pulled_within_s: float | None,
     ) -> None:
         self._fly = fly
         self._app = app

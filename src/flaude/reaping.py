@@ -10,9 +10,7 @@ from flaude.machine_spec import MANAGED_BY, START_DEADLINE
 from flaude.protocol import StatusReply
 from flaude.timeouts import Timeouts
 
-PULLED_WITHIN_S = Timeouts.patience + 30.0
-"""Seconds. A controller that lives pulls all the time, unless it waits out a network that fails: so long it may."""
-
+_PULL_MARGIN_S = 30.0
 _BOOT_MARGIN_S = 60.0
 _COMING = frozenset({"created", "starting", "started", "replacing", "restarting", "updating"})
 
@@ -42,7 +40,7 @@ def judge(
     *,
     now: datetime,
     all_: bool = False,
-    pulled_within_s: float = PULLED_WITHIN_S,
+    pulled_within_s: float | None = None,
 ) -> Verdict:
     """Whether a machine of ours is to be destroyed.
 
@@ -51,7 +49,7 @@ def judge(
         guest: What its guest says; None when it does not answer.
         now: The time.
         all_: Whether it does not matter that somebody may own it.
-        pulled_within_s: For how many seconds after a pull a controller counts as alive.
+        pulled_within_s: For how many seconds after a pull a controller counts as alive; None for `silence_s`.
     """
     if all_:
         return Verdict(destroy=True, reason="all were asked for")
@@ -59,7 +57,8 @@ def judge(
         return Verdict(destroy=True, reason=f"is {machine.state}")
     if guest is not None and guest.pulled_s_ago is not None:
         told = f"its controller was last there {guest.pulled_s_ago:.0f} s ago"
-        return Verdict(destroy=guest.pulled_s_ago > pulled_within_s, reason=told)
+        allowed_s = silence_s(machine) if pulled_within_s is None else pulled_within_s
+        return Verdict(destroy=guest.pulled_s_ago > allowed_s, reason=told)
     age_s, start_s = age(machine, now), start_deadline_s(machine) + _BOOT_MARGIN_S
     if age_s is None or age_s <= start_s:
         return Verdict(destroy=False, reason="it is new, and may still be given its job")
@@ -78,6 +77,19 @@ def age(machine: Machine, now: datetime) -> float | None:
     except ValueError:
         return None
     return (now - (created if created.tzinfo else created.replace(tzinfo=UTC))).total_seconds()
+
+
+def silence_s(machine: Machine) -> float:
+    """For how long its controller may be silent and alive, in seconds.
+
+    A controller that lives pulls all the time, unless it waits out a network that fails: for as long as its patience,
+    which the metadata has, and half a minute for calls under way.
+    """
+    try:
+        patience_s = float(machine.metadata["flaude_patience_s"])
+    except (KeyError, ValueError):
+        patience_s = Timeouts.patience
+    return patience_s + _PULL_MARGIN_S
 
 
 def start_deadline_s(machine: Machine) -> float:

@@ -52,4 +52,8 @@ class RunPlan:
         """
         t = self.timeouts
         longest_s = t.boot + t.install + t.clone + self.run_s + t.grace + t.collect + t.linger
-        return {**self.identity, "flaude_expires_at": str(round(time.time() + longest_s))}
+        return {
+            **self.identity,
+            "flaude_expires_at": str(round(time.time() + longest_s)),
+            "flaude_patience_s": f"{t.patience:g}",
+        }

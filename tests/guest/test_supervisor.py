@@ -303,6 +303,21 @@ def test_an_orphan_that_was_stopping_ends_too(guest: Guest, script: Script) -> N
     assert guest.wait(30) == 75
 
 
+def test_an_orphan_whose_supervisor_hangs_ends_too(boot: Boot, script: Script, tmp_path: Path) -> None:
+    """A supervisor whose event loop stands still, here in a write, is ended by the kernel at the end of its time."""
+    spool = tmp_path / "root0/var/lib/flaude/spool.ndjson"
+    spool.parent.mkdir(parents=True)
+    os.mkfifo(spool)
+    nobody_reads = os.open(spool, os.O_RDWR)
+    guest = boot()
+    guest.start(script("print('x' * 200_000); time.sleep(300)"), limits={"orphan_s": 5, "orphan_end_s": 0.5})
+    while guest.call("status")["state"] != "ready":
+        pass
+    assert "error" in guest.call("pull", offset=1 << 30, wait_s=0), "a pipe cannot be read at an offset"
+    assert guest.wait(30) == -signal.SIGALRM
+    os.close(nobody_reads)
+
+
 def test_an_orphan_that_was_ready_never_starts_its_agent(guest: Guest, script: Script, tmp_path: Any) -> None:
     """A controller that is gone before it knew of `ready` pays for nothing."""
     began = tmp_path / "began"

@@ -33,6 +33,17 @@ class Clocks:
         """Seconds since the controller was last there; 0 while it waits for an answer."""
         return 0.0 if self._pulling else time.monotonic() - self._pulled
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until nobody seems to want the machine: the start deadline, then the orphan clock.
+
+        Below 0 since then; None when there is no such clock.
+        """
+        if self._limits is None:
+            started_s_ago = time.monotonic() - self._booted
+            return self._start_deadline_s - started_s_ago if self._start_deadline_s else None
+        return self._limits.orphan_s - self.pulled_s_ago if self._limits.orphan_s else None
+
     @contextmanager
     def pulling(self) -> Iterator[None]:
         """The controller waits for an answer."""
@@ -54,11 +65,11 @@ class Clocks:
             last_output: When the running agent last printed something; `None` when none runs.
             said_all: Whether it has printed its result line.
         """
-        now, limits = time.monotonic(), self._limits
+        now, limits, left_s = time.monotonic(), self._limits, self.left_s
+        alone = left_s is not None and left_s < 0
         if limits is None:
-            late = self._start_deadline_s and now - self._booted > self._start_deadline_s
-            return ("start", f"no job within {self._start_deadline_s:g} s") if late else None
-        if limits.orphan_s and not self._pulling and now - self._pulled > limits.orphan_s:
+            return ("start", f"no job within {self._start_deadline_s:g} s") if alone else None
+        if alone:
             return "orphan", f"nobody has pulled for {limits.orphan_s:g} s"
         if self._done is not None:
             late = limits.linger_s and not self._pulling and now - max(self._done, self._pulled) > limits.linger_s

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import collect, verdict
+from . import collect, dead_man, verdict
 from .agent import Agent
 from .clocks import Clocks
 from .clone import CloneFailed, clone_all
 from .install import InstallFailed, ensure_program, search_path
-from .job import BadJob, Job, parse
+from .job import BadJob, Job, Limits, parse
 from .layout import Layout
 from .memory import oom_kills
 from .outbox import Outbox
@@ -37,6 +37,7 @@ _START_DEADLINE_S = 300.0
 # An orphan ends within a minute, whatever grace and collecting are allowed: nobody may be there to take what it did.
 _ORPHAN_GRACE_S = 15.0
 _ORPHAN_COLLECT_S = 30.0
+_DEAD_MAN_MARGIN_S = 5.0
 EX_TEMPFAIL = 75
 
 T = TypeVar("T")
@@ -58,11 +59,13 @@ class Supervisor:
     """One job at most. Its state is one of waiting, installing, cloning, ready, running, collecting, done."""
 
     def __init__(self, layout: Layout) -> None:
+        self.clocks = Clocks(float(os.environ.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S))
+        self._job: Job | None = None
+        self._hold()
         self._layout = layout
         self._spool = Spool(layout.spool)
         self._state = "waiting"
         self._times: dict[str, float] = {"waiting": time.time()}
-        self._job: Job | None = None
         self._work: asyncio.Task[None] | None = None
         self._agent: Agent | None = None
         self._heads: dict[str, str] = {}
@@ -80,7 +83,6 @@ class Supervisor:
         self._returncode: int | None = None
         self._exit_code = EX_TEMPFAIL
         self._oom_kills = 0
-        self.clocks = Clocks(float(os.environ.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S))
 
     async def run(self) -> int:
         """Serve until it is time to exit."""
@@ -374,6 +376,7 @@ class Supervisor:
         """Look at the clocks, a few times a second."""
         while True:
             await asyncio.sleep(0.1)
+            self._hold()
             agent = self._agent if self._state == "running" else None
             if agent:
                 agent.reap_orphans()
@@ -390,6 +393,12 @@ class Supervisor:
                 self._orphaned = self._orphaned or orphan
                 grace_s = min(self._job.limits.grace_s, _ORPHAN_GRACE_S) if orphan and self._job else None
                 self._ask_to_stop(ended_by, message, grace_s)
+
+    def _hold(self) -> None:
+        """Stay alive as long as somebody may want this machine, and for the time that its end may take."""
+        left_s = self.clocks.left_s
+        end_s = self._job.limits.orphan_end_s if self._job else Limits.orphan_end_s
+        dead_man.hold(None if left_s is None else left_s + end_s + _DEAD_MAN_MARGIN_S)
 
     def _watch_orphan(self, orphan: bool) -> None:
         """An orphan has so long for its end, however it was to end: no agent and no patch may take longer."""
