@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from flaude import MachineConfig, NotReadyError, Timeouts
@@ -16,10 +17,12 @@ from tests.conftest import TOKEN
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
 
 
-async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly) -> None:
+async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, repo: Path) -> None:
     """No secret of the run leaves the link in a line, a result or an error, whether or not the guest has seen to it."""
     config = MachineConfig(
-        claude_code_oauth_token=TOKEN, prompt=f"::stderr on stderr {UNKNOWN}\n::fail the answer is {UNKNOWN}"
+        claude_code_oauth_token=TOKEN,
+        prompt=f"::stderr on stderr {UNKNOWN}\n::write {UNKNOWN}.txt 1\n::fail the answer is {UNKNOWN}",
+        repos=[f"file://{repo}"],
     )
     records: list[dict[str, Any]] = []
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
@@ -46,4 +49,5 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly) -> 
     assert UNKNOWN.encode() in raw, "the guest has let it through"
     assert UNKNOWN not in repr(records) + repr(result)
     assert "on stderr [redacted]" in repr(records)
+    assert [change.path for change in result.repos[0].changes] == ["[redacted].txt"]
     assert result.result_line is not None and "the answer is [redacted]" in repr(result.result_line)

@@ -29,7 +29,7 @@ _LONGEST_WAIT_S = 15.0
 _SHORTEST_WAIT_S = 2.0
 _EXEC_MARGIN_S = 10
 _PIECE_BYTES = 1024 * 1024
-_TOLD = ("message", "result_line", "rate_limit", "stdout_tail", "stderr_tail")
+_TOLD = ("message", "result_line", "rate_limit", "stdout_tail", "stderr_tail", "repos")
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
 
 
@@ -86,7 +86,7 @@ class GuestLink:
             if value is not None and "file" in value:
                 value = json.loads(await self.fetch(GuestFile.model_validate(value["file"])))
             return GuestResult.model_validate(self._clean_result(value))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GuestError(f"the guest's result is not readable: {self.clean(str(error))}") from None
 
     def _clean_result(self, value: Any) -> Any:

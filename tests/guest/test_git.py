@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.guest.conftest import Guest
+from tests.guest.conftest import SECRET, Guest
 from tests.guest.git_server import git_server
 
 from flaude.guest.collect import changes
@@ -194,6 +194,60 @@ def test_a_hostile_repository_runs_nothing_while_collecting(
     result, _ = guest.finish()
     assert [change["path"] for change in result["repos"][0]["changes"]] == ["new"]
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("holds", "collect_s", "error", "changed"),
+    [
+        (">/dev/null", 20, "", [".gitattributes", "README.md", "new.py"]),
+        ("", 3, "collecting took longer than 3 s", []),
+    ],
+    ids=["git ends", "git waits for it"],
+)
+def test_what_git_leaves_behind_does_not_hold_the_run(
+    guest: Guest, script: Script, repo: Path, tmp_path: Path, holds: str, collect_s: float, error: str, changed: Any
+) -> None:
+    """A process that a filter of the agent's leaves behind, with git's own pipes in its hands, is not waited for."""
+    filter_ = tmp_path / "filter"
+    filter_.write_text(f"#!/bin/sh\nsetsid sleep 600 {holds} </dev/null &\ncat\n")
+    filter_.chmod(0o755)
+    body = f"""
+        subprocess.run(["git", "config", "filter.leaves.clean", {str(filter_)!r}], check=True)
+        open(".gitattributes", "w").write("*.md filter=leaves\\n")
+        open("README.md", "a").write("more\\n"); open("new.py", "w").write("paid work\\n")
+        result()
+    """
+    guest.start(script(body), repos=[one(repo)], limits={"collect_s": collect_s})
+    result, _ = guest.finish()
+    (found,) = result["repos"]
+    assert found["patch_error"] == error
+    assert [change["path"] for change in found["changes"]] == changed
+    assert result["times"]["done"] - result["times"]["collecting"] < 15
+    guest.call("ack")
+    assert guest.wait() == 0
+
+
+def test_secrets_are_not_in_what_is_said_of_a_repository(
+    guest: Guest, script: Script, repo: Path, tmp_path: Path
+) -> None:
+    """What git says, and the names of files, go through the filter like everything that is told."""
+    filter_ = tmp_path / "filter"
+    body = f"""
+        secret = os.environ["CLAUDE_CODE_OAUTH_TOKEN"]
+        open({str(filter_)!r}, "w").write(f"#!/bin/sh\\necho {{secret}} >&2; exit 1\\n")
+        os.chmod({str(filter_)!r}, 0o755)
+        subprocess.run(["git", "config", "filter.fails.clean", {str(filter_)!r}], check=True)
+        subprocess.run(["git", "config", "filter.fails.required", "true"], check=True)
+        open("one/.gitattributes", "w").write("*.md filter=fails\\n")
+        open("one/README.md", "a").write("more\\n"); open(f"two/{{secret}}.py", "w").write("1\\n")
+        result()
+    """.replace('["git", "config"', '["git", "-C", "one", "config"')
+    guest.start(script(body), repos=[one(repo, "", "one"), one(repo, "", "two")])
+    result, _ = guest.finish()
+    assert SECRET not in json.dumps(result)
+    first, second = result["repos"]
+    assert "[redacted]" in first["patch_error"]
+    assert [change["path"] for change in second["changes"]] == ["[redacted].py"]
 
 
 def test_a_patch_over_the_limit_is_refused_loudly(guest: Guest, script: Script, repo: Path) -> None:

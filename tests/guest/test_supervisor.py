@@ -420,6 +420,40 @@ def test_secrets_in_json_are_redacted_and_tiny_ones_ruin_nothing(guest: Guest, s
     assert lines(records)[:2] == ['{"k": "[redacted]"}'] * 2
 
 
+def test_secrets_of_several_lines_are_redacted_line_by_line(guest: Guest, script: Script) -> None:
+    """Of a private key no line gets out, and a secret that was read from a file is found without its line break."""
+    key = "-----BEGIN KEY-----\nMIIEabcdefghijkl\nmnopqrstuvwxyz01\n-----END KEY-----\n"
+    guest.start(
+        script(
+            """
+            print(os.environ["KEY"])
+            print("token", os.environ["TOKEN"].strip(), "end", file=sys.stderr)
+            result(os.environ["KEY"].split()[2] + " " + os.environ["TOKEN"].strip())
+            """
+        ),
+        secrets={"KEY": key, "TOKEN": "canary-of-a-file\n"},
+    )
+    result, records = guest.finish()
+    told = json.dumps([result, records])
+    for secret in ("MIIEabcdefghijkl", "mnopqrstuvwxyz01", "canary-of-a-file"):
+        assert secret not in told
+    assert "token [redacted] end" in told
+
+
+def test_a_tail_keeps_what_only_looks_like_the_beginning_of_a_secret(guest: Guest, script: Script) -> None:
+    """Only where a line was cut may its end be half a secret."""
+    guest.start(script("print('the prefix is ' + os.environ['CLAUDE_CODE_OAUTH_TOKEN'][:6]); result()"))
+    assert guest.finish()[0]["stdout_tail"][0] == f"the prefix is {SECRET[:6]}"
+
+
+def test_a_result_that_nobody_can_read_is_none(guest: Guest, script: Script) -> None:
+    """A line nested deeper than JSON readers go is no result line, and costs the run nothing but that."""
+    guest.start(script("print('{\"type\":\"result\",\"x\":' + '[' * 300 + ']' * 300 + '}')"))
+    result, records = guest.finish()
+    assert (result["exit_code"], result["result_line"]) == (70, None)
+    assert len(lines(records)) == 1
+
+
 def test_bad_arguments_of_calls_are_answered(guest: Guest, script: Script) -> None:
     """Arguments of the wrong type are told as such, and the run goes on."""
     guest.start(script("sys.stdin.read(); time.sleep(0.5); result()"))

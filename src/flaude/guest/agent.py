@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from .lines import LineSplitter
+from .pipes import drain, ended, feed
 from .processes import end_all, signal_group
 from .spool import Spool
 from .user import User
@@ -21,7 +21,8 @@ from .user import User
 _TAIL_LINES = 20
 _TAIL_CHARACTERS = 2000
 _DRAIN_S = 5.0
-_READ_BYTES = 1 << 16
+_MOST_LEVELS = 100
+_MOST_REAPED = 200
 
 
 class Agent:
@@ -62,22 +63,21 @@ class Agent:
             **user.popen,
         )
         assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018  # all three are pipes
-        feed = asyncio.ensure_future(_feed(process.stdin, prompt.encode("utf-8", "replace")))
+        feeding = asyncio.ensure_future(feed(process.stdin, prompt.encode("utf-8", "replace")))
         pumps = [
             asyncio.ensure_future(self._pump("stdout", process.stdout)),
             asyncio.ensure_future(self._pump("stderr", process.stderr)),
         ]
         try:
-            # In a thread: asyncio's own wait has, in some versions, waited for the pipes of grandchildren too.
-            code = await asyncio.get_running_loop().run_in_executor(None, process.wait)
+            code = await ended(process)
         finally:
-            feed.cancel()
+            feeding.cancel()
             # Whoever still holds the pipes has to go before they can end, and before anything is collected.
             await end_all(os.getpid())
             await asyncio.wait(pumps, timeout=_DRAIN_S)
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(feed, *pumps, return_exceptions=True)
+            await asyncio.gather(feeding, *pumps, return_exceptions=True)
         return code
 
     def signal(self, number: int) -> None:
@@ -86,58 +86,57 @@ class Agent:
             signal_group(self._process.pid, number)
 
     def reap_orphans(self) -> None:
-        """Reap what the agent's processes left to us, so that they do not pile up as zombies."""
+        """Reap what the agent's processes left to us, so that they do not pile up as zombies.
+
+        Not without end: an agent that makes them faster must not keep us from looking at the clocks.
+        """
         with contextlib.suppress(ChildProcessError):
-            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                if self._process is None or found.si_pid == self._process.pid:
+            for _ in range(_MOST_REAPED):
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None or self._process is None or found.si_pid == self._process.pid:
                     return  # that one is waited for in `run`
                 os.waitpid(found.si_pid, os.WNOHANG)
 
     async def _pump(self, stream: str, pipe: IO[bytes]) -> None:
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         lines = LineSplitter(self._max_line_bytes)
-        try:
-            while piece := await reader.read(_READ_BYTES):
-                self.last_output = time.monotonic()
-                for line, total in lines.feed(piece):
-                    self._take(stream, line, total)
-            for line, total in lines.finish():
+
+        def take(piece: bytes) -> None:
+            self.last_output = time.monotonic()
+            for line, total in lines.feed(piece):
                 self._take(stream, line, total)
-        finally:
-            transport.close()
+
+        await drain(pipe, take)
+        for line, total in lines.finish():
+            self._take(stream, line, total)
 
     def _take(self, stream: str, line: bytes, total: int) -> None:
         self._spool.line(stream, line, total)
-        text = self._spool.redact.beginning(line[: 4 * _TAIL_CHARACTERS].decode("utf-8", "replace"))
-        self.tails[stream].append(text[:_TAIL_CHARACTERS])
+        tail = line[: 4 * _TAIL_CHARACTERS]
+        clean = self._spool.redact if len(tail) == total else self._spool.redact.beginning
+        self.tails[stream].append(clean(tail.decode("utf-8", "replace"))[:_TAIL_CHARACTERS])
         if stream == "stdout" and line[:1] == b"{":
             self._note(line)
 
     def _note(self, line: bytes) -> None:
         try:
-            value = self._spool.redact.json(json.loads(line))
+            found = json.loads(line)
         except (ValueError, RecursionError):
             return
+        if _is_deep(found):
+            return  # no line of Claude Code's is, and nobody on the way to the caller could read it
+        value = self._spool.redact.json(found)
         if value.get("type") == "result":
             self.result_line = value
         elif value.get("type") == "rate_limit_event" and isinstance(value.get("rate_limit_info"), dict):
             self.rate_limit = value["rate_limit_info"]
 
 
-async def _feed(pipe: IO[bytes], data: bytes) -> None:
-    """Write the prompt and close stdin; an agent that does not want all of it is free not to read it."""
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
-    writer = asyncio.StreamWriter(transport, protocol, None, loop)
-    try:
-        writer.write(data)
-        await writer.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-    finally:
-        writer.close()
-
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+def _is_deep(value: Any) -> bool:
+    """Whether it has lists or objects inside of each other over more than so many levels."""
+    level = [value]
+    for _ in range(_MOST_LEVELS):
+        inner = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, (dict, list))]
+        level = [item for items in inner for item in items]
+        if not level:
+            return False
+    return True

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .pipes import drain, ended, feed
 from .processes import signal_group
 from .user import User
 
 _NOT_FOUND = 127  # the shell's word for it
+_MOST_STDERR_BYTES = 1 << 16
+_DRAIN_S = 1.0
+_KILLED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
 class Command:
-    """How it ended, and what it printed."""
+    """How it ended, what it printed, and the end of what it said on stderr."""
 
     code: int
     stdout: bytes
@@ -42,11 +47,11 @@ async def run(
         max_stdout: Stop and kill it once it has printed more bytes than this; 0 for no limit.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=dict(environment),
             cwd=cwd or "/",
             start_new_session=True,
@@ -54,27 +59,32 @@ async def run(
         )
     except (FileNotFoundError, PermissionError) as error:
         return Command(_NOT_FOUND, b"", f"{argv[0]}: {error.strerror}".encode())
-    assert process.stdout is not None  # noqa: S101  # both are pipes
-    assert process.stderr is not None  # noqa: S101
-    try:
-        if process.stdin is not None:
-            process.stdin.write(stdin)
-            process.stdin.close()
-        stdout, stderr = await asyncio.gather(
-            _read(process.stdout, max_stdout, process.pid), _read(process.stderr, 0, process.pid)
-        )
-        return Command(await process.wait(), stdout, stderr)
-    finally:
-        if process.returncode is None:
+    stdout, stderr = bytearray(), bytearray()
+
+    def take_stdout(piece: bytes) -> None:
+        stdout.extend(piece)
+        if max_stdout and len(stdout) > max_stdout:
             signal_group(process.pid, signal.SIGKILL)
-            await process.wait()
 
+    def take_stderr(piece: bytes) -> None:
+        stderr.extend(piece)
+        del stderr[:-_MOST_STDERR_BYTES]
 
-async def _read(stream: asyncio.StreamReader, most: int, pid: int) -> bytes:
-    found = bytearray()
-    while piece := await stream.read(1 << 16):
-        found += piece
-        if most and len(found) > most:
-            signal_group(pid, signal.SIGKILL)
-            break
-    return bytes(found)
+    assert process.stdout and process.stderr  # noqa: S101, PT018  # both are pipes
+    pumps = [
+        asyncio.ensure_future(drain(process.stdout, take_stdout)),
+        asyncio.ensure_future(drain(process.stderr, take_stderr)),
+        *([asyncio.ensure_future(feed(process.stdin, stdin))] if process.stdin else []),
+    ]
+    try:
+        code = await ended(process)
+        # All that it has printed is in the pipes by now; what it left behind may hold them open for ever.
+        await asyncio.wait(pumps, timeout=_DRAIN_S)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        if process.poll() is None:
+            signal_group(process.pid, signal.SIGKILL)
+            await asyncio.wait([asyncio.ensure_future(ended(process))], timeout=_KILLED_WITHIN_S)
+    return Command(code, bytes(stdout), bytes(stderr))

@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+_MOST_REAPED = 10_000
 
 
 def become_subreaper() -> None:
@@ -59,8 +60,7 @@ async def end_all(own_pid: int) -> None:
 
 def _reap() -> None:
     """Collect orphans that became our children; those that asyncio waits for are not left by then."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+    with contextlib.suppress(ChildProcessError):
+        for _ in range(_MOST_REAPED):
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                return

@@ -10,12 +10,19 @@ MARK = "[redacted]"
 _SHORTEST = 4
 """Shorter values are left: they hide nothing, and replacing `1` or `:` everywhere would ruin the output."""
 
+_SHORTEST_LINE = 8
+"""The same for a single line of a value of several lines."""
+
 
 class Redactor:
-    """Replaces every value, also as it stands in JSON text; longer ones first, so that none is left inside another."""
+    """Replaces every value, also as it stands in JSON text; longer ones first, so that none is left inside another.
+
+    Output comes line by line: of a value that has several lines (a private key) each line is replaced for itself.
+    """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {form for value in values for form in (value, json.dumps(value)[1:-1], _plain_json(value))}
+        parts = {part for value in values for part in _parts(value)}
+        forms = {form for part in parts for form in (part, json.dumps(part)[1:-1], _plain_json(part))}
         self._forms = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -42,6 +49,12 @@ class Redactor:
         if isinstance(value, dict):
             return {self.json(key): self.json(item) for key, item in value.items()}
         return value
+
+
+def _parts(value: str) -> list[str]:
+    """The value, the same without the line break that a file ends with, and its lines."""
+    lines = [line.strip() for line in value.splitlines()]
+    return [value, value.strip(), *(line for line in lines if len(line) >= _SHORTEST_LINE)]
 
 
 def _plain_json(value: str) -> str:

@@ -27,9 +27,9 @@ class Spool:
         self.counts = {"stdout": 0, "stderr": 0, "cut": 0}
         self._news = asyncio.Event()
 
-    def state(self, state: str) -> None:
-        """The supervisor entered a state."""
-        self._append({"type": "state", "state": state})
+    def state(self, state: str) -> bool:
+        """The supervisor entered a state; whether there was room to say so."""
+        return self._append({"type": "state", "state": state})
 
     def log(self, message: str) -> None:
         """Something that a person should know."""
@@ -72,7 +72,7 @@ class Spool:
         self._news.set()
         self._news = asyncio.Event()
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: dict[str, Any]) -> bool:
         data = (json.dumps({"t": time.time(), **event}, ensure_ascii=False) + "\n").encode("utf-8", "replace")
         try:
             self._file.write(data)
@@ -85,6 +85,7 @@ class Spool:
             with self._path.open("ab") as file:
                 file.truncate(self.size)
             self._file = self._path.open("ab")
-            return
+            return False
         self.size += len(data)
         self.wake()
+        return True

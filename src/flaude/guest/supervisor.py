@@ -260,7 +260,8 @@ class Supervisor:
         From here on the run costs money, and may do what cannot be done twice: the controller must know it before, so
         that it never gives the prompt to another machine because it lost this one too early.
         """
-        self._enter("ready")
+        if not self._enter("ready"):
+            raise OSError("there is no room on the disk to say that all is ready")
         self._ready_at = self._spool.size
         await self._until_stopped(self._told_ready.wait())
 
@@ -308,7 +309,7 @@ class Supervisor:
             "times": self._times,
             "agent_user": user.name,
             "workdir": str(self._workdir(job)),
-            "repos": repos,
+            "repos": self._spool.redact.json(repos),
             "files": self._outbox.files,
         }
         content = json.dumps(result).encode()
@@ -373,18 +374,23 @@ class Supervisor:
             self._exit.set_result(self._exit_code)
 
     async def _watch(self) -> None:
-        """Look at the clocks, a few times a second."""
+        """Look at the clocks, a few times a second, whatever happens."""
+        told = ""
         while True:
             await asyncio.sleep(0.1)
-            self._hold()
-            agent = self._agent if self._state == "running" else None
-            if agent:
-                agent.reap_orphans()
-            last_output = agent.last_output if agent else None
-            ring = self.clocks.ring(last_output, said_all=bool(agent and agent.result_line))
-            self._watch_orphan(ring is not None and ring[0] == "orphan")
-            if ring is None:
-                continue
+            try:
+                self._look_at_clocks()
+            except Exception as error:  # noqa: BLE001  # without clocks the machine might never end
+                if told != (told := repr(error)):
+                    self._spool.log(f"a defect of the supervisor: {told}")
+
+    def _look_at_clocks(self) -> None:
+        self._hold()
+        agent = self._agent if self._state == "running" else None
+        last_output = agent.last_output if agent else None
+        ring = self.clocks.ring(last_output, said_all=bool(agent and agent.result_line))
+        self._watch_orphan(ring is not None and ring[0] == "orphan")
+        if ring is not None:
             ended_by, message = ring
             if ended_by in ("start", "linger") or (ended_by == "orphan" and self._state == "done"):
                 self._leave()
@@ -393,6 +399,8 @@ class Supervisor:
                 self._orphaned = self._orphaned or orphan
                 grace_s = min(self._job.limits.grace_s, _ORPHAN_GRACE_S) if orphan and self._job else None
                 self._ask_to_stop(ended_by, message, grace_s)
+        if agent:
+            agent.reap_orphans()
 
     def _hold(self) -> None:
         """Stay alive as long as somebody may want this machine, and for the time that its end may take."""
@@ -409,7 +417,7 @@ class Supervisor:
         elif self._job and time.monotonic() - self._orphan_since > self._job.limits.orphan_end_s:
             self._leave()
 
-    def _enter(self, state: str) -> None:
+    def _enter(self, state: str) -> bool:
         self._state = state
         self._times[state] = time.time()
-        self._spool.state(state)
+        return self._spool.state(state)
