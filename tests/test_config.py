@@ -189,8 +189,22 @@ def test_bad_machine_name_is_refused() -> None:
         ExecutionRequest(make(), name="A B")
 
 
-def test_bad_timeouts_name_themselves() -> None:
-    """A timeout must be above 0; only `idle` can be switched off."""
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"orphan": 0}, "timeouts.orphan"),
+        ({"grace": -1}, "timeouts.grace"),
+        ({"idle": float("inf")}, "timeouts.idle"),
+        ({"boot": float("nan")}, "timeouts.boot"),
+        ({"linger": 1e17}, "timeouts.linger"),
+        ({"collect": "10"}, "timeouts.collect"),
+        ({"patience": 600}, "timeouts.patience: 600 s is too long for orphan=600"),
+        ({"linger": 60}, "timeouts.patience: 300 s is too long for linger=60"),
+    ],
+    ids=["nothing", "negative", "infinite", "no number", "ages", "text", "more patience than orphan", "than linger"],
+)
+def test_bad_timeouts_name_themselves(fields: dict[str, Any], named: str) -> None:
+    """A timeout is above 0 and finite; only `idle` can be switched off; no machine ends before its controller does."""
     Timeouts(idle=0)
-    with pytest.raises(ConfigError, match=r"timeouts\.orphan"):
-        Timeouts(orphan=0)
+    with pytest.raises(ConfigError, match=named):
+        Timeouts(**fields)

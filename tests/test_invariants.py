@@ -189,7 +189,7 @@ def as_expected(result: ExecutionResult, prompt: Prompt) -> bool:
 
 
 ORPHAN_S = 15.0
-QUICK: dict[str, Any] = {"grace": 1.0, "destroy": 60.0, "orphan": ORPHAN_S}
+QUICK: dict[str, Any] = {"grace": 1.0, "destroy": 60.0, "patience": 12.0, "orphan": ORPHAN_S}
 
 
 @pytest.mark.timeout(240)

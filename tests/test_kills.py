@@ -48,7 +48,7 @@ async def test_no_machine_outlives_a_killed_controller(
         async with controller(
             fly,
             prompts=["::sleep 1\n::say done"] * 2,
-            timeouts={"orphan": ORPHAN_S, "start_deadline": START_DEADLINE_S, "grace": 0.5},
+            timeouts={"patience": 1, "orphan": ORPHAN_S, "start_deadline": START_DEADLINE_S, "grace": 0.5},
         ) as killed:
 
             def kill(_path: str) -> None:

@@ -26,9 +26,9 @@ from flaude.events import Event, Output
 from flaude.fly import FlyClient, Machine
 from flaude.job import job
 from flaude.link import GuestLink
-from flaude.local import Answer, Fault, HostGone, ListLag, LocalFly
+from flaude.local import Answer, Fault, Hook, HostGone, ListLag, LocalFly
 from flaude.machine_spec import machine_spec
-from flaude.protocol import StatusReply
+from flaude.protocol import GuestState, StatusReply
 from flaude.reaping import is_ours, judge
 from tests.conftest import TOKEN, Machines
 
@@ -58,7 +58,7 @@ def orphan(client: FlyClient) -> Make:
         machine = await client.create_machine("my-app", name=name, config=spec)
         await client.wait_machine("my-app", machine.id, state="started")
         link = GuestLink(client, "my-app", machine.id)
-        timeouts = Timeouts(orphan=orphan_s, grace=0.5)
+        timeouts = Timeouts(patience=orphan_s / 2, orphan=orphan_s, grace=0.5)
         message = job(CONFIG, job_id="j", run_s=600, timeouts=timeouts, credentials={"A": TOKEN})
         while True:
             try:
@@ -118,7 +118,7 @@ async def test_what_is_pulled_is_left_alone(local: LocalFly) -> None:
 
 async def test_a_patient_controller_is_waited_for(local: LocalFly, client: FlyClient) -> None:
     """A machine tells for how long its controller bears a network that fails: for so long it is not an orphan."""
-    silent = StatusReply(state="running", job_id="j", pulled_s_ago=900)
+    silent = status("running", pulled_s_ago=900)
     kept: list[bool] = []
 
     async def watch(event: Event) -> None:
@@ -127,7 +127,8 @@ async def test_a_patient_controller_is_waited_for(local: LocalFly, client: FlyCl
 
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say hello")
     for patience in (300.0, 1800.0):
-        executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(patience=patience))
+        timeouts = Timeouts(patience=patience, orphan=3600, linger=3600)
+        executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=timeouts)
         assert (await executor.run_one(config)).success
         assert set(kept) == {patience > 900}, "the agent has printed, and so its machine was judged"
         kept.clear()
@@ -159,8 +160,6 @@ async def test_only_the_old(local: LocalFly, client: FlyClient, orphan: Make) ->
     machine = await orphan()
     assert (await reap("my-app", fly=local, older_than=timedelta(hours=2), all=True, settle=0.1)).machines == ()
     assert await state(client, machine) == "started"
-    with pytest.raises(ConfigError, match="older_than"):
-        await reap("my-app", fly=local, older_than=-1)
 
 
 async def test_a_dry_run_destroys_nothing(local: LocalFly, client: FlyClient, orphan: Make) -> None:
@@ -215,10 +214,46 @@ async def test_a_list_that_fails_loses_nothing(local: LocalFly, orphan: Make) ->
     assert "list" in report.incomplete or "machines" in report.incomplete
 
 
-async def test_an_empty_batch_is_no_batch(local: LocalFly) -> None:
-    """An empty batch id, as of a variable that is not set, does not mean every batch."""
-    with pytest.raises(ConfigError, match="batch"):
-        await reap("my-app", fly=local, batch="", all=True)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch": ""}, "batch"),
+        ({"batch": "\udcff"}, "batch"),
+        ({"older_than": -1}, "older_than"),
+        ({"destroy_within": 0}, "destroy_within"),
+        ({"destroy_within": float("inf")}, "destroy_within"),
+    ],
+    ids=["empty batch", "odd batch", "no age", "no time", "all time"],
+)
+async def test_bad_arguments_destroy_nothing(local: LocalFly, options: dict[str, Any], named: str) -> None:
+    """An argument of no use is an error that names it; an empty batch, above all, does not mean every batch."""
+    with pytest.raises(ConfigError, match=named):
+        await reap("my-app", fly=local, all=True, **options)
+
+
+async def test_one_odd_machine_keeps_no_other_alive(local: LocalFly, client: FlyClient) -> None:
+    """Metadata that nobody understands cost nothing but a line in the report."""
+    spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
+    for name, expires in (("odd", "1" + "0" * 17), ("good", "1")):
+        metadata = {"managed_by": "flaude", "flaude_expires_at": expires}
+        env = {"FLAUDE_START_DEADLINE_S": "-60"}
+        await client.create_machine("my-app", name=name, config={**spec, "env": env, "metadata": metadata})
+    report = await reap("my-app", fly=local, settle=0.1)
+    assert actions(report) == {"odd": "destroyed", "good": "destroyed"}
+
+
+async def test_launches_that_go_on_are_told(local: LocalFly, client: FlyClient) -> None:
+    """While machines keep coming the report does not claim to have seen all."""
+    spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "metadata": {"managed_by": "flaude"}}
+
+    async def launch(path: str) -> None:
+        await client.create_machine("my-app", name=f"new-{len(local.created)}", config=spec)
+
+    local.faults.add(Fault("list_machines", Hook(before=launch)))
+    report = await reap("my-app", fly=local, all=True, settle=0.1)
+    local.faults.clear()
+    assert "keep coming" in report.incomplete
+    assert set(actions(report).values()) == {"destroyed"}
 
 
 async def test_asking_keeps_no_orphan_alive(local: LocalFly, client: FlyClient, orphan: Make) -> None:
@@ -241,6 +276,12 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PATIENT = {"metadata": {"managed_by": "flaude", "flaude_patience_s": "1800"}}
 
 
+def status(state: GuestState, pulled_s_ago: float | None = None, booted_s_ago: float = 3600) -> StatusReply:
+    """What a guest says."""
+    job_id = None if state == "waiting" else "j"
+    return StatusReply(state=state, booted_s_ago=booted_s_ago, job_id=job_id, pulled_s_ago=pulled_s_ago)
+
+
 def machine(**fields: Any) -> Machine:
     """A machine of ours that was created an hour ago and expires in one."""
     metadata = {"managed_by": "flaude", "flaude_expires_at": str(int((NOW + timedelta(hours=1)).timestamp()))}
@@ -251,14 +292,14 @@ def machine(**fields: Any) -> Machine:
 @pytest.mark.parametrize(
     ("shown", "guest", "destroy"),
     [
-        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=0), False),
-        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=329), False),
-        (machine(), StatusReply(state="running", job_id="j", pulled_s_ago=331), True),
-        (machine(), StatusReply(state="done", job_id="j", pulled_s_ago=331), True),
-        (machine(config=PATIENT), StatusReply(state="running", job_id="j", pulled_s_ago=1829), False),
-        (machine(config=PATIENT), StatusReply(state="running", job_id="j", pulled_s_ago=1831), True),
-        (machine(), StatusReply(state="waiting"), True),
-        (machine(created_at="2026-11-23T11:55:00Z"), StatusReply(state="waiting"), False),
+        (machine(), status("running", 0), False),
+        (machine(), status("running", 329), False),
+        (machine(), status("running", 331), True),
+        (machine(), status("done", 331), True),
+        (machine(config=PATIENT), status("running", 1829), False),
+        (machine(config=PATIENT), status("running", 1831), True),
+        (machine(), status("waiting"), True),
+        (machine(), status("waiting", booted_s_ago=300), False),
         (machine(), None, False),
         (machine(created_at="2026-11-23T11:59:00Z", state="created"), None, False),
         (machine(config={"metadata": {"flaude_expires_at": "1"}}), None, True),
@@ -267,13 +308,16 @@ def machine(**fields: Any) -> Machine:
         (machine(created_at="yesterday"), None, False),
         (machine(state="stopped"), None, True),
         (machine(state="destroying"), None, True),
+        (machine(state="a new word of Fly's"), status("running", 1), False),
+        (machine(state=""), None, False),
+        (machine(config={"metadata": {"flaude_expires_at": "1" + "0" * 17}}), None, True),
         (machine(config={}, incomplete_config={"metadata": {"flaude_expires_at": "1"}}), None, True),
     ],
     ids=[
         *("pulled now", "pulled lately", "not pulled", "done and not taken", "patient", "patience is over"),
         *("never given a job", "still to be given"),
         *("mute before its time", "booting", "mute after its time", "mute with no time", "long start deadline"),
-        *("unknown age", "stopped", "destroying", "host gone"),
+        *("unknown age", "stopped", "destroying", "unknown state", "no state", "expires beyond all time", "host gone"),
     ],
 )
 def test_who_owns_what(shown: Machine, guest: StatusReply | None, destroy: bool) -> None:
@@ -309,13 +353,17 @@ async def flaude(fly: LocalFly, *arguments: str, **environ: str) -> CompletedPro
 
 async def test_the_command_as_text(local: LocalFly, orphan: Make) -> None:
     """`flaude reap` says what it found and did, a line a machine; exit code 0 when all that had to go is gone."""
-    await orphan()
-    told = await flaude(local, "reap", "--app", "my-app")
+    name = "orphan-" + "x" * 50
+    machine = await orphan(name=name)
+    told = await flaude(local, "reap", "--app", "my-app", COLUMNS="40")
     assert told.returncode == 0, told.stderr
-    assert b"orphan" in told.stdout and b"my-app: 1 kept." in told.stdout
+    assert name.encode() in told.stdout and machine.id.encode() in told.stdout, "cut, it would name nothing"
+    assert b"my-app: 1 kept." in told.stdout
     told = await flaude(local, "reap", "--older-than", "0s", "--all", FLY_APP="my-app")
     assert b"my-app: 1 destroyed." in told.stdout
     assert b"No machine of flaude in my-app." in (await flaude(local, "reap", "--app", "my-app")).stdout
+    told = await flaude(local, "reap", "--app", "my-app", "--older-than", "2h", "--batch", "b7")
+    assert b"No machine of flaude in my-app of batch b7 that is older than 2:00:00." in told.stdout
 
 
 async def test_the_command_as_json(local: LocalFly, orphan: Make) -> None:
@@ -332,13 +380,17 @@ async def test_the_command_as_json(local: LocalFly, orphan: Make) -> None:
         (["--app", "no-such-app"], b"no-such-app"),
         (["--app", "Not An App"], b"app_name"),
         ([], b"--app"),
+        (["--app", ""], b"--app"),
+        (["--app", "my-app", "--batch", ""], b"batch"),
+        (["--app", "my-app", "--destroy-within", "0s"], b"destroy_within"),
+        (["--app", "my-app", "--destroy-within", "99999999999d"], b"--destroy-within"),
         (["--app", "my-app", "--older-than", "soon"], b"--older-than"),
     ],
-    ids=["missing app", "no app's name", "no app", "no time"],
+    ids=["missing app", "no app's name", "no app", "empty app", "empty batch", "at once", "beyond time", "no time"],
 )
 async def test_wrong_input_is_exit_code_2(local: LocalFly, arguments: list[str], named: bytes) -> None:
     """Wrong input is exit code 2 and names what is wrong."""
-    told = await flaude(local, "reap", *arguments)
+    told = await flaude(local, "reap", *arguments, **({"FLY_APP": "another-app"} if arguments else {}))
     assert told.returncode == 2
     assert named in told.stdout + told.stderr
 

@@ -85,7 +85,9 @@ async def test_the_second_signal_collects_no_more(local: LocalFly, repo: Path) -
 async def test_the_third_signal_leaves_at_once(machines: Machines) -> None:
     """Three signals: the program dies of the third, saying what may be alive; the machine's clocks do the rest."""
     async with machines(faults=[Fault("delete_machine", SlowDelete(3600))]) as fly:
-        async with controller(fly, prompts=["::say begun\n::silent"], timeouts={"grace": 1, "orphan": 2}) as stopped:
+        async with controller(
+            fly, prompts=["::say begun\n::silent"], timeouts={"grace": 1, "patience": 1, "orphan": 2}
+        ) as stopped:
             await stopped.until(has_printed)
             # Two of one kind might become one on their way.
             stopped.process.send_signal(signal.SIGINT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import TracebackType
@@ -20,7 +19,7 @@ from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.retries import Retries
 from flaude.stream import stream
-from flaude.timeouts import Timeouts
+from flaude.timeouts import Timeouts, check_seconds
 
 
 class _Open:
@@ -76,8 +75,7 @@ class ConcurrentExecutor:
             raise ConfigError(
                 f"max_concurrency: give a number above 0, or None or 0 for no limit; not {max_concurrency}"
             )
-        if not wait_timeout > 0 or math.isinf(wait_timeout):
-            raise ConfigError(f"wait_timeout: give seconds above 0, not {wait_timeout!r}")
+        check_seconds("wait_timeout", wait_timeout)
         check_endpoint(fly, token=token, base_url=base_url)
         if isinstance(max_auth_failures, bool) or not isinstance(max_auth_failures, int) or max_auth_failures < 0:
             raise ConfigError(f"max_auth_failures: give a number from 0, not {max_auth_failures!r}")

@@ -96,6 +96,7 @@ class StatusReply(_Message):
     """Answer to `status`; `pulled_s_ago` is 0 while a pull waits, and None like `job_id` before there is a job."""
 
     state: GuestState
+    booted_s_ago: float
     job_id: str | None = None
     pulled_s_ago: float | None = None
 

@@ -6,6 +6,7 @@ the machine, which end it when the controller is gone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -14,14 +15,15 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from flaude.destroying import destroy
-from flaude.diagnosis import GONE, UNKNOWN_S
+from flaude.diagnosis import GONE, UNKNOWN_S, has_ended
 from flaude.endpoint import FlyEndpoint, check_app_name, client_for
 from flaude.errors import ConfigError, FlaudeError, FlyError
 from flaude.fly import FlyClient, Machine
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
 from flaude.protocol import StatusReply
-from flaude.reaping import Verdict, age, has_guest, is_ours, judge
+from flaude.reaping import Verdict, age, is_ours, judge
+from flaude.timeouts import check_seconds
 
 _AT_ONCE = 20
 _MOST_LISTS = 6
@@ -127,9 +129,10 @@ async def reap(
         FlyError: The app cannot be listed. What goes wrong with a single machine is in the report.
     """
     check_app_name(app_name)
-    if batch == "":
-        # What a shell makes of a variable that is not set must not come to mean every batch.
-        raise ConfigError("batch: is empty; give a batch's id, or leave it out for all batches")
+    if batch is not None and not re.fullmatch(r"[0-9A-Za-z_-]{1,63}", batch):
+        # Above all an empty one, as of a shell's variable that is not set, must not come to mean every batch.
+        raise ConfigError(f"batch: {batch!r} is no batch's id; give one, or leave it out for all batches")
+    check_seconds("destroy_within", destroy_within)
     older_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than or 0.0
     if not older_s >= 0:
         raise ConfigError(f"older_than: give a time from 0 on, not {older_than}")
@@ -181,6 +184,8 @@ class _Reaper:
                     self._found[machine.id] = None
                     tasks.start_soon(self._deal_with, machine)
             await anyio.sleep(settle_s)
+        else:
+            self.incomplete = "new machines keep coming: somebody is launching"
         return [one for one in self._found.values() if one is not None]
 
     async def _list(self) -> list[Machine]:
@@ -189,18 +194,23 @@ class _Reaper:
         now = datetime.now(UTC)
         # Looked at once more here: what is not ours must not go because a filter was not understood.
         return [
-            machine
-            for machine in machines
-            if is_ours(machine, self._batch) and (self._older_s == 0 or (age(machine, now) or 0.0) > self._older_s)
+            machine for machine in machines if is_ours(machine, self._batch) and _older(machine, self._older_s, now)
         ]
 
     async def _deal_with(self, machine: Machine) -> None:
         async with self._places:
-            guest = await self._ask(machine) if has_guest(machine) and not self._all else None
-            verdict = judge(
-                machine, guest, now=datetime.now(UTC), all_=self._all, pulled_within_s=self._pulled_within_s
-            )
-            self._found[machine.id] = await self._carry_out(machine, verdict)
+            try:
+                reaped = await self._carry_out(machine, await self._judge(machine))
+            except Exception as error:  # noqa: BLE001  # one odd machine must not keep the others alive
+                reaped = _reaped(machine, "failed", f"{type(error).__name__}: {error}")
+            self._found[machine.id] = reaped
+
+    async def _judge(self, machine: Machine) -> Verdict:
+        now = datetime.now(UTC)
+        if self._older_s and age(machine.created_at, now) is None:
+            return Verdict(destroy=False, reason="Fly does not say how old it is")
+        guest = None if self._all or has_ended(machine) else await self._ask(machine)
+        return judge(machine, guest, now=now, all_=self._all, pulled_within_s=self._pulled_within_s)
 
     async def _ask(self, machine: Machine) -> StatusReply | None:
         try:
@@ -209,35 +219,43 @@ class _Reaper:
             return None
 
     async def _carry_out(self, machine: Machine, verdict: Verdict) -> Reaped:
-        state, action, reason = machine.state, "kept", verdict.reason
-        if verdict.destroy and self._dry_run:
-            action = "would_destroy"
-        elif verdict.destroy:
-            troubles: list[str] = []
+        if not verdict.destroy:
+            return _reaped(machine, "kept", verdict.reason)
+        if self._dry_run:
+            return _reaped(machine, "would_destroy", verdict.reason)
+        troubles: list[str] = []
 
-            async def keep(text: str) -> None:
-                troubles.append(text)
+        async def keep(text: str) -> None:
+            troubles.append(text)
 
-            young_s = UNKNOWN_S - (age(machine, datetime.now(UTC)) or 0.0)
-            last = await destroy(
-                self._fly,
-                self._app,
-                machine.id,
-                within_s=self._destroy_s,
-                known_from=anyio.current_time() + young_s,
-                notice=keep,
-            )
-            state = last or state
-            action = "destroyed" if state == GONE else "failed"
-            if action == "failed" and troubles:
-                reason = troubles[-1]
-        return Reaped(
-            id=machine.id,
-            name=machine.name,
-            batch=machine.metadata.get("flaude_batch", ""),
-            region=machine.region,
-            state=state,
-            created_at=machine.created_at,
-            action=action,
-            reason=reason,
+        young_s = UNKNOWN_S - (age(machine.created_at, datetime.now(UTC)) or 0.0)
+        state = await destroy(
+            self._fly,
+            self._app,
+            machine.id,
+            within_s=self._destroy_s,
+            known_from=anyio.current_time() + young_s,
+            notice=keep,
         )
+        if state == GONE:
+            return _reaped(machine, "destroyed", verdict.reason, state)
+        return _reaped(machine, "failed", troubles[-1] if troubles else verdict.reason, state)
+
+
+def _older(machine: Machine, than_s: float, now: datetime) -> bool:
+    """Whether it is older, or may be."""
+    age_s = age(machine.created_at, now)
+    return than_s == 0 or age_s is None or age_s > than_s
+
+
+def _reaped(machine: Machine, action: Action, reason: str, state: str = "") -> Reaped:
+    return Reaped(
+        id=machine.id,
+        name=machine.name,
+        batch=machine.metadata.get("flaude_batch", ""),
+        region=machine.region,
+        state=state or machine.state,
+        created_at=machine.created_at,
+        action=action,
+        reason=reason,
+    )

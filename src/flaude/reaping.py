@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from flaude.diagnosis import has_ended
 from flaude.fly import Machine
 from flaude.machine_spec import MANAGED_BY, START_DEADLINE
 from flaude.protocol import StatusReply
@@ -12,7 +13,6 @@ from flaude.timeouts import Timeouts
 
 _PULL_MARGIN_S = 30.0
 _BOOT_MARGIN_S = 60.0
-_COMING = frozenset({"created", "starting", "started", "replacing", "restarting", "updating"})
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,6 @@ def is_ours(machine: Machine, batch: str | None) -> bool:
     """Whether flaude made it, for this batch if one is named."""
     metadata = machine.metadata
     return metadata.get("managed_by") == MANAGED_BY and batch in (None, metadata.get("flaude_batch"))
-
-
-def has_guest(machine: Machine) -> bool:
-    """Whether there may be somebody in it to ask."""
-    return machine.state in _COMING
 
 
 def judge(
@@ -53,27 +48,28 @@ def judge(
     """
     if all_:
         return Verdict(destroy=True, reason="all were asked for")
-    if not has_guest(machine):
+    if has_ended(machine):
         return Verdict(destroy=True, reason=f"is {machine.state}")
     if guest is not None and guest.pulled_s_ago is not None:
         told = f"its controller was last there {guest.pulled_s_ago:.0f} s ago"
         allowed_s = silence_s(machine) if pulled_within_s is None else pulled_within_s
         return Verdict(destroy=guest.pulled_s_ago > allowed_s, reason=told)
-    age_s, start_s = age(machine, now), start_deadline_s(machine) + _BOOT_MARGIN_S
-    if age_s is None or age_s <= start_s:
+    start_s = start_deadline_s(machine) + _BOOT_MARGIN_S
+    idle_s = age(machine.created_at, now) if guest is None else guest.booted_s_ago
+    if idle_s is None or idle_s <= start_s:
         return Verdict(destroy=False, reason="it is new, and may still be given its job")
     if guest is not None:
-        return Verdict(destroy=True, reason=f"it was given no job in {age_s:.0f} s")
+        return Verdict(destroy=True, reason=f"it was given no job in {idle_s:.0f} s")
     expires = expires_at(machine)
     if expires is not None and now < expires:
         return Verdict(destroy=False, reason=f"its guest does not answer; it expires {expires:%Y-%m-%d %H:%M:%S} UTC")
     return Verdict(destroy=True, reason="its guest does not answer, and its time is over")
 
 
-def age(machine: Machine, now: datetime) -> float | None:
-    """Seconds since its creation; None when Fly does not say when that was."""
+def age(created_at: str, now: datetime) -> float | None:
+    """Seconds since a machine's creation; None when Fly does not say when that was."""
     try:
-        created = datetime.fromisoformat(machine.created_at)
+        created = datetime.fromisoformat(created_at)
     except ValueError:
         return None
     return (now - (created if created.tzinfo else created.replace(tzinfo=UTC))).total_seconds()
@@ -105,5 +101,5 @@ def expires_at(machine: Machine) -> datetime | None:
     """When no clock of its own should have let it live; None when its metadata does not say it."""
     try:
         return datetime.fromtimestamp(int(machine.metadata["flaude_expires_at"]), UTC)
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, ValueError, OverflowError, OSError):
         return None

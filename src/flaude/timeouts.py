@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from flaude.errors import ConfigError
+
+LONGEST_S = 366 * 24 * 3600.0
+"""A year, in seconds: no limit may be longer."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Timeouts:
     Attributes:
         boot: From the create call until the guest answers: pulling a large image takes a while.
         destroy: For destroying the machine and seeing it gone.
-        patience: How long Fly may fail to answer, without a break, before a run is given up.
+        patience: How long Fly may fail to answer, without a break, before a run is given up. Shorter than `orphan` and
+            `linger`: a machine that waits for a controller must not end before the controller gives up.
         request: For connecting, for sending, or for the answer of a single call, besides the time that the call itself
             takes inside Fly.
         retry: How long a single call is repeated before it counts as failed.
@@ -31,7 +36,8 @@ class Timeouts:
         collect: For collecting patches.
 
     Raises:
-        ConfigError: A value is negative, or 0 where a limit must be.
+        ConfigError: A value is negative, longer than a year, or 0 where a limit must be; or `patience` is not shorter
+            than `orphan` and `linger`.
     """
 
     boot: float = 300.0
@@ -53,5 +59,24 @@ class Timeouts:
         """Check every value."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value >= 0 or (value == 0 and field.name != "idle"):
-                raise ConfigError(f"timeouts.{field.name}: give seconds above 0, not {value!r}")
+            if not (value == 0 and field.name == "idle"):
+                check_seconds(f"timeouts.{field.name}", value)
+        for name in ("orphan", "linger"):
+            ends_after = getattr(self, name)
+            if self.patience >= ends_after:
+                raise ConfigError(
+                    f"timeouts.patience: {self.patience:g} s is too long for {name}={ends_after:g}: a machine that "
+                    f"nobody reaches for so long ends by itself; give less patience or a longer {name}"
+                )
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Whether it can limit anything.
+
+    Raises:
+        ConfigError: It is no number above 0, or longer than a year.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{name}: give a number of seconds, not {value!r}")
+    if not 0 < value <= LONGEST_S:
+        raise ConfigError(f"{name}: give seconds above 0 and up to a year, not {value!r}")

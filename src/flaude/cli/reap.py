@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token, convert
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from flaude.errors import ConfigError
 from flaude.reaper import Reaped, ReapReport
 from flaude.reaper import reap as reap_machines
+from flaude.reaping import age
 
 _COLOURS = {"destroyed": "green", "would_destroy": "yellow", "kept": "default", "failed": "red"}
+
+
+def _duration(type_: type[timedelta], tokens: Sequence[Token]) -> timedelta:
+    try:
+        found: timedelta = convert(type_, tokens)
+    except OverflowError:
+        raise ValueError("longer than anybody lives") from None
+    return found
+
+
+Duration = Annotated[timedelta, Parameter(converter=_duration)]
 
 
 async def reap(
     *,
     app: str | None = None,
     batch: str | None = None,
-    older_than: timedelta | None = None,
-    destroy_within: timedelta = timedelta(minutes=2),
+    older_than: Duration | None = None,
+    destroy_within: Duration = timedelta(minutes=2),
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002  # the option's name
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -49,9 +61,10 @@ async def reap(
     json
         Print the report as JSON and nothing else.
     """
-    app = app or os.environ.get("FLY_APP")
+    app = os.environ.get("FLY_APP") if app is None else app
     if not app:
-        raise ConfigError("--app: give the Fly app, or set FLY_APP")
+        # An empty --app, as of a shell's variable that is not set, must not come to mean another app.
+        raise ConfigError("--app: give the Fly app, or leave it out and set FLY_APP")
     report = await reap_machines(
         app,
         batch=batch,
@@ -63,25 +76,28 @@ async def reap(
     if json:
         print(report.model_dump_json(indent=2))
     else:
-        _print(report)
+        _print(report, _which(batch, older_than))
     return 1 if report.failed or report.incomplete else 0
 
 
-def _print(report: ReapReport) -> None:
-    console = Console(highlight=False)
+def _which(batch: str | None, older_than: timedelta | None) -> str:
+    return (f" of batch {batch}" if batch else "") + (f" that is older than {older_than}" if older_than else "")
+
+
+def _print(report: ReapReport, which: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)  # a name that was cut would name nothing
     if report.incomplete:
         console.print(f"[red]Not everything was seen:[/] {escape(report.incomplete)}")
     if not report.machines:
-        console.print(f"No machine of flaude in {report.app}.")
+        console.print(f"No machine of flaude in {report.app}{which}.")
         return
-    table = Table("machine", "id", "age", "state", "", "why", box=None, pad_edge=False)
     now = datetime.now(UTC)
-    for machine in report.machines:
-        action = f"[{_COLOURS[machine.action]}]{machine.action.replace('_', ' ')}[/]"
-        table.add_row(
-            escape(machine.name), machine.id, _age(machine, now), machine.state, action, escape(machine.reason)
-        )
-    console.print(table)
+    rows = [_row(machine, now) for machine in report.machines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row, machine in zip(rows, report.machines, strict=True):
+        action, *rest = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        cells = [f"[{_COLOURS[machine.action]}]{action}[/]", *map(escape, rest), escape(machine.reason)]
+        console.print("  ".join(cells))
     would = len(report.machines) - len(report.destroyed) - len(report.kept) - len(report.failed)
     parts = [
         f"{count} {word}"
@@ -97,9 +113,7 @@ def _print(report: ReapReport) -> None:
     console.print(f"{report.app}: {', '.join(parts)}.{hint}")
 
 
-def _age(machine: Reaped, now: datetime) -> str:
-    try:
-        seconds = round((now - datetime.fromisoformat(machine.created_at)).total_seconds())
-    except ValueError:
-        return "?"
-    return str(timedelta(seconds=max(seconds, 0)))
+def _row(machine: Reaped, now: datetime) -> tuple[str, ...]:
+    since = age(machine.created_at, now)
+    old = "?" if since is None else str(timedelta(seconds=max(round(since), 0)))
+    return machine.action.replace("_", " "), machine.name, machine.id, machine.state, old

@@ -29,6 +29,11 @@ class Clocks:
         self._pulled = time.monotonic()
 
     @property
+    def booted_s_ago(self) -> float:
+        """Seconds since the machine came up."""
+        return time.monotonic() - self._booted
+
+    @property
     def pulled_s_ago(self) -> float:
         """Seconds since the controller was last there; 0 while it waits for an answer."""
         return 0.0 if self._pulling else time.monotonic() - self._pulled
@@ -40,8 +45,7 @@ class Clocks:
         Below 0 since then; None when there is no such clock.
         """
         if self._limits is None:
-            started_s_ago = time.monotonic() - self._booted
-            return self._start_deadline_s - started_s_ago if self._start_deadline_s else None
+            return self._start_deadline_s - self.booted_s_ago if self._start_deadline_s else None
         return self._limits.orphan_s - self.pulled_s_ago if self._limits.orphan_s else None
 
     @contextmanager

@@ -154,6 +154,7 @@ class Supervisor:
         """For somebody else than the controller: asking does not count as a pull."""
         return {
             "state": self._state,
+            "booted_s_ago": self.clocks.booted_s_ago,
             "job_id": self._job.job_id if self._job else None,
             "pulled_s_ago": self.clocks.pulled_s_ago if self._job else None,
         }
