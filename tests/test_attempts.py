@@ -172,6 +172,58 @@ async def test_what_was_surely_not_done_is_no_leftover(local: LocalFly) -> None:
     assert batch.leftovers == [] and local.created == []
 
 
+@pytest.mark.parametrize("answer", [Answer(429, "rate limit"), Answer(503)], ids=["429", "503"])
+async def test_a_create_whose_machine_cannot_be_seen(local: LocalFly, answer: Answer) -> None:
+    """A name that is taken after a lost answer is ours, maybe: what cannot be looked at is looked for, and named."""
+    local.faults.add(Fault("create_machine", DropAfter(), times=1), Fault("get_machine", answer, times=40))
+    batch = await run(local, timeouts=Timeouts(retry=1, patience=2, destroy=3), retries=0)
+    assert kinds(batch) == [FailureKind.API]
+    assert [leftover.machine_id for leftover in batch.leftovers] == local.created
+    assert len(local.created) == 1
+
+
+async def test_a_lost_create_and_then_a_refusal(local: LocalFly) -> None:
+    """That Fly has no room now does not mean that it had none for the create before, whose answer was lost."""
+    local.faults.add(
+        Fault("create_machine", DropAfter(), times=1),
+        Fault("create_machine", NO_ROOM, after=1, times=1),
+        Fault("get_machine", Answer(404, "not_found: machine not found"), times=1),
+    )
+    batch = await run(local)
+    assert batch.all_succeeded and kinds(batch) == [FailureKind.CAPACITY, None]
+    assert [attempt.machine_id for attempt in batch.results[0].attempts] == local.created
+    assert all(attempt.gone for attempt in batch.results[0].attempts) and local.alive == 0
+
+
+async def test_waiting_for_ones_turn_is_no_failure(local: LocalFly) -> None:
+    """A create that has waited for Fly's rate limit, longer than the patience, is not given up at its first blip."""
+    local.faults.add(Fault("create_machine", Answer(503), after=5, times=2))
+    executor = ConcurrentExecutor("my-app", fly=local, timeouts=Timeouts(retry=0.1, patience=2.5), retries=0)
+    config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
+    batch = await executor.run_batch([ExecutionRequest(config)] * 6)
+    assert batch.all_succeeded, batch
+
+
+async def test_an_outage_at_the_very_beginning_is_waited_out(local: LocalFly) -> None:
+    """The first call of all is as patient as those of a run, and what it ends in has a failure's kind."""
+    local.faults.add(Fault("get_app", Answer(503), times=3))
+    assert (await run(local, timeouts=Timeouts(retry=0.2))).all_succeeded
+    local.faults.add(Fault("get_app", Answer(503)))
+    batch = await run(local, timeouts=Timeouts(retry=0.2, patience=0.5))
+    failure = batch.results[0].failure
+    assert failure is not None and (failure.kind, failure.phase) == (FailureKind.API, Phase.QUEUED)
+    assert failure.retryable and "503" in failure.message
+
+
+async def test_a_guest_that_is_never_reached(local: LocalFly) -> None:
+    """An exec that finds no machine, though Fly shows one that runs, does not last longer than a boot may."""
+    local.faults.add(Fault("exec_machine", Answer(404, "not_found: machine not found")))
+    with anyio.fail_after(40):
+        batch = await run(local, timeouts=Timeouts(boot=3), retries=0)
+    assert kinds(batch) == [FailureKind.BOOT_TIMEOUT]
+    assert batch.leftovers == []
+
+
 async def test_a_blip_longer_than_a_call_is_waited_out(local: LocalFly) -> None:
     """An outage longer than the retries of a single call, at every step, does not end the run."""
     actions = ("create_machine", "wait_machine", "exec_machine")
@@ -233,15 +285,26 @@ async def test_a_new_machine_that_nobody_knows_yet_is_destroyed(machines: Machin
             assert await client.list_machines("my-app") == []
 
 
-async def test_an_echoed_secret_goes_no_further(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:
-    """An answer that shows our own request, secrets and all, shows them to nobody else."""
+@pytest.mark.parametrize(
+    "before", ["bad request: stdin ", "x" * (500 - len(TOKEN) // 2)], ids=["whole", "where a long text is cut"]
+)
+async def test_an_echoed_secret_goes_no_further(local: LocalFly, caplog: pytest.LogCaptureFixture, before: str) -> None:
+    """An answer that shows our own request, secrets and all, shows them to nobody else, nor half of them."""
     caplog.set_level("DEBUG")
-    local.faults.add(Fault("exec_machine", Answer(400, f"bad request: stdin {TOKEN}")))
+    local.faults.add(Fault("exec_machine", Answer(400, before + TOKEN)))
     batch = await run(local)
     failure = batch.results[0].failure
-    assert failure is not None and failure.kind is FailureKind.API and "[redacted]" in failure.message
+    assert failure is not None and failure.kind is FailureKind.API and "[redacted" in failure.message
     for text in (repr(batch), str(batch.results[0].error), caplog.text):
-        assert TOKEN not in text
+        assert TOKEN[: len(TOKEN) // 2] not in text
+
+
+async def test_a_secret_in_a_blip_is_not_logged(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:
+    """What a gateway says of a call that is repeated goes through the filter before it is logged."""
+    caplog.set_level("DEBUG")
+    local.faults.add(Fault("exec_machine", Answer(502, f"bad gateway, the request was {TOKEN}"), times=1))
+    assert (await run(local)).all_succeeded
+    assert "the request was [redacted]" in caplog.text and TOKEN not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,19 @@ async def test_leaving_as_completed_early_destroys_the_rest(local: LocalFly) -> 
     assert len(local.created) == 2
 
 
+async def test_leaving_as_completed_at_a_bad_request(local: LocalFly) -> None:
+    """The same when the first results are those of requests that cannot be run."""
+    executor = ConcurrentExecutor("my-app", fly=local, timeouts=Timeouts(grace=1))
+    twice = [ExecutionRequest(config("::silent"), name="one") for _ in range(5)]
+    with anyio.fail_after(30):
+        results = executor.as_completed(twice)
+        async for result in results:
+            assert "used twice" in str(result.error)
+            break
+        await results.aclose()
+    assert local.alive == 0
+
+
 async def test_cancelling_a_batch_collects_and_destroys(local: LocalFly, repo: Path) -> None:
     """A cancelled batch has its agents stopped, their work collected and their machines destroyed."""
     finished: list[Finished] = []
@@ -212,17 +225,6 @@ async def test_a_name_is_the_machines_name(local: LocalFly) -> None:
     assert [result.success for result in batch.results] == [True, False]
     assert "used twice" in str(batch.results[1].error)
     assert len(local.created) == 1
-
-
-async def test_an_event_handler_that_raises_ends_nothing(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:
-    """What on_event raises is logged; the batch goes on."""
-
-    async def broken(event: Event) -> None:
-        raise RuntimeError("watcher is broken")
-
-    batch = await ConcurrentExecutor("my-app", fly=local, on_event=broken).run_batch([request("a", "::say x")])
-    assert batch.all_succeeded
-    assert "on_event raised" in caplog.text
 
 
 async def test_an_empty_batch_is_a_success(local: LocalFly) -> None:

@@ -11,7 +11,15 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flaude import ConcurrentExecutor, ExecutionRequest, ExecutionResult, FailureKind, MachineConfig, Timeouts
+from flaude import (
+    BatchResult,
+    ConcurrentExecutor,
+    ExecutionRequest,
+    ExecutionResult,
+    FailureKind,
+    MachineConfig,
+    Timeouts,
+)
 from flaude.events import Event, Finished, Output
 from flaude.local import LocalFly
 from flaude.signals import Member, heeding
@@ -118,7 +126,7 @@ async def test_a_deadline_of_the_callers(local: LocalFly, repo: Path) -> None:
 async def test_all_batches_of_a_program_hear_a_signal() -> None:
     """One signal stops every batch, none is left before all are over, and the handlers are as before."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    one, two = Member(Stopping(), str), Member(Stopping(), str)
+    one, two = Member(Stopping(), lambda: BatchResult([]), str), Member(Stopping(), lambda: BatchResult([]), str)
     left: list[str] = []
     go = anyio.Event()
 
@@ -158,7 +166,7 @@ async def test_a_programs_own_handlers_stay() -> None:
 
     before = signal.signal(signal.SIGTERM, own)
     try:
-        member = Member(Stopping(), str)
+        member = Member(Stopping(), lambda: BatchResult([]), str)
         async with heeding(member):
             signal.raise_signal(signal.SIGTERM)
             await checkpoint()

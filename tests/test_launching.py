@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Phase
+from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Phase, Retries
 from flaude.events import Event, Notice, PhaseBegan
 from flaude.launching import Breaker, Launching
 from flaude.local import LocalFly
@@ -135,6 +135,58 @@ async def test_nobody_is_launched_before_the_limit_is_lifted() -> None:
     assert not await would_wait(launching)
 
 
+async def test_a_pause_is_its_accounts_own() -> None:
+    """Who pays with another account is launched, and no place is held by those that wait."""
+    launching = Launching(1, clock=lambda: 1_000.0)
+    async with AsyncExitStack() as stack:
+        number = await held(stack, launching)
+        assert number is not None
+        launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            async with launching.place(Stopping(), 7):
+                pytest.fail("launched before the limit is lifted")
+
+        tasks.start_soon(wait)
+        for _ in range(5):
+            await checkpoint()
+        assert not await would_wait(launching)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_place_that_came_in_a_pause_is_given_back() -> None:
+    """Who waits for a place while the pause begins waits it out outside."""
+    launching = Launching(1, clock=lambda: 1_000.0)
+    async with anyio.create_task_group() as tasks:
+        async with launching.place(Stopping(), 7) as number:
+            assert number is not None
+
+            async def wait() -> None:
+                async with launching.place(Stopping(), 7):
+                    pytest.fail("launched before the limit is lifted")
+
+            tasks.start_soon(wait)
+            for _ in range(5):
+                await checkpoint()
+            launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
+        for _ in range(5):
+            await checkpoint()
+        assert not await would_wait(launching)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_time_beyond_all_limits_is_not_believed() -> None:
+    """The agent's own output says when its limit is lifted: no more than a week and a day ahead."""
+    launching = Launching(4, clock=lambda: 1_000.0)
+    async with AsyncExitStack() as stack:
+        number = await held(stack, launching)
+        assert number is not None
+        told = launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_000.0 + 9 * 24 * 3600)
+    assert "no launches before" not in told
+    assert not await would_wait(launching)
+
+
 async def test_a_pause_ends_when_the_batch_stops() -> None:
     """Who waits for a place is sent away when launching stops, and leaves none taken."""
     launching = Launching(1)
@@ -185,6 +237,21 @@ async def test_auth_failures_stop_the_batch(local: LocalFly) -> None:
     assert batch.results[4].failure is not None
     assert "2 runs in a row failed to authenticate" in batch.results[4].failure.message
     assert len(local.created) == 2
+
+
+async def test_a_further_attempt_waits_for_the_reset_too(local: LocalFly) -> None:
+    """A run that is tried again after a usage limit is not tried before the limit is lifted."""
+    created: list[float] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
+            created.append(time.time())
+
+    again = Retries(more=1, kinds={FailureKind.USAGE_LIMIT}, after_start=True, wait=0.1)
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, retries=again)
+    batch = await executor.run_batch(requests(["::usage-limit 6"]))
+    assert len(batch.results[0].attempts) == 2
+    assert created[1] > created[0] + 6
 
 
 async def test_a_usage_limit_pauses_the_batch_until_its_reset(local: LocalFly) -> None:

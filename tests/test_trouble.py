@@ -62,6 +62,7 @@ async def test_no_fly_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (batch.total, batch.failed) == (2, 2)
     for result in batch.results:
         assert isinstance(result.error, NoTokenError)
+        assert result.failure is not None and result.failure.kind is FailureKind.CREATE_REFUSED
         assert "FLY_API_TOKEN" in str(result.error)
 
 

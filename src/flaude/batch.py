@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from inspect import isawaitable
 
 import anyio
 
 from flaude import claude
-from flaude.errors import ConfigError, FlaudeError, Interrupted, Terminated
-from flaude.events import Event, Finished, Notice, PhaseBegan
+from flaude.errors import ConfigError, FlaudeError
+from flaude.events import Finished, PhaseBegan
 from flaude.execution import Execution
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
@@ -27,10 +24,7 @@ from flaude.run_plan import RunPlan
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
 from flaude.timeouts import Timeouts
-
-_log = logging.getLogger(__name__)
-
-EventHandler = Callable[[Event], Awaitable[None] | None]
+from flaude.watching import EventHandler, Watcher
 
 
 @dataclass(frozen=True)
@@ -73,9 +67,12 @@ class Batch:
         self._id = secrets.token_hex(5)
         self._stopping = Stopping()
         self._breaker = Breaker(self._stopping, rules.max_auth_failures)
+        self._watcher = Watcher(rules.on_event, self._stopping, self._end_program)
         self._executions: list[Execution] = []
         self._results: dict[int, ExecutionResult] = {}
+        self._launched = False
         self._over = anyio.Event()
+        self._ending: KeyboardInterrupt | SystemExit | None = None
 
     async def run(self) -> BatchResult:
         """Run all, wait for all.
@@ -83,37 +80,47 @@ class Batch:
         Raises:
             Interrupted: SIGINT.
             Terminated: SIGTERM.
+            KeyboardInterrupt: Likewise SystemExit: what `on_event` raised, or the program in the middle of a run.
         """
-        member = Member(self._stopping, self._last_words)
+        member = Member(self._stopping, self._result, self._last_words)
         try:
             async with AsyncExitStack() as stack:
                 if self._rules.handle_signals:
                     await stack.enter_async_context(heeding(member))
                 await self._run_all()
         finally:
-            if member.received is not None:
-                ending = Interrupted if member.received is signal.SIGINT else Terminated
-                raise ending(self._result())
+            if (ending := member.ending or self._ending) is not None:
+                raise ending
         return self._result()
 
     def _result(self) -> BatchResult:
         return BatchResult(results=[self._results[index] for index in sorted(self._results)])
 
     async def _run_all(self) -> None:
-        names: set[str] = set()
         async with anyio.create_task_group() as tasks:
-            for index, request in enumerate(self._requests):
-                problem = self._problem(request, names)
-                if problem is None:
-                    tasks.start_soon(self._run, index, request)
-                else:
-                    await self._finish(index, ExecutionResult(tag=request.tag, error=problem))
+            tasks.start_soon(self._launch_all)
             try:
-                if self._requests:
-                    await self._over.wait()
+                await self._over.wait()
             except BaseException:
-                await self._see_out()
+                if self._launched:
+                    await self._see_out()
                 raise
+
+    async def _launch_all(self) -> None:
+        """Every run in a task of its own; not even a cancelled one is left before it has ended."""
+        self._launched = True
+        names: set[str] = set()
+        try:
+            async with anyio.create_task_group() as runs:
+                for index, request in enumerate(self._requests):
+                    try:
+                        plan = self._plan(index, request, names)
+                    except FlaudeError as error:
+                        runs.start_soon(self._finish, index, ExecutionResult(tag=request.tag, error=error))
+                    else:
+                        runs.start_soon(self._run, plan)
+        finally:
+            self._over.set()
 
     async def _see_out(self) -> None:
         """Let the runs come to their end; every further cancellation makes it a faster one."""
@@ -125,20 +132,18 @@ class Batch:
             except anyio.get_cancelled_exc_class():
                 self._stopping.next("the batch was cancelled twice")
 
-    def _problem(self, request: ExecutionRequest, names: set[str]) -> FlaudeError | None:
+    def _end_program(self, ending: KeyboardInterrupt | SystemExit) -> None:
+        """Something in here wants to end the program: it will, when the machines are dealt with."""
+        self._ending = self._ending or ending
+        self._stopping.ask(Stop.AGENTS, f"{type(ending).__name__} was raised")
+
+    def _plan(self, index: int, request: ExecutionRequest, names: set[str]) -> RunPlan:
+        rules = self._rules
         if request.name is not None:
             if request.name in names:
-                return ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
+                raise ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
             names.add(request.name)
-        try:
-            claude.credentials(request.config, os.environ)
-        except FlaudeError as error:
-            return error
-        return None
-
-    async def _run(self, index: int, request: ExecutionRequest) -> None:
-        rules = self._rules
-        plan = RunPlan(
+        return RunPlan(
             app=rules.app,
             config=request.config,
             batch=self._id,
@@ -151,46 +156,29 @@ class Batch:
             credentials=claude.credentials(request.config, os.environ),
             queued=datetime.now(UTC),
         )
-        execution = Execution(self._fly, plan, self._emit, self._stopping, rules.retries)
+
+    async def _run(self, plan: RunPlan) -> None:
+        emit, launching, index = self._watcher.emit, self._launching, plan.index
+        execution = Execution(self._fly, plan, emit, self._stopping, self._rules.retries, launching)
         self._executions.append(execution)
         # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
         with anyio.CancelScope(shield=True):
-            await self._emit(PhaseBegan(self._id, index, request.tag, plan.queued, phase=Phase.QUEUED, machine_id=""))
             try:
-                async with self._launching.place(self._stopping) as number:
+                await emit(PhaseBegan(self._id, index, plan.tag, plan.queued, phase=Phase.QUEUED, machine_id=""))
+                async with launching.place(self._stopping, plan.account) as number:
                     if number is not None:
-                        await execution.execute()
-                        await self._learn(index, number, execution)
+                        await execution.execute(number, self._breaker)
+            except (KeyboardInterrupt, SystemExit) as ending:
+                self._end_program(ending)
             finally:
                 result = execution.result
-                await self._emit(Finished(self._id, index, request.tag, datetime.now(UTC), result=result))
-                await self._finish(index, result)
+                self._results[index] = result
+                await emit(Finished(self._id, index, plan.tag, datetime.now(UTC), result=result))
+                await self._done(result)
 
     async def _finish(self, index: int, result: ExecutionResult) -> None:
         self._results[index] = result
-        if len(self._results) == len(self._requests):
-            self._over.set()
         await self._done(result)
-
-    async def _learn(self, index: int, number: int, execution: Execution) -> None:
-        """What the end of one run means for those that are still to be launched."""
-        result = execution.result
-        kind = result.failure.kind if result.failure else None
-        self._breaker.ended(kind)
-        if kind is None:
-            self._launching.succeeded()
-        elif told := self._launching.failed(number, kind, lifted_at=execution.lifted_at):
-            await self._emit(Notice(self._id, index, result.tag, datetime.now(UTC), text=told))
-
-    async def _emit(self, event: Event) -> None:
-        if self._rules.on_event is None:
-            return
-        try:
-            answer = self._rules.on_event(event)
-            if isawaitable(answer):
-                await answer
-        except Exception:  # noqa: BLE001  # whatever a watcher does, the runs go on
-            _log.exception("on_event raised for %s", type(event).__name__)
 
     def _last_words(self) -> str:
         leftovers = [leftover for execution in self._executions for leftover in execution.leftovers]

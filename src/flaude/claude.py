@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from flaude.config import MachineConfig, reveal
 from flaude.errors import NoCredentialsError
@@ -65,6 +73,15 @@ class ResultLine(BaseModel):
     """Claude Code's last line. `subtype` `success` alone proves nothing: `is_error` decides."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _odd_is_missing(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        # One field that a newer version writes otherwise must not cost the others: they are cost and answer.
+        try:
+            return read(value)
+        except ValidationError:
+            return cls.model_fields[info.field_name or ""].get_default(call_default_factory=True)
 
     subtype: str = ""
     is_error: bool = False
@@ -137,7 +154,7 @@ def parse_line(line: str) -> Line:
 
 
 def parse_result(value: object) -> ResultLine | None:
-    """The `result` object as a `ResultLine`; `None` when its fields are not what Claude Code prints."""
+    """The `result` object as a `ResultLine`; `None` when it is no object, and a field that is odd has its default."""
     try:
         return ResultLine.model_validate(value)
     except ValidationError:

@@ -19,19 +19,28 @@ FlaudeError
     └── MachineExitError            the agent ended with another exit code than zero
 
 A batch that a signal has ended raises `Interrupted` (a KeyboardInterrupt) or `Terminated` (a SystemExit): they end the
-program, as the signal asked for, unless it says otherwise.
+program, as the signal asked for, unless it says otherwise. Where several batches go on side by side, catch them around
+`run_batch`, or around `asyncio.run`: an exception of this kind that leaves any task ends the event loop.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import ClassVar
 
-from flaude.results import BatchResult, Failure
+from flaude.results import BatchResult, Failure, FailureKind, Phase
 
 
 class FlaudeError(Exception):
     """Base of all errors that flaude raises on purpose."""
+
+    _kind: ClassVar[FailureKind] = FailureKind.CREATE_REFUSED
+
+    @property
+    def failure(self) -> Failure:
+        """What it is for a run that it kept from its first attempt."""
+        return Failure(kind=self._kind, phase=Phase.QUEUED, message=str(self))
 
 
 class ConfigError(FlaudeError):
@@ -43,6 +52,8 @@ class ConfigError(FlaudeError):
 
 class NoCredentialsError(ConfigError):
     """Neither the config nor the environment has a token for Claude Code."""
+
+    _kind = FailureKind.AUTH
 
     def __init__(self) -> None:
         super().__init__(
@@ -87,11 +98,6 @@ class FlyError(FlaudeError):
         self.status = status
         self.fly_text = fly_text
         self.request_id = request_id
-
-    def clean(self, filter_: Callable[[str], str]) -> None:
-        """Pass what it says through a filter."""
-        self.args = tuple(filter_(str(argument)) for argument in self.args)
-        self.fly_text = filter_(self.fly_text)
 
 
 class NoTokenError(FlyError):
@@ -138,6 +144,8 @@ class NameTakenError(FlyError):
 class NoCapacityError(FlyError):
     """Fly has no room for this machine now in this region, or on the volume's host."""
 
+    _kind = FailureKind.CAPACITY
+
 
 class InvalidRequestError(FlyError):
     """Fly refused the request as invalid (400, 422)."""
@@ -150,11 +158,14 @@ class NotReadyError(FlyError):
 class RateLimitedError(FlyError):
     """Fly's rate limit was still exceeded after all retries (429); `retry_after_s` is Fly's word on it, if any."""
 
+    _kind = FailureKind.API
     retry_after_s: float | None = None
 
 
 class UnreachableError(FlyError):
     """No answer, a broken one, a server error (5xx) or a time-out (408), after all retries."""
+
+    _kind = FailureKind.API
 
 
 class GuestError(FlaudeError):
@@ -173,8 +184,13 @@ class RunFailedError(RunError):
     """
 
     def __init__(self, failure: Failure) -> None:
-        self.failure = failure
+        self._failure = failure
         super().__init__(f"{failure.kind} ({failure.phase}): {failure.message}")
+
+    @property
+    def failure(self) -> Failure:
+        """What ended the run."""
+        return self._failure
 
 
 class MachineExitError(RunError):
@@ -209,11 +225,13 @@ class Interrupted(KeyboardInterrupt):  # it is what its base is: no error
 
     Args:
         batch: What the runs came to, collected before their machines were destroyed.
+        batches: The same of all batches that the signal has ended, this one too.
     """
 
-    def __init__(self, batch: BatchResult) -> None:
+    def __init__(self, batch: BatchResult, batches: Sequence[BatchResult] = ()) -> None:
         super().__init__("the batch was interrupted")
         self.batch = batch
+        self.batches = tuple(batches) or (batch,)
 
 
 class Terminated(SystemExit):  # it is what its base is: no error
@@ -221,8 +239,10 @@ class Terminated(SystemExit):  # it is what its base is: no error
 
     Args:
         batch: What the runs came to, collected before their machines were destroyed.
+        batches: The same of all batches that the signal has ended, this one too.
     """
 
-    def __init__(self, batch: BatchResult) -> None:
+    def __init__(self, batch: BatchResult, batches: Sequence[BatchResult] = ()) -> None:
         super().__init__(128 + signal.SIGTERM)
         self.batch = batch
+        self.batches = tuple(batches) or (batch,)

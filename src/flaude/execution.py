@@ -11,8 +11,9 @@ import anyio
 from flaude import claude
 from flaude.events import Event, Notice
 from flaude.fly import FlyClient
+from flaude.launching import Breaker, Launching
 from flaude.outcome import execution_result, failure_of, not_launched
-from flaude.results import Attempt, ExecutionResult, Leftover
+from flaude.results import Attempt, ExecutionResult, Failure, Leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
@@ -30,6 +31,7 @@ class Execution:
         emit: Takes every event; must not raise.
         stopping: Tells when to stop.
         retries: Which failures get another attempt.
+        launching: Is told how every attempt has ended, and may ask for a pause before the next one.
     """
 
     def __init__(
@@ -39,34 +41,57 @@ class Execution:
         emit: Callable[[Event], Awaitable[None]],
         stopping: Stopping,
         retries: Retries,
+        launching: Launching,
     ) -> None:
         self._fly = fly
         self._plan = plan
         self._emit = emit
         self._stopping = stopping
         self._retries = retries
+        self._launching = launching
         self._earlier: tuple[Attempt, ...] = ()
         self._run: Run | None = None
 
-    async def execute(self) -> None:
-        """Make attempts until one counts; see `result`."""
+    async def execute(self, number: int, breaker: Breaker) -> None:
+        """Make attempts until one counts; see `result`.
+
+        Args:
+            number: Of the launch that it has a place for.
+            breaker: Is told how every attempt has ended.
+        """
         plan = self._plan
         while True:
             run = self._run = Run(self._fly, plan, self._emit, self._stopping)
             await run.execute()
             failure = failure_of(run.state)
+            breaker.ended(failure.kind if failure else None)
+            await self._learn(number, run, failure)
             started = run.state.agent_started
             if failure is None or not self._retries.again(failure, attempts=plan.attempt, agent_started=started):
                 return
             pause_s = self._retries.pause_s(plan.attempt)
-            reason = f"attempt {plan.attempt} failed: {failure.message}; another one in {pause_s:.1f} s"
-            await self._emit(Notice(plan.batch, plan.index, plan.tag, datetime.now(UTC), text=reason))
+            await self._notice(f"attempt {plan.attempt} failed: {failure.message}; another one in {pause_s:.1f} s")
             with self._stopping.interrupts(Stop.LAUNCHES):
                 await anyio.sleep(pause_s)
+                await self._launching.pause(plan.account)
             if self._stopping.stage >= Stop.LAUNCHES:
                 return
             self._earlier = (*self._earlier, run.attempt)
             plan = replace(plan, attempt=plan.attempt + 1, name=attempt_name(self._plan.name, plan.attempt + 1))
+
+    async def _learn(self, number: int, run: Run, failure: Failure | None) -> None:
+        """What the end of an attempt means for those that are still to be launched."""
+        if failure is None:
+            self._launching.succeeded()
+            return
+        lifted_at = claude.lifted_at(run.state.result.rate_limit) if run.state.result else None
+        account = self._plan.account
+        if told := self._launching.failed(number, failure.kind, lifted_at=lifted_at, account=account):
+            await self._notice(told)
+
+    async def _notice(self, text: str) -> None:
+        plan = self._plan
+        await self._emit(Notice(plan.batch, plan.index, plan.tag, datetime.now(UTC), text=text))
 
     @property
     def result(self) -> ExecutionResult:
@@ -75,12 +100,6 @@ class Execution:
         if run is None:
             return not_launched(self._plan.tag, self._stopping.reason)
         return execution_result(self._plan.tag, run.state, run.diffs, run.times, (*self._earlier, run.attempt))
-
-    @property
-    def lifted_at(self) -> float | None:
-        """When the account's limit is lifted, in seconds since the epoch, if Claude Code said it."""
-        result = self._run.state.result if self._run else None
-        return claude.lifted_at(result.rate_limit) if result else None
 
     @property
     def leftovers(self) -> list[Leftover]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import TracebackType
@@ -9,17 +10,22 @@ from typing import Self
 
 import anyio
 
-from flaude.batch import Batch, BatchRules, EventHandler
+from flaude.batch import Batch, BatchRules
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint, check_app_name, check_endpoint, client_for
-from flaude.errors import ConfigError, FlyError
+from flaude.errors import ConfigError, FlyError, RateLimitedError, UnreachableError
 from flaude.fly import FlyClient
+from flaude.jitter import jitter
 from flaude.launching import Launching
+from flaude.patience import Patience
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.retries import Retries
 from flaude.stream import stream
 from flaude.timeouts import Timeouts, check_seconds
+from flaude.watching import EventHandler
+
+_log = logging.getLogger(__name__)
 
 
 class _Open:
@@ -165,7 +171,7 @@ class ConcurrentExecutor:
             try:
                 shared = await stack.enter_async_context(self._open())
                 if requests:
-                    await shared.fly.get_app(self._rules.app)
+                    await self._find_app(shared.fly)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
                 results = [ExecutionResult(tag=request.tag, error=error) for request in requests]
@@ -173,6 +179,21 @@ class ConcurrentExecutor:
                     await done(result)
                 return BatchResult(results=results)
             return await Batch(self._rules, requests, shared.fly, shared.launching, done).run()
+
+    async def _find_app(self, fly: FlyClient) -> None:
+        """See that the app is there; an API that does not answer is waited out as in a run."""
+        patience = Patience(self._timeouts.patience)
+        while True:
+            began = anyio.current_time()
+            try:
+                await fly.get_app(self._rules.app)
+            except (RateLimitedError, UnreachableError) as error:
+                if patience.failed(began, anyio.current_time(), counts=True):
+                    raise
+                _log.warning("waiting out: %s", error)
+                await anyio.sleep(jitter(patience.pause_s))
+            else:
+                return
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[_Open]:

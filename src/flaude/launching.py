@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import anyio
@@ -17,6 +17,7 @@ from flaude.stopping import Stop, Stopping
 _log = logging.getLogger(__name__)
 
 _LONGEST_NAP_S = 60.0
+_LONGEST_LIMIT_S = 8 * 24 * 3600.0  # the longest of Claude's limits is a week's: what lies beyond it is no time
 _AT_ITS_LIMITS = (FailureKind.USAGE_LIMIT, FailureKind.OVERLOADED)
 
 
@@ -25,7 +26,8 @@ class Launching:
 
     A run that ends as `usage_limit` or `overloaded` halves how many may go on at once; every success then allows one
     more, up to `max_concurrency`. Of runs that were under way together only the first one halves: they all met the
-    same wall. When Claude Code says at what time the limit is lifted, nobody gets a place until then.
+    same wall. When Claude Code says at what time an account's limit is lifted, no run of this account gets a place
+    until then.
 
     Args:
         max_concurrency: How many runs may go on at once; `None` or 0 for no limit.
@@ -36,7 +38,7 @@ class Launching:
         self._most: float = max_concurrency or math.inf
         self._places = anyio.CapacityLimiter(self._most)
         self._clock = clock
-        self._resumes_at = 0.0
+        self._resumes_at: dict[int, float] = {}
         self._launched = 0
         self._slowed_at = 0
 
@@ -46,31 +48,53 @@ class Launching:
         return self._places.total_tokens
 
     @asynccontextmanager
-    async def place(self, stopping: Stopping) -> AsyncIterator[int | None]:
-        """A place, once there is one: the launch's number, or `None` when launching was stopped before."""
+    async def place(self, stopping: Stopping, account: int = 0) -> AsyncIterator[int | None]:
+        """A place, once there is one: the launch's number, or `None` when launching was stopped before.
+
+        Args:
+            stopping: Tells when launching stops.
+            account: Who pays for the agent.
+        """
         number: int | None = None
-        async with AsyncExitStack() as stack:
-            with stopping.interrupts(Stop.LAUNCHES):
-                await stack.enter_async_context(self._places)
-                while (left := self._resumes_at - self._clock()) > 0:  # noqa: ASYNC110  # only the clock knows
-                    # In naps: the clock of a laptop that slept has gone on, the event loop's has not.
-                    await anyio.sleep(min(left, _LONGEST_NAP_S))
+        who = object()
+        with stopping.interrupts(Stop.LAUNCHES):
+            while number is None:
+                await self.pause(account)
+                await self._places.acquire_on_behalf_of(who)
+                # Nobody waits out a pause in a place that another account could use.
+                if self._paused_s(account) > 0:
+                    self._places.release_on_behalf_of(who)
+                    continue
                 self._launched += 1
                 number = self._launched
+        try:
             yield number
+        finally:
+            if number is not None:
+                self._places.release_on_behalf_of(who)
+
+    async def pause(self, account: int) -> None:
+        """Return when the account is at no limit that has a time to be lifted."""
+        while (left := self._paused_s(account)) > 0:  # noqa: ASYNC110  # only the clock knows
+            # In naps: the clock of a laptop that slept has gone on, the event loop's has not.
+            await anyio.sleep(min(left, _LONGEST_NAP_S))
+
+    def _paused_s(self, account: int) -> float:
+        return self._resumes_at.get(account, 0.0) - self._clock()
 
     def succeeded(self) -> None:
         """A run has succeeded: one more may go on at once, if there were more before."""
         if self.allowed < self._most:
             self._places.total_tokens = self.allowed + 1
 
-    def failed(self, number: int, kind: FailureKind, *, lifted_at: float | None) -> str:
+    def failed(self, number: int, kind: FailureKind, *, lifted_at: float | None, account: int = 0) -> str:
         """A run has failed.
 
         Args:
             number: Its launch's number.
             kind: Why it failed.
             lifted_at: When the account's limit is lifted, in seconds since the epoch, if Claude Code said it.
+            account: Who paid for the agent.
 
         Returns:
             What this changes, for people; empty when nothing.
@@ -82,8 +106,9 @@ class Launching:
             self._slowed_at = self._launched
             self._places.total_tokens = max(1, self._places.borrowed_tokens // 2)
             told.append(f"at most {self.allowed:g} at once from now on")
-        if lifted_at is not None and lifted_at > max(self._clock(), self._resumes_at):
-            self._resumes_at = lifted_at
+        now = self._clock()
+        if lifted_at is not None and max(now, self._resumes_at.get(account, 0.0)) < lifted_at < now + _LONGEST_LIMIT_S:
+            self._resumes_at[account] = lifted_at
             told.append(f"no launches before {datetime.fromtimestamp(lifted_at, UTC):%Y-%m-%d %H:%M:%S} UTC")
         message = f"{kind}: {', '.join(told)}" if told else ""
         if message:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flaude.errors import FlyError, GuestError, NotReadyError, UnreachableError
+from flaude.errors import GuestError, NotReadyError, UnreachableError
 from flaude.fly import FlyClient
 from flaude.guest.redact import Redactor
 from flaude.protocol import GuestFile, GuestResult, PullReply, SpoolReader, StatusReply, unpack
@@ -31,6 +31,10 @@ _EXEC_MARGIN_S = 10
 _PIECE_BYTES = 1024 * 1024
 _TOLD = ("message", "result_line", "rate_limit", "stdout_tail", "stderr_tail", "repos")
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
+
+
+class JobRefusedError(GuestError):
+    """The guest does not take the job: it has another one, or cannot do what this one asks for."""
 
 
 class GuestLink:
@@ -60,7 +64,7 @@ class GuestLink:
         """Hand over the job, secrets included: the one time that they travel."""
         answer = await self._call("start", job)
         if not answer.get("accepted"):
-            raise GuestError(self.clean(f"the guest refused the job: {answer.get('error', answer)}"))
+            raise JobRefusedError(self.clean(f"the guest refused the job: {answer.get('error', answer)}"))
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
@@ -128,18 +132,15 @@ class GuestLink:
             raise GuestError(f"the guest's status is not readable: {error}") from None
 
     async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
-        try:
-            reply = await self._fly.exec_machine(
-                self._app,
-                self._machine_id,
-                ["python3", GUEST_PATH, "ctl", verb],
-                stdin=json.dumps(request),
-                timeout_s=round(wait_s) + _EXEC_MARGIN_S,
-                retry=True,
-            )
-        except FlyError as error:
-            error.clean(self.clean)
-            raise
+        reply = await self._fly.exec_machine(
+            self._app,
+            self._machine_id,
+            ["python3", GUEST_PATH, "ctl", verb],
+            stdin=json.dumps(request),
+            timeout_s=round(wait_s) + _EXEC_MARGIN_S,
+            retry=True,
+            clean=self.clean,
+        )
         stderr = self.clean(reply.stderr).strip()[-500:]
         if reply.exit_code == _NOT_YET:
             raise NotReadyError(f"the guest does not answer {verb} yet: {stderr}")

@@ -28,7 +28,7 @@ from flaude.events import Event, Notice, Output, PhaseBegan, StderrOutput
 from flaude.fly import FlyClient
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
-from flaude.link import GuestLink
+from flaude.link import GuestLink, JobRefusedError
 from flaude.machine_spec import machine_spec
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
@@ -88,10 +88,10 @@ class Run:
         self.state = RunState()
         self.diffs: dict[str, bytes] = {}
         self._began_at = {Phase.QUEUED.value: plan.queued}
-        self._deadline = self._known_from = self._collect_until = float("inf")
+        self._deadline = self._known_from = self._collect_until = self._began_step = float("inf")
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
-        self._cancelled: BaseException | None = None
+        self._ending: BaseException | None = None
         self._steps: dict[Step, Callable[[], Awaitable[Observation | None]]] = {
             Step.CREATE: self._create,
             Step.FIND: self._find,
@@ -108,12 +108,13 @@ class Run:
         """Run it to its end; what came of it is in `state`, `diffs` and `times`.
 
         Never raises for what may happen to the run. It is stopped by `stopping`, and out of reach of cancellation:
-        when its task is cancelled all the same, it takes that as the next stage, and raises it when it is done.
+        when its task is cancelled all the same, or the program ends, it takes that as the next stage, and raises it
+        when it is done.
         """
         with anyio.CancelScope(shield=True):
             await self._drive()
-        if self._cancelled is not None:
-            raise self._cancelled
+        if self._ending is not None:
+            raise self._ending
 
     @property
     def times(self) -> Times:
@@ -138,14 +139,14 @@ class Run:
             try:
                 await self._began(self.state.phase)
                 await self._go_on()
-            except anyio.get_cancelled_exc_class() as cancelled:
-                await self._outlive(cancelled)
+            except (anyio.get_cancelled_exc_class(), KeyboardInterrupt, SystemExit) as ending:
+                await self._outlive(ending)
 
-    async def _outlive(self, cancelled: BaseException) -> None:
-        """The event loop is being closed over our head: the next stage, without leaving the machine behind."""
+    async def _outlive(self, ending: BaseException) -> None:
+        """The program ends, or its event loop is closed, over our head: the next stage, and no machine left behind."""
         # All runs of a loop that is being closed are cancelled at once: that is one stage, and not one for each.
-        self._stopping.ask(Stop.AGENTS if self._cancelled is None else Stop.COLLECTING, "the run was cancelled")
-        self._cancelled = self._cancelled or cancelled
+        self._stopping.ask(Stop.AGENTS if self._ending is None else Stop.COLLECTING, "the run was cancelled")
+        self._ending = self._ending or ending
         if self.state.step is Step.CREATE:
             await self._see(CreateUnanswered())
 
@@ -155,14 +156,14 @@ class Run:
         if told is not None:
             await self._see(told)
             return
-        step, began = self.state.step, anyio.current_time()
+        step, self._began_step = self.state.step, anyio.current_time()
         seen: Observation | None = None
         try:
             with self._interruptible():
                 try:
                     seen = await self._steps[step]()
                 except FlaudeError as error:
-                    seen = await self._trouble(error, began)
+                    seen = await self._trouble(error)
                 else:
                     # What the network took is not the machine's fault.
                     self._deadline += self._patience.answered(anyio.current_time())
@@ -215,10 +216,16 @@ class Run:
     async def _create(self) -> Observation:
         plan = self._plan
         spec = machine_spec(plan.config, metadata=plan.metadata, start_deadline_s=plan.timeouts.start_deadline)
-        machine = await self._fly.create_machine(plan.app, name=plan.name, config=spec, region=plan.config.region)
+        machine = await self._fly.create_machine(
+            plan.app, name=plan.name, config=spec, region=plan.config.region, on_turn=self._has_its_turn
+        )
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
+
+    def _has_its_turn(self) -> None:
+        # The queue may be a quarter of an hour long: that is no failure of Fly's.
+        self._began_step = anyio.current_time()
 
     async def _find(self) -> Observation:
         """Look for the machine of a create that was not answered; lists lag, so more than once."""
@@ -310,13 +317,8 @@ class Run:
 
     # --- what may go wrong on the way ---
 
-    async def _trouble(self, error: FlaudeError, began: float) -> Observation | None:
-        """What an error means for the run; `None`: nothing yet, the step is tried again after a while.
-
-        Args:
-            error: What the step ended in.
-            began: When the step began, in seconds of the event loop's clock.
-        """
+    async def _trouble(self, error: FlaudeError) -> Observation | None:
+        """What an error means for the run; `None`: nothing yet, the step is tried again after a while."""
         step = self.state.step
         if step is Step.CREATE:
             if getattr(error, "may_have_been_done", False):
@@ -324,7 +326,9 @@ class Run:
             if not isinstance(error, _BLIPS):
                 return CreateFailed(create_failure(error), str(error))
         elif isinstance(error, NotFoundError):
-            return await self._look()
+            return await self._look() or await self._wait_out(error)
+        elif isinstance(error, JobRefusedError):
+            return GaveUp(FailureKind.INTERNAL, str(error))
         elif isinstance(error, GuestError) and step is Step.START:
             # The exec was answered, yet not by our guest: the image has no python3, or the guest has died.
             return await self._look() or GaveUp(FailureKind.IMAGE, f"the guest does not run in this image: {error}")
@@ -332,13 +336,13 @@ class Run:
             return GaveUp(FailureKind.API, str(error))
         elif isinstance(error, NotReadyError) and (seen := await self._look()):
             return seen
-        return await self._wait_out(error, began)
+        return await self._wait_out(error)
 
-    async def _wait_out(self, error: FlaudeError, began: float) -> Observation | None:
+    async def _wait_out(self, error: FlaudeError) -> Observation | None:
         """A blip never ends a healthy run: wait a while, unless Fly has failed for longer than anybody's patience."""
-        patience, boots = self._patience, self.state.step in (Step.BOOT, Step.START)
-        counts = not boots or isinstance(error, _UNANSWERED)
-        if patience.failed(began, anyio.current_time(), counts=counts):
+        patience, now = self._patience, anyio.current_time()
+        counts = self.state.step not in (Step.BOOT, Step.START) or isinstance(error, _UNANSWERED)
+        if patience.failed(self._began_step, now, counts=counts):
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue

@@ -35,6 +35,11 @@ class RunPlan:
         return f"{self.batch}-{self.index}-{self.attempt}"
 
     @property
+    def account(self) -> int:
+        """What tells apart those who pay for the agents; a hash, so that it may be kept."""
+        return hash(tuple(sorted(self.credentials.items())))
+
+    @property
     def identity(self) -> dict[str, str]:
         """The part of the machine's metadata that no other machine has."""
         return {

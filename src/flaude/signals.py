@@ -9,13 +9,16 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import anyio
 from anyio.lowlevel import RunVar
 
+from flaude.errors import Interrupted, Terminated
+from flaude.results import BatchResult
 from flaude.stopping import Stopping
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -27,40 +30,92 @@ class Member:
 
     Attributes:
         stopping: Is told to go on to the next stage, by the first signal and by the second.
+        result: What the batch has come to.
         last_words: What to print when the third ends the program at once.
         received: The first signal, once there was one.
+        ending: What to raise, once the batch is over that a signal has ended.
     """
 
     stopping: Stopping
+    result: Callable[[], BatchResult]
     last_words: Callable[[], str]
     received: signal.Signals | None = None
+    ending: Interrupted | Terminated | None = None
+
+
+class _AlsoInterrupted(Interrupted, asyncio.CancelledError):
+    """For the second batch that a signal has ended, and all further ones.
+
+    One KeyboardInterrupt ends the event loop, and asyncio then sees all other tasks out. A second one would break that
+    off; a task that ends in this has been cancelled.
+    """
+
+
+class _AlsoTerminated(Terminated, asyncio.CancelledError):
+    """The same for SIGTERM."""
 
 
 @dataclass
 class _Watch:
     """All batches of one event loop hear the same signals."""
 
+    loop: asyncio.AbstractEventLoop
     members: list[Member] = field(default_factory=list)
+    ended: list[Member] = field(default_factory=list)
     count: int = 0
+    told: list[signal.Signals] = field(default_factory=list)
     left: anyio.Event = field(default_factory=anyio.Event)
+    raised: bool = False
     previous: dict[signal.Signals, Any] = field(default_factory=dict)
 
-    def on_signal(self, number: signal.Signals) -> None:
+    def hear(self, number: int, _frame: FrameType | None) -> None:
+        """Python calls this between two steps of the main thread, also while its event loop is blocked."""
         self.count += 1
         if self.count > 2:  # noqa: PLR2004  # the third
-            self.leave(number)
+            self.leave(signal.Signals(number))
+        self.loop.call_soon_threadsafe(self.tell, signal.Signals(number))
+
+    def tell(self, number: signal.Signals) -> None:
+        self.told.append(number)
         for member in self.members:
-            member.received = member.received or number
-            member.stopping.next(f"stopped by {number.name}")
+            _tell(member, number)
+
+    def join(self, member: Member) -> None:
+        """One that comes after a signal is to stop as well: else those that wait for all would wait for ever."""
+        self.members.append(member)
+        for number in self.told:
+            _tell(member, number)
+
+    def part(self, member: Member) -> None:
+        self.members.remove(member)
+        if member.received:
+            self.ended.append(member)
+        left, self.left = self.left, anyio.Event()
+        left.set()
+
+    def ending(self, member: Member) -> Interrupted | Terminated:
+        """What a batch raises that a signal has ended."""
+        batches = [one.result() for one in self.ended]
+        by_hand = member.received is signal.SIGINT
+        first, self.raised = not self.raised, True
+        if first:
+            return (Interrupted if by_hand else Terminated)(member.result(), batches)
+        return (_AlsoInterrupted if by_hand else _AlsoTerminated)(member.result(), batches)
 
     def leave(self, number: signal.Signals) -> None:
         """End the program by the signal's own hand, so that whoever started it sees what ended it."""
-        words = "\n".join(filter(None, (member.last_words() for member in self.members)))
+        words = "\n".join(filter(None, (member.last_words() for member in [*self.ended, *self.members])))
         if words:
             os.write(2, f"{words}\n".encode())
-        sys.stdout.flush()
+        with suppress(RuntimeError, OSError):  # it was just being written to, or nobody reads it any more
+            sys.stdout.flush()
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+
+
+def _tell(member: Member, number: signal.Signals) -> None:
+    member.received = member.received or number
+    member.stopping.next(f"stopped by {number.name}")
 
 
 _watch: RunVar[_Watch | None] = RunVar("flaude_signals")
@@ -71,24 +126,25 @@ async def heeding(member: Member) -> AsyncIterator[None]:
     """Hear SIGINT and SIGTERM inside the block, in place of Python's and asyncio's own handlers.
 
     The first signal takes every batch of the event loop to the next stage of stopping, the second once more, the third
-    ends the program. The block is left when all of them are over: none is cut off because another was faster. Signals
-    that the program handles itself are left to it, and so are all outside of the main thread.
+    ends the program. The block is left when all of them are over: none is cut off because another was faster. What to
+    raise then is in `member.ending`. Signals that the program handles itself are left to it, and so are all outside of
+    the main thread.
     """
-    watch = _watch.get(None) or _Watch()
+    watch = _watch.get(None) or _Watch(asyncio.get_running_loop())
     _watch.set(watch)
     if not watch.members:
         _take_over(watch)
-    watch.members.append(member)
+    watch.join(member)
     try:
         yield
     finally:
-        watch.members.remove(member)
-        left, watch.left = watch.left, anyio.Event()
-        left.set()
+        watch.part(member)
         with anyio.CancelScope(shield=True):
             while member.received and watch.members:
                 await watch.left.wait()
-        if not watch.members:
+        if member.received:
+            member.ending = watch.ending(member)
+        if not watch.members and _watch.get(None) is watch:  # not if another of them has done it before
             _give_back(watch)
             _watch.set(None)
 
@@ -96,18 +152,15 @@ async def heeding(member: Member) -> AsyncIterator[None]:
 def _take_over(watch: _Watch) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
-    loop = asyncio.get_running_loop()
     for number in SIGNALS:
         previous = signal.getsignal(number)
         if _is_pythons_own(previous):
             watch.previous[number] = previous
-            loop.add_signal_handler(number, watch.on_signal, number)
+            signal.signal(number, watch.hear)
 
 
 def _give_back(watch: _Watch) -> None:
-    loop = asyncio.get_running_loop()
     for number, previous in watch.previous.items():
-        loop.remove_signal_handler(number)
         signal.signal(number, previous)
 
 

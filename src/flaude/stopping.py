@@ -31,29 +31,36 @@ class Stopping:
     def __init__(self) -> None:
         self.stage = Stop.NOTHING
         self.reason = ""
-        self._scopes: dict[anyio.CancelScope, Stop] = {}
+        self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
 
     def ask(self, stage: Stop, reason: str) -> None:
         """Go up to `stage`; one that has been reached already changes nothing."""
         if stage <= self.stage:
             return
         self.stage, self.reason = stage, reason
-        for scope, from_ in list(self._scopes.items()):
+        for scope, (from_, after_s) in list(self._scopes.items()):
             if from_ <= stage:
-                scope.cancel()
+                _leave(scope, after_s)
 
     def next(self, reason: str) -> None:
         """Ask agents to stop or, when that has been asked before, to leave what they have."""
         self.ask(Stop.AGENTS if self.stage < Stop.AGENTS else Stop.COLLECTING, reason)
 
     @contextmanager
-    def interrupts(self, from_: Stop) -> Iterator[anyio.CancelScope]:
-        """A block that is left as soon as `from_` is reached; see the scope's `cancelled_caught`."""
+    def interrupts(self, from_: Stop, *, after_s: float = 0.0) -> Iterator[anyio.CancelScope]:
+        """A block that is left as soon as `from_` is reached, or so many seconds later; see its `cancelled_caught`."""
         with anyio.CancelScope() as scope:
-            self._scopes[scope] = from_
+            self._scopes[scope] = from_, after_s
             if self.stage >= from_:
-                scope.cancel()
+                _leave(scope, after_s)
             try:
                 yield scope
             finally:
                 del self._scopes[scope]
+
+
+def _leave(scope: anyio.CancelScope, after_s: float) -> None:
+    if after_s:
+        scope.deadline = min(scope.deadline, anyio.current_time() + after_s)
+    else:
+        scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,7 @@ from urllib.parse import quote
 import anyio
 from pydantic import TypeAdapter
 
-from flaude.errors import NameTakenError, NotFoundError, NotReadyError, UnreachableError
+from flaude.errors import FlyError, NameTakenError, NotFoundError, NotReadyError, UnreachableError
 from flaude.fly.models import App, ExecResult, Machine
 from flaude.fly.sending import Call, Sender
 
@@ -94,12 +94,27 @@ class FlyClient:
 
     # --- machines ---
 
-    async def create_machine(self, app: str, *, name: str, config: Mapping[str, Any], region: str = "") -> Machine:
+    async def create_machine(
+        self,
+        app: str,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        region: str = "",
+        on_turn: Callable[[], None] = lambda: None,
+    ) -> Machine:
         """Create a machine, once: its name is the idempotency key.
 
         When an answer is lost or Fly fails, the same create is sent again. If the machine is there by then, Fly
         answers 409 and names it; it is taken as ours when its metadata contains all of `config`'s. Once the call has
         been sent it is not cancelled, but seen to its end, for `retry_for_s` + `timeout_s` at most.
+
+        Args:
+            app: The machine's app.
+            name: The machine's name.
+            config: Fly's `fly.MachineConfig`.
+            region: Where; empty for Fly's choice.
+            on_turn: Called when the rate limit lets the call go, just before it is sent.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -111,6 +126,7 @@ class FlyClient:
         # Waiting for its turn may be cancelled. From the first byte sent on it is seen to its end: a create that is
         # cut off halfway leaves a machine whose id nobody knows.
         await self._sender.turn(call)
+        on_turn()
         with anyio.move_on_after(self._longest_create_s, shield=True):
             return await self._create_or_adopt(app, call, name, config.get("metadata") or {})
         error = UnreachableError(
@@ -122,22 +138,29 @@ class FlyClient:
         raise error
 
     async def _create_or_adopt(self, app: str, call: Call, name: str, metadata: Mapping[str, str]) -> Machine:
-        machine: Machine | None = None
-        while machine is None:
+        maybe = False
+        while True:
             try:
-                machine = await self._sender.send(call, Machine.model_validate_json)
-            except NameTakenError as taken:
+                return await self._sender.send(call, Machine.model_validate_json)
+            except FlyError as error:
+                # Whatever is answered now: of the calls before, one may have made the machine.
+                maybe = error.may_have_been_done = maybe or error.may_have_been_done
+                if not isinstance(error, NameTakenError):
+                    raise
                 try:
-                    machine = await self._holder(app, name, metadata, taken.machine_id)
+                    machine = await self._holder(app, name, metadata, error.machine_id)
                 except NotFoundError:
                     # A new machine may not be visible yet (Fly, flyctl PR 4618), an old one has just gone: ask again.
-                    _log.info("machine %s has the name %r but is not to be found", taken.machine_id, name)
+                    _log.info("machine %s has the name %r but is not to be found", error.machine_id, name)
                     await self._sender.turn(call, again=True)
                     continue
+                except FlyError as unseen:
+                    unseen.may_have_been_done = True  # the one that has the name may be ours
+                    raise
                 if machine is None:
                     raise
                 _log.info("machine %s (%s) had been created by a call whose answer was lost", name, machine.id)
-        return machine
+                return machine
 
     async def _holder(self, app: str, name: str, metadata: Mapping[str, str], machine_id: str | None) -> Machine | None:
         if not metadata:
@@ -230,6 +253,7 @@ class FlyClient:
         stdin: str = "",
         timeout_s: int = 20,
         retry: bool = False,
+        clean: Callable[[str], str] = str,
     ) -> ExecResult:
         """Run a command inside the machine; a command that fails is no error, look at `exit_code`.
 
@@ -241,6 +265,7 @@ class FlyClient:
             timeout_s: How long it may take. Fly does not publish a maximum; stay under 25 seconds.
             retry: Whether it may be run again when its answer is lost. Without it only what cannot have been run is
                 repeated: a connection that could not be opened, a call over the rate limit.
+            clean: Takes what must not be told out of what is said when it fails: an error may show what was sent.
 
         Raises:
             NotReadyError: The machine is not running.
@@ -248,7 +273,7 @@ class FlyClient:
         """
         body = {"command": list(command), "timeout": timeout_s, **({"stdin": stdin} if stdin else {})}
         path = _machine(app, machine_id, "exec")
-        call = Call("exec_machine", machine_id, "POST", path, body=body, takes_s=timeout_s, harmless=retry)
+        call = Call("exec_machine", machine_id, "POST", path, body=body, takes_s=timeout_s, harmless=retry, clean=clean)
         return await self._sender.ask(call, ExecResult.model_validate_json)
 
     async def delete_machine(self, app: str, machine_id: str, *, force: bool = True) -> None:

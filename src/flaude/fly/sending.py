@@ -36,7 +36,7 @@ class Call:
     """A call as Fly documents it; `action` and `identifier` are what Fly counts for its rate limits.
 
     `takes_s` is how long Fly waits before it answers, for the calls that wait for something; `harmless` says that
-    doing it twice is as good as once.
+    doing it twice is as good as once; `clean` takes what must not be told out of the text of an error.
     """
 
     action: str
@@ -47,6 +47,7 @@ class Call:
     body: Mapping[str, Any] | None = None
     takes_s: float = 0.0
     harmless: bool = True
+    clean: Callable[[str], str] = str
 
     @property
     def where(self) -> str:
@@ -128,6 +129,10 @@ class Sender:
     async def _once(self, call: Call, read: Callable[[bytes], T]) -> T:
         if self._http is None:
             raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
+
+        def redact(text: str) -> str:
+            return call.clean(self._redact(text))
+
         timeout = httpx2.Timeout(
             self._timeout_s, read=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S))
         )
@@ -136,12 +141,12 @@ class Sender:
                 call.method, f"/v1{call.path}", params=call.query, json=call.body, timeout=timeout
             )
         except httpx2.HTTPError as error:
-            cause = self._redact(f"{type(error).__name__} {error}".rstrip())
+            cause = redact(f"{type(error).__name__} {error}".rstrip())
             raise UnreachableError(
                 f"no answer from {self.base_url}: {cause}", method=call.method, path=call.where
             ) from error
         if not response.is_success:
-            raise failure(response, call.where, self._redact)
+            raise failure(response, call.where, redact)
         try:
             return read(response.content)
         except ValueError:

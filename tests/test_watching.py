@@ -1,0 +1,93 @@
+"""Whatever the program's `on_event` does, every run comes to its end and every machine is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig, Phase, Timeouts
+from flaude.events import Event, Finished, Output, PhaseBegan
+from flaude.local import LocalFly
+from tests.conftest import TOKEN
+
+
+def requests(*prompts: str) -> list[ExecutionRequest]:
+    """One request a prompt, tagged by its place."""
+    return [
+        ExecutionRequest(MachineConfig(claude_code_oauth_token=TOKEN, prompt=prompt), tag=str(index))
+        for index, prompt in enumerate(prompts)
+    ]
+
+
+async def test_a_handler_that_raises_ends_nothing(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:
+    """What on_event raises is logged; the batch goes on."""
+
+    async def broken(event: Event) -> None:
+        raise RuntimeError("watcher is broken")
+
+    batch = await ConcurrentExecutor("my-app", fly=local, on_event=broken).run_batch(requests("::say x"))
+    assert batch.all_succeeded
+    assert "on_event raised" in caplog.text
+
+
+@pytest.mark.parametrize("when", [Phase.QUEUED, Phase.AGENT, None], ids=["queued", "agent", "finished"])
+async def test_a_handler_that_waits_for_what_was_cancelled(local: LocalFly, when: Phase | None, caplog: Any) -> None:
+    """A cancellation that comes out of the handler is its own business: no run is cancelled, none is waited for."""
+
+    async def watch(event: Event) -> None:
+        if isinstance(event, Finished) if when is None else isinstance(event, PhaseBegan) and event.phase is when:
+            lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            lost.cancel()
+            await lost
+
+    batch = await ConcurrentExecutor("my-app", fly=local, on_event=watch).run_batch(requests("::say x", "::say y"))
+    assert batch.all_succeeded, batch
+    assert "on_event raised" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+async def test_a_handler_that_ends_the_program(local: LocalFly, ending: BaseException) -> None:
+    """`sys.exit()` in a handler ends the program when all agents have stopped and all machines are gone."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Output) and event.tag == "0":
+            raise ending
+
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(grace=1))
+    with pytest.raises(type(ending)) as caught:
+        await executor.run_batch(requests("::say begun\n::silent", "::silent"))
+    assert caught.value is ending
+    assert len(local.created) == 2 and local.alive == 0
+
+
+@pytest.mark.parametrize("how", ["scope", "task"])
+async def test_a_handler_that_never_returns(local: LocalFly, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that is to stop does not wait for a handler that hangs: it is left behind, and hears nothing more."""
+    heard: list[Event] = []
+    stuck = anyio.Event()
+
+    async def watch(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Output):
+            stuck.set()
+            await anyio.sleep_forever()
+
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(grace=1))
+    cancel: list[Callable[[], object]] = []
+
+    async def run() -> None:
+        with anyio.CancelScope() as scope:
+            cancel.append(scope.cancel)
+            await executor.run_batch(requests("::say begun\n::silent"))
+
+    with anyio.fail_after(50):
+        task = asyncio.ensure_future(run())
+        await stuck.wait()
+        cancel[0]() if how == "scope" else task.cancel()
+        await asyncio.wait([task])
+    assert isinstance(heard[-1], Output) and "hears of nothing more" in caplog.text
+    assert local.alive == 0 and len(local.created) == 1
