@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 from typing import Any
+
+import anyio
 
 from flaude import (
     BatchResult,
@@ -19,7 +22,7 @@ from flaude import (
     Terminated,
     Timeouts,
 )
-from flaude.events import Event, Output, PhaseBegan
+from flaude.events import Event, Finished, Output, PhaseBegan
 
 
 def tell(**what: Any) -> None:
@@ -28,20 +31,32 @@ def tell(**what: Any) -> None:
 
 
 class Watcher:
-    """Tells the phases, and that an agent prints; with `tears` it closes the event loop over the batch's head then."""
+    """Tells the phases, that an agent prints and that a run is over.
 
-    def __init__(self, *, tears: bool) -> None:
-        self._tears = tears
+    At an agent's first line it does what `at_work` says: `tears` closes the event loop over the batch's head, `tears
+    later` does so while a handler waits, `blocks` keeps the event loop for itself.
+    """
 
-    def __call__(self, event: Event) -> None:
+    def __init__(self, at_work: str) -> None:
+        self._at_work = at_work
+
+    async def __call__(self, event: Event) -> None:
         """Take an event."""
         if isinstance(event, PhaseBegan):
             tell(phase=event.phase, tag=event.tag)
+        if isinstance(event, Finished):
+            tell(finished=event.tag)
         if isinstance(event, Output):
             tell(output=event.tag)
-            if self._tears:
-                self._tears = False
-                asyncio.get_running_loop().call_soon(sys.exit, 3)
+            at_work, self._at_work = self._at_work, ""
+            match at_work:
+                case "tears":
+                    asyncio.get_running_loop().call_soon(sys.exit, 3)
+                case "tears later":
+                    asyncio.get_running_loop().call_soon(sys.exit, 3)
+                    await asyncio.get_running_loop().create_future()
+                case "blocks":
+                    threading.Event().wait()
 
 
 def outcome(batch: BatchResult) -> list[dict[str, Any]]:
@@ -63,16 +78,16 @@ def outcome(batch: BatchResult) -> list[dict[str, Any]]:
     ]
 
 
-async def main(options: dict[str, Any]) -> None:
+async def run(options: dict[str, Any], number: int) -> None:
     """Run a batch."""
     executor = ConcurrentExecutor(
         "my-app",
-        on_event=Watcher(tears=options.get("tears", False)),
+        on_event=Watcher(options.get("at_work", "")),
         max_concurrency=options.get("max_concurrency"),
-        timeouts=Timeouts(**options.get("timeouts", {})),
+        timeouts=Timeouts(**{"destroy": options.get("destroy", [120.0] * 9)[number], **options.get("timeouts", {})}),
     )
     requests = [
-        ExecutionRequest(MachineConfig(prompt=prompt, repos=options.get("repos", [])), tag=str(index))
+        ExecutionRequest(MachineConfig(prompt=prompt, repos=options.get("repos", [])), tag=f"{number}.{index}")
         for index, prompt in enumerate(options["prompts"])
     ]
     try:
@@ -81,9 +96,30 @@ async def main(options: dict[str, Any]) -> None:
         else:
             batch = await executor.run_batch(requests)
     except (Interrupted, Terminated) as stopped:
-        tell(raised=type(stopped).__name__, results=outcome(stopped.batch))
-        raise
+        name = "Interrupted" if isinstance(stopped, Interrupted) else "Terminated"
+        await asyncio.sleep(0)
+        tell(raised=name, batches=len(stopped.batches), results=outcome(stopped.batch))
+        if not options.get("swallows"):
+            raise
+        return
     tell(raised=None, results=outcome(batch))
+
+
+async def main(options: dict[str, Any]) -> None:
+    """Run one batch, or several side by side, with something of the program's own to clean up."""
+    numbers = range(options.get("batches", 1))
+    try:
+        if len(numbers) == 1:
+            await run(options, 0)
+        elif options.get("group"):
+            async with anyio.create_task_group() as tasks:
+                for number in numbers:
+                    tasks.start_soon(run, options, number)
+        else:
+            await asyncio.gather(*(run(options, number) for number in numbers))
+    finally:
+        await asyncio.sleep(0)
+        tell(cleaned=True)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,15 @@ class Controller:
             return await self.process.wait(), stderr.decode()
 
     @property
+    def raised(self) -> list[str | None]:
+        """What its batches raised."""
+        return [told["raised"] for told in self.seen if "raised" in told]
+
+    @property
     def results(self) -> list[dict[str, Any]]:
-        """What the batch came to, as it told at last."""
-        results: list[dict[str, Any]] = self.seen[-1]["results"]
-        return results
+        """What its only batch came to."""
+        (results,) = [told["results"] for told in self.seen if "results" in told]
+        return list(results)
 
 
 @asynccontextmanager

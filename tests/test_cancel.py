@@ -17,6 +17,7 @@ from flaude import (
     ExecutionRequest,
     ExecutionResult,
     FailureKind,
+    Interrupted,
     MachineConfig,
     Timeouts,
 )
@@ -155,6 +156,30 @@ async def test_all_batches_of_a_program_hear_a_signal() -> None:
         go.set()
     assert left == ["two", "one"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+async def test_a_batch_that_comes_after_the_signal_stops_too() -> None:
+    """One that begins while others are being stopped does not keep them: it is told what they were told."""
+    early, late = Member(Stopping(), lambda: BatchResult([]), str), Member(Stopping(), lambda: BatchResult([]), str)
+    begun = anyio.Event()
+
+    async def begin_late() -> None:
+        await begun.wait()
+        async with heeding(late):
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(begin_late)
+        async with heeding(early):
+            signal.raise_signal(signal.SIGINT)
+            while early.received is None:
+                await checkpoint()
+            begun.set()
+            while late.received is None:
+                await checkpoint()
+    assert late.stopping.stage is Stop.AGENTS and "SIGINT" in late.stopping.reason
+    assert isinstance(early.ending, Interrupted) and isinstance(late.ending, Interrupted)
+    assert len(early.ending.batches) == 2
 
 
 async def test_a_programs_own_handlers_stay() -> None:

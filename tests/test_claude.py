@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from flaude.claude import (
     credentials,
     failure_kind,
     parse_line,
+    parse_result,
 )
 
 SAMPLES = Path(__file__).parent / "claude-samples"
@@ -140,3 +142,20 @@ def test_credentials_come_from_config_then_environment() -> None:
     }
     with pytest.raises(NoCredentialsError, match="claude setup-token"):
         credentials(bare, {})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"result": None}, {"usage": None}, {"errors": "x"}, {"num_turns": "many"}, {"modelUsage": 3}, {"subtype": {}}],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_one_odd_field_does_not_cost_the_others(odd: dict[str, Any]) -> None:
+    """A field that a newer version writes otherwise is missing; cost, session and what failed are still told."""
+    line = parse_result({"type": "result", "is_error": True, "api_error_status": 529, "total_cost_usd": 1.5, **odd})
+    assert line is not None and line.total_cost_usd == 1.5
+    assert failure_kind(line, None) is FailureKind.OVERLOADED
+
+
+def test_what_is_no_object_is_no_result() -> None:
+    """A result is an object."""
+    assert parse_result(None) is None and parse_result("result") is None

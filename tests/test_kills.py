@@ -19,9 +19,11 @@ BOUND_S = max(ORPHAN_S, START_DEADLINE_S) + 60
 """What the docs promise: the orphan clock, or the start deadline, plus one minute."""
 
 
-async def test_a_loop_that_is_closed_over_its_head(local: LocalFly) -> None:
+@pytest.mark.parametrize("at_work", ["tears", "tears later"])
+async def test_a_loop_that_is_closed_over_its_head(local: LocalFly, at_work: str) -> None:
     """A program that ends in the middle, by an exit from a callback, still destroys its machines first."""
-    async with controller(local, prompts=["::say begun\n::silent"] * 2, tears=True, timeouts={"grace": 0.5}) as torn:
+    prompts = ["::say begun\n::silent"] * 2
+    async with controller(local, prompts=prompts, at_work=at_work, timeouts={"grace": 0.5}) as torn:
         assert (await torn.end())[0] == 3
         assert local.alive == 0
         assert (await reap("my-app", fly=local, dry_run=True, settle=0)).machines == ()

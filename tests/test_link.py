@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flaude import MachineConfig, NotReadyError, Timeouts
 from flaude.fly import FlyClient
 from flaude.job import job
-from flaude.link import GuestLink
+from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
 from flaude.machine_spec import machine_spec
 from flaude.protocol import unpack
@@ -38,6 +40,8 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
                 break
             except NotReadyError:
                 continue
+        with pytest.raises(JobRefusedError, match="has the job j already"):
+            await link.start({**message, "job_id": "another"})
         offset, raw = 0, b""
         while (reply := await link.pull("j", offset)).result is None or reply.next > offset:
             offset = reply.next

@@ -38,7 +38,7 @@ async def test_the_first_signal_keeps_the_work(
                 break
         stopped.process.send_signal(number)
         assert (await stopped.end())[0] == code
-    assert stopped.seen[-1]["raised"] == raised
+    assert stopped.raised == [raised]
     one, two, three = stopped.results
     assert one["changed"] == two["changed"] == ["part.txt"]
     assert {one["kind"], two["kind"], three["kind"]} == {"cancelled"}
@@ -61,7 +61,7 @@ async def test_a_signal_reaches_who_iterates(
         await stopped.until(has_printed)
         stopped.process.send_signal(number)
         ended, stderr = await stopped.end()
-    assert (ended, stopped.seen[-1]["raised"]) == (code, raised)
+    assert (ended, stopped.raised) == (code, [raised])
     assert "never retrieved" not in stderr
     assert stopped.results[0]["changed"] == ["part.txt"] and local.alive == 0
 
@@ -105,6 +105,78 @@ async def test_the_third_signal_leaves_at_once(machines: Machines) -> None:
                 await reap("my-app", fly=fly, dry_run=True, settle=0)
 
 
+async def test_the_third_signal_names_what_ended_batches_left(machines: Machines) -> None:
+    """A batch that could not see its machine gone, and waits for the others, is asked for its last words as well."""
+    prompts = ["::ignore-signals\n::say begun\n::silent"]
+    async with machines(faults=[Fault("delete_machine", SlowDelete(3600))]) as fly:
+        async with controller(
+            fly, prompts=prompts, batches=2, destroy=[1.0, 600.0], timeouts={"grace": 600, "patience": 1, "orphan": 2}
+        ) as stopped:
+            await stopped.until(has_printed, 2)
+            stopped.process.send_signal(signal.SIGINT)
+            stopped.process.send_signal(signal.SIGTERM)
+            await stopped.until(lambda told: told.get("finished") == "0.0")
+            stopped.process.send_signal(signal.SIGINT)
+            code, stderr = await stopped.end()
+        assert code == -signal.SIGINT
+        assert all(machine in stderr for machine in fly.created) and len(fly.created) == 2
+        assert stderr.count("flaude reap --app my-app --batch ") == 2
+        with anyio.fail_after(62):
+            while fly.alive:
+                await reap("my-app", fly=fly, dry_run=True, settle=0)
+
+
+async def test_the_third_signal_does_not_wait_for_a_program_that_is_busy(machines: Machines) -> None:
+    """Two signals are heard when the event loop is free again; the third does not need it."""
+    async with machines() as fly:
+        async with controller(
+            fly, prompts=["::say begun\n::silent"], at_work="blocks", timeouts={"patience": 1, "orphan": 2}
+        ) as stopped:
+            await stopped.until(has_printed)
+            # Signals that wait to be delivered are one for each kind.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stopped.process.send_signal(number)
+            while stopped.process.returncode is None:
+                stopped.process.send_signal(signal.SIGINT)
+                with anyio.move_on_after(0.2):
+                    await stopped.process.wait()
+            code, stderr = await stopped.end()
+        assert code == -signal.SIGINT
+        assert fly.created[0] in stderr
+        with anyio.fail_after(62):
+            while fly.alive:
+                await reap("my-app", fly=fly, dry_run=True, settle=0)
+
+
+@pytest.mark.parametrize(
+    ("number", "how", "code"),
+    [
+        (signal.SIGINT, {}, 1),
+        (signal.SIGTERM, {}, 143),
+        (signal.SIGINT, {"group": True}, 1),
+        (signal.SIGTERM, {"group": True}, 143),
+        (signal.SIGTERM, {"group": True, "completed": True}, 143),
+        (signal.SIGINT, {"swallows": True}, 0),
+        (signal.SIGTERM, {"group": True, "swallows": True}, 0),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGINT, group", "SIGTERM, group", "streams", "swallowed", "swallowed, group"],
+)
+async def test_a_signal_ends_all_batches_and_the_programs_cleanup_runs(
+    local: LocalFly, number: signal.Signals, how: dict[str, bool], code: int
+) -> None:
+    """Each of several batches raises with what all came to; the program cleans up and ends, unless it says otherwise."""
+    prompts = ["::say begun\n::silent"]
+    async with controller(local, prompts=prompts, batches=3, timeouts={"grace": 0.5}, **how) as stopped:
+        await stopped.until(has_printed, 3)
+        stopped.process.send_signal(number)
+        ended, stderr = await stopped.end()
+    assert ended == code, stderr
+    assert len(stopped.raised) == 3 and len(set(stopped.raised)) == 1
+    assert [told["batches"] for told in stopped.seen if "batches" in told] == [3, 3, 3]
+    assert stopped.seen[-1] == {"cleaned": True}
+    assert local.alive == 0 and len(local.created) == 3
+
+
 MOMENTS = [
     ("create_machine", 1),
     ("create_machine", 2),
@@ -132,5 +204,5 @@ async def test_a_signal_at_any_moment(
         code, stderr = await stopped.end()
         assert code in (1, 143), stderr
         assert fly.alive == 0
-        assert stopped.seen[-1]["raised"] in ("Interrupted", "Terminated")
+        assert stopped.raised[0] in ("Interrupted", "Terminated")
         assert [result["gone"] for result in stopped.results] == [True, True]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import anyio
 
@@ -49,6 +51,7 @@ class Batch:
         fly: The client.
         launching: Gives places.
         done: Called with every result as soon as it is there.
+        owner: The task that waits for all this.
     """
 
     def __init__(
@@ -58,12 +61,14 @@ class Batch:
         fly: FlyClient,
         launching: Launching,
         done: Callable[[ExecutionResult], Awaitable[None]],
+        owner: asyncio.Task[Any] | None,
     ) -> None:
         self._rules = rules
         self._requests = requests
         self._fly = fly
         self._launching = launching
         self._done = done
+        self._owner = owner
         self._id = secrets.token_hex(5)
         self._stopping = Stopping()
         self._breaker = Breaker(self._stopping, rules.max_auth_failures)
@@ -82,7 +87,7 @@ class Batch:
             Terminated: SIGTERM.
             KeyboardInterrupt: Likewise SystemExit: what `on_event` raised, or the program in the middle of a run.
         """
-        member = Member(self._stopping, self._result, self._last_words)
+        member = Member(self._stopping, self._result, self._last_words, self._owner)
         try:
             async with AsyncExitStack() as stack:
                 if self._rules.handle_signals:

@@ -19,8 +19,8 @@ FlaudeError
     └── MachineExitError            the agent ended with another exit code than zero
 
 A batch that a signal has ended raises `Interrupted` (a KeyboardInterrupt) or `Terminated` (a SystemExit): they end the
-program, as the signal asked for, unless it says otherwise. Where several batches go on side by side, catch them around
-`run_batch`, or around `asyncio.run`: an exception of this kind that leaves any task ends the event loop.
+program, as the signal asked for, unless it says otherwise: catch them around `run_batch`, or around `asyncio.run`. In
+another task than the main one they are a CancelledError as well, so that they break off nobody's cleanup.
 """
 
 from __future__ import annotations

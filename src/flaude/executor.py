@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 
@@ -138,7 +139,7 @@ class ConcurrentExecutor:
             Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
             Terminated: SIGTERM; likewise.
         """
-        return await self._run_all(list(requests), _nobody)
+        return await self._run_all(list(requests), _nobody, asyncio.current_task())
 
     async def run_one(self, config: MachineConfig, *, name: str | None = None, tag: str = "") -> ExecutionResult:
         """Run a single config; like `run_batch`, it does not raise for what may happen to the run.
@@ -151,10 +152,10 @@ class ConcurrentExecutor:
 
     async def as_completed(self, requests: Iterable[ExecutionRequest]) -> AsyncGenerator[ExecutionResult]:
         """The results as the runs end. Leaving the loop early stops the rest and destroys their machines."""
-        requests = list(requests)
+        requests, consumer = list(requests), asyncio.current_task()
 
         async def produce(send: Callable[[ExecutionResult], Awaitable[None]]) -> None:
-            await self._run_all(requests, send)
+            await self._run_all(requests, send, consumer)
 
         # Closed here and now: an abandoned generator would only be closed when Python finds it.
         async with aclosing(stream(produce, buffer=len(requests))) as results:
@@ -162,7 +163,10 @@ class ConcurrentExecutor:
                 yield result
 
     async def _run_all(
-        self, requests: Sequence[ExecutionRequest], done: Callable[[ExecutionResult], Awaitable[None]]
+        self,
+        requests: Sequence[ExecutionRequest],
+        done: Callable[[ExecutionResult], Awaitable[None]],
+        owner: asyncio.Task[Any] | None,
     ) -> BatchResult:
         for index, request in enumerate(requests):
             if not isinstance(request, ExecutionRequest):
@@ -178,7 +182,7 @@ class ConcurrentExecutor:
                 for result in results:
                     await done(result)
                 return BatchResult(results=results)
-            return await Batch(self._rules, requests, shared.fly, shared.launching, done).run()
+            return await Batch(self._rules, requests, shared.fly, shared.launching, done, owner).run()
 
     async def _find_app(self, fly: FlyClient) -> None:
         """See that the app is there; an API that does not answer is waited out as in a run."""

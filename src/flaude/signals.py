@@ -32,6 +32,7 @@ class Member:
         stopping: Is told to go on to the next stage, by the first signal and by the second.
         result: What the batch has come to.
         last_words: What to print when the third ends the program at once.
+        owner: The task that awaits the batch.
         received: The first signal, once there was one.
         ending: What to raise, once the batch is over that a signal has ended.
     """
@@ -39,15 +40,17 @@ class Member:
     stopping: Stopping
     result: Callable[[], BatchResult]
     last_words: Callable[[], str]
+    owner: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
     received: signal.Signals | None = None
     ending: Interrupted | Terminated | None = None
 
 
 class _AlsoInterrupted(Interrupted, asyncio.CancelledError):
-    """For the second batch that a signal has ended, and all further ones.
+    """For a batch that another task awaits than the program's main one.
 
-    One KeyboardInterrupt ends the event loop, and asyncio then sees all other tasks out. A second one would break that
-    off; a task that ends in this has been cancelled.
+    A KeyboardInterrupt that leaves a task ends the event loop at once, whatever the other tasks are doing; and when
+    asyncio then sees those out, a second one breaks that off. A task that ends in this one has been cancelled, and
+    breaks nothing off; the program is ended when all such tasks are over (`_Watch.task_ended`).
     """
 
 
@@ -62,20 +65,22 @@ class _Watch:
     loop: asyncio.AbstractEventLoop
     members: list[Member] = field(default_factory=list)
     ended: list[Member] = field(default_factory=list)
-    count: int = 0
     told: list[signal.Signals] = field(default_factory=list)
     left: anyio.Event = field(default_factory=anyio.Event)
-    raised: bool = False
     previous: dict[signal.Signals, Any] = field(default_factory=dict)
+    main: asyncio.Task[Any] | None = None
+    _count: int = 0
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _cancelled: bool = False
 
     def hear(self, number: int, _frame: FrameType | None) -> None:
         """Python calls this between two steps of the main thread, also while its event loop is blocked."""
-        self.count += 1
-        if self.count > 2:  # noqa: PLR2004  # the third
-            self.leave(signal.Signals(number))
-        self.loop.call_soon_threadsafe(self.tell, signal.Signals(number))
+        self._count += 1
+        if self._count > 2:  # noqa: PLR2004  # the third
+            self._leave(signal.Signals(number))
+        self.loop.call_soon_threadsafe(self._tell, signal.Signals(number))
 
-    def tell(self, number: signal.Signals) -> None:
+    def _tell(self, number: signal.Signals) -> None:
         self.told.append(number)
         for member in self.members:
             _tell(member, number)
@@ -87,22 +92,35 @@ class _Watch:
             _tell(member, number)
 
     def part(self, member: Member) -> None:
+        """The batch is over."""
         self.members.remove(member)
         if member.received:
             self.ended.append(member)
         left, self.left = self.left, anyio.Event()
         left.set()
 
-    def ending(self, member: Member) -> Interrupted | Terminated:
-        """What a batch raises that a signal has ended."""
-        batches = [one.result() for one in self.ended]
-        by_hand = member.received is signal.SIGINT
-        first, self.raised = not self.raised, True
-        if first:
-            return (Interrupted if by_hand else Terminated)(member.result(), batches)
-        return (_AlsoInterrupted if by_hand else _AlsoTerminated)(member.result(), batches)
+    def see_out(self, member: Member) -> None:
+        """Have the batch raise what its signal asks for, and the program end when the task that awaits it is over."""
+        by_hand, elsewhere = member.received is signal.SIGINT, self.main not in (None, member.owner)
+        if by_hand:
+            ending: type[Interrupted | Terminated] = _AlsoInterrupted if elsewhere else Interrupted
+        else:
+            ending = _AlsoTerminated if elsewhere else Terminated
+        member.ending = ending(member.result(), [one.result() for one in self.ended])
+        if elsewhere and member.owner is not None:
+            self._tasks.add(member.owner)
+            member.owner.add_done_callback(self.task_ended)
 
-    def leave(self, number: signal.Signals) -> None:
+    def task_ended(self, task: asyncio.Task[Any]) -> None:
+        """End the program once all tasks are over whose batches a signal has ended, unless they have seen to it."""
+        self._tasks.discard(task)
+        self._cancelled = self._cancelled or task.cancelled()
+        if self._cancelled and not self._tasks and self.main and not self.main.done():
+            first, *_ = self.ended
+            ending = Interrupted if first.received is signal.SIGINT else Terminated
+            raise ending(first.result(), [one.result() for one in self.ended])
+
+    def _leave(self, number: signal.Signals) -> None:
         """End the program by the signal's own hand, so that whoever started it sees what ended it."""
         words = "\n".join(filter(None, (member.last_words() for member in [*self.ended, *self.members])))
         if words:
@@ -139,11 +157,13 @@ async def heeding(member: Member) -> AsyncIterator[None]:
         yield
     finally:
         watch.part(member)
-        with anyio.CancelScope(shield=True):
-            while member.received and watch.members:
-                await watch.left.wait()
-        if member.received:
-            member.ending = watch.ending(member)
+        try:
+            with anyio.CancelScope(shield=True):
+                while member.received and watch.members:
+                    await watch.left.wait()
+        finally:
+            if member.received:
+                watch.see_out(member)
         if not watch.members and _watch.get(None) is watch:  # not if another of them has done it before
             _give_back(watch)
             _watch.set(None)
@@ -157,6 +177,8 @@ def _take_over(watch: _Watch) -> None:
         if _is_pythons_own(previous):
             watch.previous[number] = previous
             signal.signal(number, watch.hear)
+            if isinstance(previous, functools.partial):  # that of `asyncio.run`: it would cancel the main task
+                watch.main = previous.keywords.get("main_task")
 
 
 def _give_back(watch: _Watch) -> None:
