@@ -5,6 +5,7 @@ Each seed is one world of faults, the same each time. `FLAUDE_SEEDS=100 pytest t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -26,7 +27,7 @@ from flaude import (
     MachineConfig,
     Timeouts,
 )
-from flaude.events import Event
+from flaude.events import Event, Finished
 from flaude.fly import FlyClient, Machine
 from flaude.local import (
     Answer,
@@ -36,6 +37,7 @@ from flaude.local import (
     DropBefore,
     Effect,
     Fault,
+    Hook,
     HostGone,
     ListLag,
     LocalFly,
@@ -111,6 +113,7 @@ class World:
         self.folder = folder
         self.chance = random.Random(seed)  # noqa: S311  # to be repeatable is its purpose
         self.events: list[Event] = []
+        self._task: asyncio.Future[BatchResult]
         size = self.chance.choice([1, 2, 3, 5, 8]) if seed % 6 else 30
         self.prompts = [self.chance.choice(PROMPTS) for _ in range(size)]
 
@@ -124,9 +127,24 @@ class World:
             timeouts=timeouts,
             max_concurrency=self.chance.choice([None, 2, 10]),
         )
-        batch = await executor.run_batch(self.request(index, prompt) for index, prompt in enumerate(self.prompts))
-        self.fly.faults.clear()
-        return batch
+        requests = [self.request(index, prompt) for index, prompt in enumerate(self.prompts)]
+        self._task = asyncio.ensure_future(executor.run_batch(requests))
+        try:
+            return await self._task
+        except asyncio.CancelledError:
+            finished = {event.index: event.result for event in self.events if isinstance(event, Finished)}
+            return BatchResult([finished[index] for index in range(len(requests))])
+        finally:
+            self.fly.faults.clear()
+
+    def stops(self) -> list[Fault]:
+        """The batch is cancelled at some call, and maybe once more at a later one."""
+        first = self.chance.randint(0, 12 * len(self.prompts))
+        moments = [first] if self.chance.random() < 0.5 else [first, first + self.chance.randint(0, 20)]
+        return [Fault("*", Hook(before=self._cancel), after=at, times=1) for at in moments]
+
+    def _cancel(self, _path: str) -> None:
+        self._task.cancel()
 
     def request(self, index: int, prompt: Prompt) -> ExecutionRequest:
         """An agent that notes its start where the machine's end does not erase it, and tells what it should not."""
@@ -222,6 +240,23 @@ async def test_deaths_leave_nothing_behind(machines: Machines, tmp_path: Path, c
             kind = result.failure.kind if result.failure else None
             assert as_expected(result, prompt) or kind in infrastructure | {FailureKind.CAPACITY}, result
         # What even a delete could not reach ends by its own clocks.
+        with anyio.fail_after(ORPHAN_S + 60):
+            while fly.alive:
+                await world.machines()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_stop_at_any_call_leaves_nothing_behind(
+    machines: Machines, tmp_path: Path, caplog: Any, seed: int
+) -> None:
+    """A batch that is cancelled at any call, once or twice, while everything goes wrong: all of that holds too."""
+    caplog.set_level(logging.DEBUG)
+    async with machines(box="plain", remember_s=3600, token=FLY_TOKEN, seed=seed) as fly:
+        world = World(fly, tmp_path, seed)
+        faults = [*world.stops(), *deaths(world.chance), *blips(world.chance)]
+        batch = await world.run(faults, Timeouts(**QUICK | {"destroy": 6.0, "patience": 8.0, "retry": 4.0, "boot": 20}))
+        await world.check(batch, caplog.text)
         with anyio.fail_after(ORPHAN_S + 60):
             while fly.alive:
                 await world.machines()

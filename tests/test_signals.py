@@ -164,7 +164,7 @@ async def test_the_third_signal_does_not_wait_for_a_program_that_is_busy(machine
 async def test_a_signal_ends_all_batches_and_the_programs_cleanup_runs(
     local: LocalFly, number: signal.Signals, how: dict[str, bool], code: int
 ) -> None:
-    """Each of several batches raises with what all came to; the program cleans up and ends, unless it says otherwise."""
+    """Each of several batches raises what all came to; the program cleans up and ends, unless it says otherwise."""
     prompts = ["::say begun\n::silent"]
     async with controller(local, prompts=prompts, batches=3, timeouts={"grace": 0.5}, **how) as stopped:
         await stopped.until(has_printed, 3)
