@@ -16,6 +16,8 @@ from flaude.guest import archive
 from flaude.protocol import SpoolReader, unpack
 
 SECRET = "sk-ant-oat-guest-canary-77"
+PYTHON = os.environ.get("FLAUDE_GUEST_PYTHON", sys.executable)
+"""What runs the guest: any Python from 3.9 on will do."""
 
 
 class Guest:
@@ -30,14 +32,14 @@ class Guest:
         real.parent.mkdir(parents=True, exist_ok=True)
         real.write_bytes(archive.build())
         self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(env or {})}
-        self.process = subprocess.Popen([*self._prefix, sys.executable, str(self._pyz)], env=self.env)
+        self.process = subprocess.Popen([*self._prefix, PYTHON, str(self._pyz)], env=self.env)
 
     def ctl(
         self, verb: str, request: dict[str, Any], *, raw: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """One `ctl` call."""
         return subprocess.run(
-            [sys.executable, str(self._pyz), "ctl", verb],
+            [PYTHON, str(self._pyz), "ctl", verb],
             input=json.dumps(request).encode() if raw is None else raw,
             capture_output=True,
             check=False,
