@@ -335,7 +335,7 @@ def test_linger_clock(guest: Guest, script: Script) -> None:
 
 def test_pulls_keep_the_orphan_clock_away(guest: Guest, script: Script) -> None:
     """A controller that pulls keeps its run alive beyond the orphan time."""
-    guest.start(script("time.sleep(2.5); result()"), limits={"orphan_s": 1})
+    guest.start(script("time.sleep(4); result()"), limits={"orphan_s": 2})
     offset = 0
     while not (reply := guest.call("pull", offset=offset, wait_s=0.3))["result"]:
         offset = reply["next"]
@@ -394,11 +394,13 @@ def test_an_agent_that_is_not_there(boot: Boot, tmp_path: Any) -> None:
     assert guest.wait() == 69
 
 
-def test_ack_before_the_end_is_refused(guest: Guest, script: Script) -> None:
+def test_ack_before_the_end_is_refused(guest: Guest, script: Script, tmp_path: Path) -> None:
     """Acknowledging a run that is not done neither ends it nor loses its work."""
-    guest.start(script("print('up', flush=True); sys.stdin.read(); time.sleep(0.5); result('late')"))
+    go = tmp_path / "go"
+    guest.start(script(f"print('up', flush=True)\nwhile not os.path.exists({str(go)!r}): pass\nresult('late')"))
     guest.pull_until(lambda records: lines(records) == ["up"])
     assert "not done" in guest.call("ack")["error"]
+    go.touch()
     assert guest.finish()[0]["result_line"]["result"] == "late"
 
 
