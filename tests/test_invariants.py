@@ -206,8 +206,8 @@ def as_expected(result: ExecutionResult, prompt: Prompt) -> bool:
     )
 
 
-ORPHAN_S = 15.0
-QUICK: dict[str, Any] = {"grace": 1.0, "destroy": 60.0, "patience": 12.0, "orphan": ORPHAN_S}
+ORPHAN_S, START_S = 15.0, 20.0
+QUICK: dict[str, Any] = {"grace": 1.0, "destroy": 60.0, "patience": 12.0, "orphan": ORPHAN_S, "start_deadline": START_S}
 
 
 @pytest.mark.timeout(240)
@@ -240,7 +240,7 @@ async def test_deaths_leave_nothing_behind(machines: Machines, tmp_path: Path, c
             kind = result.failure.kind if result.failure else None
             assert as_expected(result, prompt) or kind in infrastructure | {FailureKind.CAPACITY}, result
         # What even a delete could not reach ends by its own clocks.
-        with anyio.fail_after(ORPHAN_S + 60):
+        with anyio.fail_after(max(ORPHAN_S, START_S) + 60):
             while fly.alive:
                 await world.machines()
 
@@ -257,6 +257,6 @@ async def test_a_stop_at_any_call_leaves_nothing_behind(
         faults = [*world.stops(), *deaths(world.chance), *blips(world.chance)]
         batch = await world.run(faults, Timeouts(**QUICK | {"destroy": 6.0, "patience": 8.0, "retry": 4.0, "boot": 20}))
         await world.check(batch, caplog.text)
-        with anyio.fail_after(ORPHAN_S + 60):
+        with anyio.fail_after(max(ORPHAN_S, START_S) + 60):
             while fly.alive:
                 await world.machines()
