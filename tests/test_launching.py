@@ -135,22 +135,18 @@ async def test_nobody_is_launched_before_the_limit_is_lifted() -> None:
     assert not await would_wait(launching)
 
 
+async def launched_too_early(launching: Launching) -> None:
+    """Wait for a place with an account that is at its limit."""
+    async with launching.place(Stopping(), 7):
+        pytest.fail("launched before the limit is lifted")
+
+
 async def test_a_pause_is_its_accounts_own() -> None:
     """Who pays with another account is launched, and no place is held by those that wait."""
     launching = Launching(1, clock=lambda: 1_000.0)
-    async with AsyncExitStack() as stack:
-        number = await held(stack, launching)
-        assert number is not None
-        launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
     async with anyio.create_task_group() as tasks:
-
-        async def wait() -> None:
-            async with launching.place(Stopping(), 7):
-                pytest.fail("launched before the limit is lifted")
-
-        tasks.start_soon(wait)
-        for _ in range(5):
-            await checkpoint()
+        launching.failed(1, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
+        tasks.start_soon(launched_too_early, launching)
         assert not await would_wait(launching)
         tasks.cancel_scope.cancel()
 
@@ -161,17 +157,9 @@ async def test_a_place_that_came_in_a_pause_is_given_back() -> None:
     async with anyio.create_task_group() as tasks:
         async with launching.place(Stopping(), 7) as number:
             assert number is not None
-
-            async def wait() -> None:
-                async with launching.place(Stopping(), 7):
-                    pytest.fail("launched before the limit is lifted")
-
-            tasks.start_soon(wait)
-            for _ in range(5):
-                await checkpoint()
+            tasks.start_soon(launched_too_early, launching)
+            assert await would_wait(launching)
             launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
-        for _ in range(5):
-            await checkpoint()
         assert not await would_wait(launching)
         tasks.cancel_scope.cancel()
 
