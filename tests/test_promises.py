@@ -22,7 +22,8 @@ def test_every_promise_names_a_test_that_there_is() -> None:
     named = set(re.findall(r"`(test_\w+)`", PAGE))
     assert len(named) > 40
     assert named <= defined, named - defined
-    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and "hown by |" not in line]
+    promises = PAGE.partition("## Your own tests")[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ") and "hown by |" not in line]
     bare = [row for row in rows if "`test_" not in row]
     assert all("Clock" in row or "min |" in row for row in bare), bare
 

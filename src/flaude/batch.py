@@ -77,7 +77,7 @@ class Batch:
         self._results: dict[int, ExecutionResult] = {}
         self._launched = False
         self._over = anyio.Event()
-        self._ending: KeyboardInterrupt | SystemExit | None = None
+        self._ending: BaseException | None = None
 
     async def run(self) -> BatchResult:
         """Run all, wait for all.
@@ -85,7 +85,7 @@ class Batch:
         Raises:
             Interrupted: SIGINT.
             Terminated: SIGTERM.
-            KeyboardInterrupt: Likewise SystemExit: what `on_event` raised, or the program in the middle of a run.
+            BaseException: What `on_event`, or the program in the middle of a run, has raised to end the program.
         """
         member = Member(self._stopping, self._result, self._last_words, self._owner)
         try:
@@ -137,7 +137,7 @@ class Batch:
             except anyio.get_cancelled_exc_class():
                 self._stopping.next("the batch was cancelled twice")
 
-    def _end_program(self, ending: KeyboardInterrupt | SystemExit) -> None:
+    def _end_program(self, ending: BaseException) -> None:
         """Something in here wants to end the program: it will, when the machines are dealt with."""
         self._ending = self._ending or ending
         self._stopping.ask(Stop.AGENTS, f"{type(ending).__name__} was raised")
@@ -163,16 +163,14 @@ class Batch:
         )
 
     async def _run(self, plan: RunPlan) -> None:
-        emit, launching, index = self._watcher.emit, self._launching, plan.index
-        execution = Execution(self._fly, plan, emit, self._stopping, self._rules.retries, launching)
+        emit, index = self._watcher.emit, plan.index
+        execution = Execution(self._fly, plan, emit, self._stopping, self._rules.retries, self._launching)
         self._executions.append(execution)
         # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
         with anyio.CancelScope(shield=True):
             try:
                 await emit(PhaseBegan(self._id, index, plan.tag, plan.queued, phase=Phase.QUEUED, machine_id=""))
-                async with launching.place(self._stopping, plan.account) as number:
-                    if number is not None:
-                        await execution.execute(number, self._breaker)
+                await execution.execute(self._breaker)
             except (KeyboardInterrupt, SystemExit) as ending:
                 self._end_program(ending)
             finally:

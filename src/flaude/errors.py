@@ -35,6 +35,8 @@ from flaude.results import BatchResult, Failure, FailureKind, Phase
 class FlaudeError(Exception):
     """Base of all errors that flaude raises on purpose."""
 
+
+class _RefusalError(FlaudeError):
     _kind: ClassVar[FailureKind] = FailureKind.CREATE_REFUSED
 
     @property
@@ -43,7 +45,7 @@ class FlaudeError(Exception):
         return Failure(kind=self._kind, phase=Phase.QUEUED, message=str(self))
 
 
-class ConfigError(FlaudeError):
+class ConfigError(_RefusalError):
     """The input is wrong; the message names the field and the fix.
 
     It is no `ValueError` on purpose: pydantic would swallow one that a validator raises and repackage it.
@@ -63,7 +65,7 @@ class NoCredentialsError(ConfigError):
         )
 
 
-class FlyError(FlaudeError):
+class FlyError(_RefusalError):
     """A call to Fly's Machines API failed.
 
     Args:

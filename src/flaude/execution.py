@@ -31,7 +31,7 @@ class Execution:
         emit: Takes every event; must not raise.
         stopping: Tells when to stop.
         retries: Which failures get another attempt.
-        launching: Is told how every attempt has ended, and may ask for a pause before the next one.
+        launching: Gives places, and is told how every attempt has ended.
     """
 
     def __init__(
@@ -52,20 +52,24 @@ class Execution:
         self._earlier: tuple[Attempt, ...] = ()
         self._run: Run | None = None
 
-    async def execute(self, number: int, breaker: Breaker) -> None:
-        """Make attempts until one counts; see `result`.
+    async def execute(self, breaker: Breaker) -> None:
+        """Make attempts until one counts, each in a place of its own; see `result`.
 
         Args:
-            number: Of the launch that it has a place for.
             breaker: Is told how every attempt has ended.
         """
         plan = self._plan
         while True:
-            run = self._run = Run(self._fly, plan, self._emit, self._stopping)
-            await run.execute()
-            failure = failure_of(run.state)
-            breaker.ended(failure.kind if failure else None)
-            await self._learn(number, run, failure)
+            async with self._launching.place(self._stopping, plan.account) as number:
+                if number is None:
+                    return
+                if self._run is not None:
+                    self._earlier = (*self._earlier, self._run.attempt)
+                run = self._run = Run(self._fly, plan, self._emit, self._stopping)
+                await run.execute()
+                failure = failure_of(run.state)
+                breaker.ended(failure.kind if failure else None)
+                await self._learn(number, run, failure)
             started = run.state.agent_started
             if failure is None or not self._retries.again(failure, attempts=plan.attempt, agent_started=started):
                 return
@@ -73,10 +77,6 @@ class Execution:
             await self._notice(f"attempt {plan.attempt} failed: {failure.message}; another one in {pause_s:.1f} s")
             with self._stopping.interrupts(Stop.LAUNCHES):
                 await anyio.sleep(pause_s)
-                await self._launching.pause(plan.account)
-            if self._stopping.stage >= Stop.LAUNCHES:
-                return
-            self._earlier = (*self._earlier, run.attempt)
             plan = replace(plan, attempt=plan.attempt + 1, name=attempt_name(self._plan.name, plan.attempt + 1))
 
     async def _learn(self, number: int, run: Run, failure: Failure | None) -> None:

@@ -59,7 +59,7 @@ class Launching:
         who = object()
         with stopping.interrupts(Stop.LAUNCHES):
             while number is None:
-                await self.pause(account)
+                await self._pause(account)
                 await self._places.acquire_on_behalf_of(who)
                 # Nobody waits out a pause in a place that another account could use.
                 if self._paused_s(account) > 0:
@@ -73,7 +73,7 @@ class Launching:
             if number is not None:
                 self._places.release_on_behalf_of(who)
 
-    async def pause(self, account: int) -> None:
+    async def _pause(self, account: int) -> None:
         """Return when the account is at no limit that has a time to be lifted."""
         while (left := self._paused_s(account)) > 0:  # noqa: ASYNC110  # only the clock knows
             # In naps: the clock of a laptop that slept has gone on, the event loop's has not.

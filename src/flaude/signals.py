@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class _AlsoInterrupted(Interrupted, asyncio.CancelledError):
 
     A KeyboardInterrupt that leaves a task ends the event loop at once, whatever the other tasks are doing; and when
     asyncio then sees those out, a second one breaks that off. A task that ends in this one has been cancelled, and
-    breaks nothing off; the program is ended when all such tasks are over (`_Watch.task_ended`).
+    breaks nothing off; the main task is cancelled when all such tasks are over (`_Watch.task_ended`).
     """
 
 
@@ -69,18 +70,25 @@ class _Watch:
     left: anyio.Event = field(default_factory=anyio.Event)
     previous: dict[signal.Signals, Any] = field(default_factory=dict)
     main: asyncio.Task[Any] | None = None
+    over: bool = False
     _count: int = 0
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    _cancelled: bool = False
+    _owners: set[asyncio.Task[Any]] = field(default_factory=set)
+    _unheeded: bool = False
 
     def hear(self, number: int, _frame: FrameType | None) -> None:
         """Python calls this between two steps of the main thread, also while its event loop is blocked."""
+        if self.loop.is_closed():  # over the batches' heads
+            _give_back(self)
+            signal.raise_signal(number)
+            return
         self._count += 1
         if self._count > 2:  # noqa: PLR2004  # the third
             self._leave(signal.Signals(number))
         self.loop.call_soon_threadsafe(self._tell, signal.Signals(number))
 
     def _tell(self, number: signal.Signals) -> None:
+        if self.over:  # it came too late for the batches
+            signal.raise_signal(number)
         self.told.append(number)
         for member in self.members:
             _tell(member, number)
@@ -100,35 +108,55 @@ class _Watch:
         left.set()
 
     def see_out(self, member: Member) -> None:
-        """Have the batch raise what its signal asks for, and the program end when the task that awaits it is over."""
+        """Have the batch raise what its signal asks for, and look after the task that awaits it."""
         by_hand, elsewhere = member.received is signal.SIGINT, self.main not in (None, member.owner)
         if by_hand:
             ending: type[Interrupted | Terminated] = _AlsoInterrupted if elsewhere else Interrupted
         else:
             ending = _AlsoTerminated if elsewhere else Terminated
         member.ending = ending(member.result(), [one.result() for one in self.ended])
-        if elsewhere and member.owner is not None:
-            self._tasks.add(member.owner)
+        if elsewhere and member.owner is not None and member.owner not in self._owners:
+            self._owners.add(member.owner)
             member.owner.add_done_callback(self.task_ended)
 
     def task_ended(self, task: asyncio.Task[Any]) -> None:
         """End the program once all tasks are over whose batches a signal has ended, unless they have seen to it."""
-        self._tasks.discard(task)
-        self._cancelled = self._cancelled or task.cancelled()
-        if self._cancelled and not self._tasks and self.main and not self.main.done():
+        self._owners.discard(task)
+        # A task that somebody has asked to be cancelled has not ended in our exception.
+        self._unheeded = self._unheeded or (task.cancelled() and not task.cancelling())
+        if self._owners or not self._unheeded or self.main is None or self.main.done():
+            return
+        self.main.remove_done_callback(self._main_ended)
+        self.main.add_done_callback(self._main_ended)
+        # If it awaits such a task, it has our exception or is about to have it, and that counts as its cancellation.
+        if not any(_has_come_to(self.main, member.ending) for member in self.ended):
+            self.main.cancel()
+
+    def _main_ended(self, main: asyncio.Task[Any]) -> None:
+        if main.cancelled():
             first, *_ = self.ended
             ending = Interrupted if first.received is signal.SIGINT else Terminated
             raise ending(first.result(), [one.result() for one in self.ended])
 
     def _leave(self, number: signal.Signals) -> None:
         """End the program by the signal's own hand, so that whoever started it sees what ended it."""
-        words = "\n".join(filter(None, (member.last_words() for member in [*self.ended, *self.members])))
-        if words:
-            os.write(2, f"{words}\n".encode())
-        with suppress(RuntimeError, OSError):  # it was just being written to, or nobody reads it any more
+        with suppress(Exception):  # nobody may hear it: that must keep nobody alive
+            words = filter(None, (member.last_words() for member in [*self.ended, *self.members]))
+            os.write(2, "".join(f"{text}\n" for text in words).encode())
+        with suppress(Exception):  # it may be closed, or just being written to
             sys.stdout.flush()
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
+
+
+def _has_come_to(task: asyncio.Task[Any], error: BaseException | None) -> bool:
+    """Whether a task has caught an exception, or has it on its way: one of its frames is in the traceback."""
+    frames: list[object] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frames.append(getattr(awaited, "cr_frame", None))
+        awaited = getattr(awaited, "cr_await", None)
+    return any(frame in frames for frame, _ in traceback.walk_tb(error.__traceback__ if error else None))
 
 
 def _tell(member: Member, number: signal.Signals) -> None:
@@ -166,6 +194,7 @@ async def heeding(member: Member) -> AsyncIterator[None]:
                 watch.see_out(member)
         if not watch.members and _watch.get(None) is watch:  # not if another of them has done it before
             _give_back(watch)
+            watch.over = True
             _watch.set(None)
 
 

@@ -54,9 +54,11 @@ async def stream(
         await task
     finally:
         scope.cancel()
-        await _ended(task)
-        if ending is not None:
-            raise ending
+        try:
+            await _ended(task)
+        finally:
+            if ending is not None:
+                raise ending
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 from flaude.errors import ConfigError
@@ -59,7 +58,7 @@ class Timeouts:
         """Check every value."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (value == 0 and field.name == "idle"):
+            if field.name != "idle" or isinstance(value, bool) or value != 0:
                 check_seconds(f"timeouts.{field.name}", value)
         for name in ("orphan", "linger"):
             ends_after = getattr(self, name)
@@ -76,7 +75,5 @@ def check_seconds(name: str, value: float) -> None:
     Raises:
         ConfigError: It is no number above 0, or longer than a year.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{name}: give a number of seconds, not {value!r}")
-    if not 0 < value <= LONGEST_S:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_S:
         raise ConfigError(f"{name}: give seconds above 0 and up to a year, not {value!r}")

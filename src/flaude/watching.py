@@ -27,12 +27,10 @@ class Watcher:
     Args:
         on_event: Called with every event, plain or async; None for nobody.
         stopping: Tells when the batch is to stop.
-        end: Takes a KeyboardInterrupt or SystemExit of the handler's: it wants to end the program, not one run's task.
+        end: Takes what the handler raises that is no Exception: it wants to end the program, not one run's task.
     """
 
-    def __init__(
-        self, on_event: EventHandler | None, stopping: Stopping, end: Callable[[KeyboardInterrupt | SystemExit], None]
-    ) -> None:
+    def __init__(self, on_event: EventHandler | None, stopping: Stopping, end: Callable[[BaseException], None]) -> None:
         self._on_event = on_event
         self._stopping = stopping
         self._end = end
@@ -45,10 +43,12 @@ class Watcher:
             answer = self._on_event(event)
             if isawaitable(answer):
                 await self._wait_for(answer)
-        except (KeyboardInterrupt, SystemExit) as ending:
-            self._end(ending)
         except Exception:  # noqa: BLE001  # whatever a watcher does, the runs go on
             _log.exception("on_event raised for %s", type(event).__name__)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as ending:  # noqa: BLE001  # an exit, or what a test's framework ends a test with
+            self._end(ending)
 
     async def _wait_for(self, answer: Awaitable[None]) -> None:
         with self._stopping.interrupts(Stop.AGENTS, after_s=_LONGEST_S) as scope:

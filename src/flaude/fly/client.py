@@ -158,6 +158,9 @@ class FlyClient:
                     unseen.may_have_been_done = True  # the one that has the name may be ours
                     raise
                 if machine is None:
+                    if metadata and error.machine_id:
+                        # Names are unique: while somebody else has this one, ours cannot have been made.
+                        error.may_have_been_done = False
                     raise
                 _log.info("machine %s (%s) had been created by a call whose answer was lost", name, machine.id)
                 return machine

@@ -62,6 +62,8 @@ async def run(
     stdout, stderr = bytearray(), bytearray()
 
     def take_stdout(piece: bytes) -> None:
+        if max_stdout and len(stdout) > max_stdout:
+            return
         stdout.extend(piece)
         if max_stdout and len(stdout) > max_stdout:
             signal_group(process.pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ behind that holds one of them would keep us waiting, maybe for ever.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -18,22 +19,23 @@ _POLL_S = 0.05
 
 async def ended(process: subprocess.Popen[bytes]) -> int:
     """Wait for the process itself; its return code as `subprocess` gives it, negative for a signal."""
-    try:
-        fd = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # before Linux 5.3, or elsewhere; or it has been reaped
-        while process.poll() is None:  # noqa: ASYNC110  # nobody else could tell
-            await asyncio.sleep(_POLL_S)
-        return int(process.returncode)
-    over = asyncio.Event()
+    with contextlib.suppress(AttributeError, OSError):  # before Linux 5.3, or elsewhere; or it has been reaped
+        await _readable(os.pidfd_open(process.pid))
+    # Or it is over and cannot be reaped yet, because somebody traces it.
+    while process.poll() is None:  # noqa: ASYNC110  # nobody else could tell
+        await asyncio.sleep(_POLL_S)
+    return int(process.returncode)
+
+
+async def _readable(fd: int) -> None:
+    readable = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_reader(fd, over.set)
+    loop.add_reader(fd, readable.set)
     try:
-        while process.poll() is None:
-            await over.wait()
+        await readable.wait()
     finally:
         loop.remove_reader(fd)
         os.close(fd)
-    return int(process.returncode)
 
 
 async def feed(pipe: IO[bytes], data: bytes) -> None:

@@ -10,14 +10,15 @@ MARK = "[redacted]"
 _SHORTEST = 4
 """Shorter values are left: they hide nothing, and replacing `1` or `:` everywhere would ruin the output."""
 
-_SHORTEST_LINE = 8
-"""The same for a single line of a value of several lines."""
+_SHORTEST_WORD = 16
+"""The same for a single word of a value of several lines: a line of a key has 64, its names and marks have fewer."""
 
 
 class Redactor:
     """Replaces every value, also as it stands in JSON text; longer ones first, so that none is left inside another.
 
-    Output comes line by line: of a value that has several lines (a private key) each line is replaced for itself.
+    Output comes line by line: of a value that has several lines (a private key, a file of credentials) each long word
+    is replaced for itself.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -52,9 +53,10 @@ class Redactor:
 
 
 def _parts(value: str) -> list[str]:
-    """The value, the same without the line break that a file ends with, and its lines."""
-    lines = [line.strip() for line in value.splitlines()]
-    return [value, value.strip(), *(line for line in lines if len(line) >= _SHORTEST_LINE)]
+    """The value, the same without the line break that a file ends with, and its long words if it has several lines."""
+    whole = value.strip()
+    words = [word.strip("\"',;:") for word in whole.split()] if "\n" in whole else []
+    return [value, whole, *(word for word in words if len(word) >= _SHORTEST_WORD)]
 
 
 def _plain_json(value: str) -> str:
