@@ -78,48 +78,91 @@ def outcome(batch: BatchResult) -> list[dict[str, Any]]:
     ]
 
 
-async def run(options: dict[str, Any], number: int) -> None:
-    """Run a batch."""
-    executor = ConcurrentExecutor(
-        "my-app",
-        on_event=Watcher(options.get("at_work", "")),
-        max_concurrency=options.get("max_concurrency"),
-        timeouts=Timeouts(**{"destroy": options.get("destroy", [120.0] * 9)[number], **options.get("timeouts", {})}),
-    )
-    requests = [
-        ExecutionRequest(MachineConfig(prompt=prompt, repos=options.get("repos", [])), tag=f"{number}.{index}")
-        for index, prompt in enumerate(options["prompts"])
-    ]
-    try:
-        if options.get("completed"):
-            batch = BatchResult([result async for result in executor.as_completed(requests)])
-        else:
-            batch = await executor.run_batch(requests)
-    except (Interrupted, Terminated) as stopped:
-        name = "Interrupted" if isinstance(stopped, Interrupted) else "Terminated"
+async def steps(count: int) -> None:
+    """Something that takes the event loop a while."""
+    for _ in range(count):
         await asyncio.sleep(0)
-        tell(raised=name, batches=len(stopped.batches), results=outcome(stopped.batch))
-        if not options.get("swallows"):
+
+
+class Program:
+    """One batch in the main task, or several in tasks of their own, and something to clean up.
+
+    Args:
+        options: What the test wants.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._working_on: set[int] = set()
+        self._all_work_on = asyncio.Event()
+
+    async def main(self) -> None:
+        """Run it."""
+        try:
+            await self._batches(range(self._options.get("batches", 1)))
+        except (Interrupted, Terminated):
+            await steps(50)
+            tell(came="to main")
+            if not self._options.get("main_swallows"):
+                raise
+        finally:
+            await steps(50)
+            tell(cleaned=True)
+
+    async def _batches(self, numbers: range) -> None:
+        if len(numbers) == 1:
+            await self._batch(0)
+        elif self._options.get("group"):
+            async with anyio.create_task_group() as tasks:
+                for number in numbers:
+                    tasks.start_soon(self._batch, number)
+        elif self._options.get("works_on"):
+            workers = [asyncio.ensure_future(self._batch(number)) for number in numbers]
+            await self._all_work_on.wait()
+            for worker in workers:
+                worker.cancel()
+            await asyncio.wait(workers)
+        else:
+            await asyncio.gather(*(self._batch(number) for number in numbers))
+
+    async def _batch(self, number: int) -> None:
+        options = self._options
+        executor = ConcurrentExecutor(
+            "my-app",
+            on_event=Watcher(options.get("at_work", "")),
+            max_concurrency=options.get("max_concurrency"),
+            timeouts=Timeouts(
+                **{"destroy": options.get("destroy", [120.0] * 9)[number], **options.get("timeouts", {})}
+            ),
+        )
+        requests = [
+            ExecutionRequest(MachineConfig(prompt=prompt, repos=options.get("repos", [])), tag=f"{number}.{index}")
+            for index, prompt in enumerate(options["prompts"])
+        ]
+        try:
+            if options.get("completed"):
+                batch = BatchResult([result async for result in executor.as_completed(requests)])
+            else:
+                batch = await executor.run_batch(requests)
+        except (Interrupted, Terminated) as stopped:
+            if not options.get("group"):  # there, one that is over cancels the others
+                await steps(5 * number)
+            name = "Interrupted" if isinstance(stopped, Interrupted) else "Terminated"
+            tell(raised=name, batches=len(stopped.batches), results=outcome(stopped.batch))
+            if options.get("works_on"):
+                self._working_on.add(number)
+                if len(self._working_on) == options["batches"]:
+                    self._all_work_on.set()
+                await asyncio.get_running_loop().create_future()
+            if options.get("swallows"):
+                return
             raise
-        return
-    tell(raised=None, results=outcome(batch))
+        tell(raised=None, results=outcome(batch))
 
 
 async def main(options: dict[str, Any]) -> None:
-    """Run one batch, or several side by side, with something of the program's own to clean up."""
-    numbers = range(options.get("batches", 1))
-    try:
-        if len(numbers) == 1:
-            await run(options, 0)
-        elif options.get("group"):
-            async with anyio.create_task_group() as tasks:
-                for number in numbers:
-                    tasks.start_soon(run, options, number)
-        else:
-            await asyncio.gather(*(run(options, number) for number in numbers))
-    finally:
-        await asyncio.sleep(0)
-        tell(cleaned=True)
+    """Run the program."""
+    await Program(options).main()
 
 
 if __name__ == "__main__":
