@@ -355,3 +355,51 @@ async def test_a_stop_ends_the_wait_for_another_attempt(local: LocalFly) -> None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(executor.run_one, MachineConfig(claude_code_oauth_token=TOKEN, prompt="x"))
     assert local.requests["create_machine", 409] == 1
+
+
+async def test_a_machine_that_nobody_knows_yet_is_waited_for(local: LocalFly) -> None:
+    """A machine that is not known just after its create is waited for, and not replaced."""
+    unknown = Answer(404, "not_found: machine not found")
+    local.faults.add(Fault("wait_machine", unknown, times=1), Fault("get_machine", unknown, times=1))
+    assert kinds(await run(local)) == [None]
+    assert len(local.created) == 1
+
+
+async def test_an_outage_is_no_slow_boot(local: LocalFly) -> None:
+    """What an outage took is added to the time that a machine may take to boot."""
+    not_running = Answer(412, "failed_precondition: machine not running")
+    local.faults.add(Fault("wait_machine", Answer(503), times=5), Fault("exec_machine", not_running, times=1))
+    batch = await run(local, timeouts=Timeouts(boot=2.5, retry=0.05), retries=0)
+    assert batch.all_succeeded, batch
+
+
+async def test_a_first_call_over_the_rate_limit_is_waited_out(local: LocalFly) -> None:
+    """That Fly has no time for the first call of all is no failure either."""
+    local.faults.add(Fault("get_app", Answer(429, "resource_exhausted: rate limit exceeded"), times=4))
+    assert (await run(local, timeouts=Timeouts(retry=0.1))).all_succeeded
+
+
+async def test_a_lost_create_and_then_a_limit(local: LocalFly) -> None:
+    """A create whose answer was lost may have been done, though every later one was turned away."""
+    local.faults.add(
+        Fault("create_machine", DropAfter(), times=1),
+        Fault("create_machine", Answer(429, "resource_exhausted: rate limit exceeded")),
+    )
+    batch = await run(local, timeouts=Timeouts(patience=1, retry=0.5), retries=0)
+    assert kinds(batch) == [FailureKind.API]
+    assert [attempt.machine_id for attempt in batch.results[0].attempts] == local.created and local.alive == 0
+
+
+async def test_a_lost_create_and_then_somebody_elses_machine(local: LocalFly) -> None:
+    """While a machine that is not ours has the name, none of ours was made: there is no leftover."""
+    spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
+    local.faults.add(Fault("create_machine", DropBefore(), after=1, times=1))
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        theirs = await fly.create_machine("my-app", name="db", config=spec)
+        result = await ConcurrentExecutor("my-app", fly=local).run_one(
+            MachineConfig(claude_code_oauth_token=TOKEN, prompt="x"), name="db"
+        )
+        assert result.failure is not None and result.failure.kind is FailureKind.CREATE_REFUSED
+        assert result.attempts[0].gone
+        await fly.delete_machine("my-app", theirs.id)
+        assert await fly.wait_machine("my-app", theirs.id, state="destroyed")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
@@ -19,10 +22,17 @@ from flaude import (
     FailureKind,
     Interrupted,
     MachineConfig,
+    Phase,
+    Terminated,
     Timeouts,
 )
 from flaude.events import Event, Finished, Output
-from flaude.local import LocalFly
+from flaude.fly import FlyClient
+from flaude.local import Fault, Hang, Hook, LocalFly
+from flaude.protocol import GuestFile, GuestRepo, GuestResult
+from flaude.run_driver import Run
+from flaude.run_plan import RunPlan
+from flaude.run_state import RunState, Step
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
 from tests.conftest import TOKEN
@@ -238,3 +248,142 @@ async def test_a_stage_leaves_the_blocks_that_heed_it() -> None:
             await checkpoint()
         stopping.ask(Stop.COLLECTING, "y")
     assert len(left) == 4
+
+
+async def test_a_call_that_hangs_does_not_hold_up_a_stop(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that hangs while a stopped run is collected is left when the time for collecting is over."""
+    monkeypatch.setattr("flaude.run_driver._STOP_MARGIN_S", 1.0)
+    stopped: list[float] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Output) and not stopped:
+            stopped.append(anyio.current_time())
+            local.faults.add(Fault("exec_machine", Hang()))
+            tasks.cancel_scope.cancel()
+
+    timeouts = Timeouts(grace=0.5, collect=0.5, request=10)
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=timeouts)
+    config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say begun\n::silent")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.run_one, config)
+    assert local.faults.struck["exec_machine", "Hang"] <= 2, "it was left, and not repeated until it gave up"
+    assert local.alive == 0
+
+
+def attempt(fly: FlyClient, stopping: Stopping) -> Run:
+    """One attempt by itself."""
+
+    async def nobody(_event: Event) -> None:
+        pass
+
+    config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
+    plan = RunPlan(
+        app="my-app",
+        config=config,
+        batch="b",
+        index=0,
+        attempt=1,
+        name="one",
+        tag="",
+        run_s=60,
+        timeouts=Timeouts(),
+        credentials={"CLAUDE_CODE_OAUTH_TOKEN": TOKEN},
+        queued=datetime.now(UTC),
+    )
+    return Run(fly, plan, nobody, stopping)
+
+
+async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
+    """A create that is cancelled over its run's head is looked for, and its machine destroyed."""
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        one = attempt(fly, Stopping())
+        task = asyncio.ensure_future(one.execute())
+
+        def tear(_path: str) -> None:
+            task.cancel()
+
+        local.faults.add(Fault("create_machine", Hook(before=tear), times=1))
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert [one.state.machine_id] == local.created and one.state.gone
+
+
+async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:
+    """It ends the fetching, and the machine is destroyed."""
+    spec = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
+    result = GuestResult(
+        job_id="j",
+        exit_code=0,
+        ended_by="exit",
+        repos=(GuestRepo(url="u", path="p", patch="x"),),
+        files=(GuestFile(name="x", size=9, sha256="0"),),
+    )
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        machine = await fly.create_machine("my-app", name="fetching", config=spec)
+        stopping = Stopping()
+        one = attempt(fly, stopping)
+        one.state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id=machine.id, result=result)
+        local.faults.add(Fault("exec_machine", Hang()))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.execute)
+            while not local.faults.struck["exec_machine", "Hang"]:
+                await fly.list_machines("my-app")
+            stopping.ask(Stop.COLLECTING, "enough")
+    assert one.state.failure is not None and one.state.failure.kind is FailureKind.CANCELLED
+    assert one.state.destroyed and local.alive == 0
+
+
+async def test_a_batch_that_leaves_signals_alone(local: LocalFly) -> None:
+    """With `handle_signals=False` no handler is replaced."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    during: list[Any] = []
+
+    def watch(_event: Event) -> None:
+        during.append([signal.getsignal(number) for number in numbers])
+
+    executor = ConcurrentExecutor("my-app", fly=local, handle_signals=False, on_event=watch)
+    assert (await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done"))).success
+    assert during and all(found == before for found in during)
+
+
+async def test_a_batch_in_another_thread(local: LocalFly) -> None:
+    """Where there are no signals to be heard, a batch runs as well."""
+    executor = ConcurrentExecutor("my-app", fly=local)
+    config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
+    result = await anyio.to_thread.run_sync(lambda: asyncio.run(executor.run_one(config)))
+    assert result.success, result
+
+
+async def test_the_first_signal_says_how_the_program_ends() -> None:
+    """Whatever comes after it."""
+    member = Member(Stopping(), lambda: BatchResult([]), str)
+    async with heeding(member):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        while member.stopping.stage < Stop.COLLECTING:
+            await checkpoint()
+    assert isinstance(member.ending, Terminated)
+
+
+LATE = """
+import asyncio, signal
+from flaude import BatchResult
+from flaude.signals import Member, heeding
+from flaude.stopping import Stopping
+
+async def main():
+    async with heeding(Member(Stopping(), lambda: BatchResult([]), str)):
+        signal.raise_signal(signal.SIGINT)
+    await asyncio.Event().wait()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+asyncio.run(main())
+"""
+
+
+async def test_a_signal_that_comes_too_late_is_not_lost() -> None:
+    """One that was heard when the last batch was just over ends the program as if there had been none."""
+    with anyio.fail_after(30):
+        done = await anyio.run_process([sys.executable, "-c", LATE], check=False)
+    assert done.returncode == -signal.SIGINT, done.stderr

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flaude import FailureKind, Phase
 from flaude.outcome import execution_result
-from flaude.protocol import GuestResult
+from flaude.protocol import GuestResult, GuestState
 from flaude.results import Times
 from flaude.run_state import (
     Accepted,
@@ -85,10 +86,11 @@ def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
             assert outcome.success == (outcome.error is None and outcome.run_result.exit_code == 0)
 
 
-def test_a_stop_that_comes_too_late_keeps_the_success() -> None:
+@pytest.mark.parametrize("kind", [FailureKind.DEADLINE, FailureKind.CANCELLED])
+def test_a_stop_that_comes_too_late_keeps_the_success(kind: FailureKind) -> None:
     """An agent that ends by itself just when it is told to stop has not failed."""
     state = RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1")
-    state = advance(advance(state, StopAsked(FailureKind.DEADLINE, "too long")), CancelSent())
+    state = advance(advance(state, StopAsked(kind, "too late")), CancelSent())
     done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
     state = advance(advance(state, GuestDone(done)), Fetched())
     assert execution_result("t", state, {}, Times()).success
@@ -114,3 +116,11 @@ def test_work_that_did_not_arrive_is_a_failure() -> None:
     assert outcome.run_result.text == "ok"
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.MACHINE_LOST
+    assert outcome.error is not None
+
+
+@pytest.mark.parametrize(("entered", "started"), [("cloning", False), ("ready", True), ("running", True)])
+def test_from_ready_on_the_agent_may_have_started(entered: GuestState, started: bool) -> None:
+    """From then on a run is not given to another machine unasked."""
+    state = advance(RunState(step=Step.PULL, phase=Phase.CLONE, machine_id="m1"), GuestEntered(entered))
+    assert state.agent_started is started
