@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Phase, Retries
 from flaude.events import Event, Notice, PhaseBegan
 from flaude.launching import Breaker, Launching
-from flaude.local import LocalFly
+from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
 from tests.conftest import TOKEN
 
@@ -261,3 +261,42 @@ async def test_a_usage_limit_pauses_the_batch_until_its_reset(local: LocalFly) -
     assert good.success
     assert any("no launches before" in text for text in told)
     assert created["1"] > created["0"] + 6
+
+
+@pytest.mark.parametrize(
+    "kind", [FailureKind.MAX_TURNS, FailureKind.BUDGET, FailureKind.USAGE_LIMIT, FailureKind.OVERLOADED]
+)
+def test_what_working_credentials_come_to_ends_the_row(kind: FailureKind) -> None:
+    """An agent that got so far has been let in."""
+    stopping = Stopping()
+    breaker = Breaker(stopping, 2)
+    for one in (FailureKind.AUTH, kind, FailureKind.AUTH):
+        breaker.ended(one)
+    assert stopping.stage is Stop.NOTHING
+
+
+async def test_no_further_attempt_once_launching_has_stopped(local: LocalFly) -> None:
+    """A run that waits for its next attempt gets none any more."""
+    local.faults.add(Fault("create_machine", Answer(409, "aborted: no capacity"), times=1))
+    executor = ConcurrentExecutor("my-app", fly=local, max_auth_failures=1, retries=Retries(wait=30))
+    batch = await executor.run_batch(requests(["::api-error 401 Failed to authenticate"] * 2))
+    kinds = {result.failure.kind for result in batch.results if result.failure}
+    assert kinds == {FailureKind.AUTH, FailureKind.CAPACITY}
+    assert len(local.created) == 1
+    assert all(len(result.attempts) == 1 for result in batch.results)
+
+
+async def test_a_run_that_waits_for_its_reset_holds_no_place(local: LocalFly) -> None:
+    """While a run waits for its next attempt, one of another account uses the place."""
+    created: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
+            created.append(event.tag)
+
+    again = Retries(more=1, kinds={FailureKind.USAGE_LIMIT}, after_start=True, wait=0.1)
+    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, on_event=watch, retries=again)
+    other = MachineConfig(claude_code_oauth_token="another", prompt="::say hello")
+    batch = await executor.run_batch([*requests(["::usage-limit 8"]), ExecutionRequest(other, tag="other")])
+    assert created == ["0", "other", "0"]
+    assert batch.results[1].success and len(batch.results[0].attempts) == 2

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from flaude import MachineConfig, NotReadyError, Timeouts
+from flaude import GuestError, MachineConfig, NotReadyError, Timeouts, UnreachableError
 from flaude.fly import FlyClient
+from flaude.guest.server import pack
 from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
 from flaude.machine_spec import machine_spec
-from flaude.protocol import unpack
+from flaude.protocol import GuestFile, unpack
 from tests.conftest import TOKEN
 
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
@@ -55,3 +56,32 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
     assert "on stderr [redacted]" in repr(records)
     assert [change.path for change in result.repos[0].changes] == ["[redacted].txt"]
     assert result.result_line is not None and "the answer is [redacted]" in repr(result.result_line)
+
+
+class Impatient:
+    """A client whose every exec is too long for Fly."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    async def exec_machine(self, *_arguments: Any, timeout_s: int, **_options: Any) -> None:
+        """Say so."""
+        self.asked.append(timeout_s)
+        raise UnreachableError("too long", status=408)
+
+
+async def test_an_exec_that_is_too_long_is_shorter_the_next_time() -> None:
+    """Fly does not say how long an exec may last: each 408 halves the wait, down to two seconds."""
+    fly = Impatient()
+    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    for _ in range(5):
+        with pytest.raises(UnreachableError):
+            await link.pull("j", 0)
+    assert fly.asked == [25, 18, 14, 12, 12]
+
+
+async def test_a_file_that_arrived_damaged_is_refused() -> None:
+    """What is not what the guest has announced is no patch."""
+    link = GuestLink(cast("FlyClient", Impatient()), "my-app", "m")
+    with pytest.raises(GuestError, match="damaged"):
+        await link.fetch(GuestFile(name="x", size=3, sha256="0" * 64, data=pack(b"abc")))

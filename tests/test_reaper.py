@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ from flaude import (
     ConcurrentExecutor,
     ConfigError,
     MachineConfig,
+    NotAllowedError,
     NotFoundError,
     NotReadyError,
     ReapReport,
@@ -410,3 +412,55 @@ async def test_what_is_left_is_exit_code_1(machines: Machines) -> None:
         with anyio.fail_after(30):
             while fly.alive:
                 await reap("my-app", fly=fly, dry_run=True, settle=0)
+
+
+SPEC = {"image": "x", "init": {"exec": ["sleep", "600"]}, "restart": {"policy": "no"}}
+OURS = {**SPEC, "metadata": {"managed_by": "flaude"}}
+
+
+def listed(machine: Machine, **fields: Any) -> Answer:
+    """A list of one machine, whatever was asked for."""
+    shown = {"id": machine.id, "name": machine.name, "state": "started", "created_at": machine.created_at, **fields}
+    return Answer(200, body=json.dumps([shown]))
+
+
+async def test_an_api_that_lists_everything(local: LocalFly, client: FlyClient) -> None:
+    """One that does not understand a filter costs no machine that is not ours."""
+    other = await client.create_machine("my-app", name="other", config=SPEC)
+    local.faults.add(Fault("list_machines", listed(other, config={"metadata": {}}), times=2))
+    assert (await reap("my-app", fly=local, all=True, settle=0)).machines == ()
+    assert await state(client, other) != "destroyed"
+
+
+async def test_a_machine_of_unknown_age_is_kept(local: LocalFly, client: FlyClient) -> None:
+    """With a minimum age a machine whose age nobody knows stays, even with `all`, and is told."""
+    odd = await client.create_machine("my-app", name="odd", config=OURS)
+    local.faults.add(Fault("list_machines", listed(odd, created_at="", config=OURS), times=2))
+    report = await reap("my-app", fly=local, all=True, older_than=3600, settle=0)
+    assert actions(report) == {"odd": "kept"}
+    assert await state(client, odd) != "destroyed"
+
+
+async def test_an_app_that_cannot_be_listed_is_an_error(local: LocalFly) -> None:
+    """And no empty report."""
+    local.faults.add(Fault("list_machines", Answer(403, "forbidden")))
+    with pytest.raises(NotAllowedError):
+        await reap("my-app", fly=local, settle=0)
+
+
+async def test_a_new_machine_that_nobody_knows_yet_is_reaped(local: LocalFly, client: FlyClient) -> None:
+    """A 404 for a machine that was just made does not mean that it is gone."""
+    await client.create_machine("my-app", name="new", config=OURS)
+    unknown = Answer(404, "not_found: machine not found")
+    local.faults.add(*(Fault(action, unknown, times=1) for action in ("delete_machine", "get_machine")))
+    assert actions(await reap("my-app", fly=local, all=True, settle=0)) == {"new": "destroyed"}
+    assert await client.list_machines("my-app") == []
+
+
+async def test_what_was_not_seen_is_exit_code_1(local: LocalFly, client: FlyClient) -> None:
+    """A list that could not be had is no success: something may have been missed."""
+    await client.create_machine("my-app", name="one", config=OURS)
+    local.faults.add(Fault("list_machines", Answer(403, "forbidden"), after=1))
+    told = await flaude(local, "reap", "--app", "my-app", "--all")
+    local.faults.clear()
+    assert told.returncode == 1 and b"Not everything was seen" in told.stdout

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig, Phase, Timeouts
 from flaude.events import Event, Finished, Output, PhaseBegan
@@ -49,7 +50,16 @@ async def test_a_handler_that_waits_for_what_was_cancelled(local: LocalFly, when
     assert "on_event raised" in caplog.text
 
 
-@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        BaseExceptionGroup("of a task group", [SystemExit(3)]),
+        pytest.fail.Exception(),
+    ],
+    ids=["SystemExit", "KeyboardInterrupt", "a group", "a test's end"],
+)
 async def test_a_handler_that_ends_the_program(local: LocalFly, ending: BaseException) -> None:
     """`sys.exit()` in a handler ends the program when all agents have stopped and all machines are gone."""
 
@@ -91,3 +101,20 @@ async def test_a_handler_that_never_returns(local: LocalFly, how: str, caplog: p
         await asyncio.wait([task])
     assert isinstance(heard[-1], Output) and "hears of nothing more" in caplog.text
     assert local.alive == 0 and len(local.created) == 1
+
+
+async def test_a_handler_that_is_under_way_may_come_to_its_end(local: LocalFly) -> None:
+    """One that is waited for when its batch is to stop has a few seconds, and hears of the end."""
+    heard: list[Event] = []
+
+    async def watch(event: Event) -> None:
+        if isinstance(event, Output) and not any(isinstance(one, Output) for one in heard):
+            tasks.cancel_scope.cancel()
+            for _ in range(20):
+                await checkpoint()
+        heard.append(event)
+
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(grace=1))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.run_batch, requests("::say begun\n::silent"))
+    assert any(isinstance(event, Output) for event in heard) and isinstance(heard[-1], Finished)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -501,3 +504,79 @@ def test_a_failure_of_the_supervisor_itself_still_has_a_result(boot: Boot, scrip
     assert result["ended_by"] == "internal" and "workspace" in result["message"]
     guest.call("ack")
     assert guest.wait() == 70
+
+
+STUBBORN = """
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+print('up', flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_controller_that_is_back_in_time_takes_the_result(guest: Guest, script: Script) -> None:
+    """One that pulls again before the orphan's agent has ended finds the machine there until its ack."""
+    guest.start(script(STUBBORN), limits={"orphan_s": 1, "grace_s": 6})
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    while guest.call("status")["pulled_s_ago"] < 1.5:
+        pass
+    assert guest.finish()[0]["ended_by"] == "orphan"
+    with pytest.raises(subprocess.TimeoutExpired):
+        guest.process.wait(1)
+    assert guest.call("ack") == {"ok": True}
+
+
+def test_an_orphans_last_minute_begins_anew(guest: Guest, script: Script) -> None:
+    """When its controller was back in between."""
+    guest.start(script(STUBBORN), limits={"orphan_s": 1.5, "orphan_end_s": 3, "grace_s": 12})
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    while guest.call("status")["pulled_s_ago"] < 2.5:
+        pass
+    guest.call("pull", offset=1 << 30, wait_s=5)
+    while guest.call("status")["pulled_s_ago"] < 1.8:
+        pass
+    assert guest.call("status")["state"] == "running"
+
+
+def test_a_pull_that_waits_is_no_silence(guest: Guest, script: Script) -> None:
+    """However much longer than the orphan time it waits."""
+    guest.start(script("time.sleep(5); result()"), limits={"orphan_s": 1.5})
+    assert guest.finish()[0]["ended_by"] == "exit"
+
+
+def test_a_controller_that_fetches_keeps_its_result(guest: Guest, script: Script) -> None:
+    """A fetch of something large may take longer than the linger time."""
+    guest.start(script("result()"), limits={"linger_s": 1.5})
+    guest.finish()
+    ends = time.monotonic() + 3
+    while time.monotonic() < ends:
+        assert "no such file" in guest.call("fetch", name="x")["error"]
+    assert guest.call("ack") == {"ok": True}
+
+
+def test_an_orphan_with_a_result_ends_at_once(guest: Guest, script: Script) -> None:
+    """A result that nobody takes does not get the time that ending an agent may need."""
+    guest.start(script("result()"), limits={"orphan_s": 2, "linger_s": 600})
+    guest.finish()
+    assert guest.wait(20) == 0
+
+
+def test_the_first_reason_to_stop_is_told(guest: Guest, script: Script) -> None:
+    """Whatever else asks it to stop later."""
+    guest.start(script(STUBBORN), limits={"grace_s": 3})
+    guest.pull_until(lambda records: lines(records) == ["up"])
+    for reason in ("first", "second"):
+        guest.call("cancel", reason=reason)
+    assert guest.finish()[0]["message"] == "first"
+
+
+def test_the_dead_mans_switch_of_who_ignores_alarms(boot: Boot) -> None:
+    """It works also in a guest that was started with SIGALRM ignored."""
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    try:
+        guest = boot()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    guest.call("status")
+    told = re.search(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{guest.process.pid}/status").read_text(), re.MULTILINE)
+    assert told and not int(told[1], 16) >> (signal.SIGALRM - 1) & 1

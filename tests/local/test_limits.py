@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from tests.local.conftest import opened
+
 from flaude.local.limits import Limits
 
 
@@ -45,3 +47,11 @@ def test_actions_and_identifiers_count_apart() -> None:
     assert [limits.allow("stop_machine", "m1") for _ in range(4)] == [True, True, True, False]
     limits.forget("m1")
     assert limits.allow("stop_machine", "m1")
+
+
+async def test_who_calls_faster_is_answered_429() -> None:
+    """With `limits` the stand-in keeps them; without that, "no 429" would show nothing."""
+    async with opened(limits=True) as api:
+        statuses = [(await api.call("GET", "/machines")).status_code for _ in range(60)]
+        assert statuses[0] == 200 and 429 in statuses
+        assert api.fly.requests["list_machines", 429] == statuses.count(429)
