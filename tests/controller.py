@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import threading
 from typing import Any
@@ -166,4 +167,6 @@ async def main(options: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # A shell has its background jobs ignore SIGINT, and who runs the tests may be one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(main(json.loads(sys.argv[1])))

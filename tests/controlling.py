@@ -82,8 +82,7 @@ async def controller(fly: LocalFly, **options: Any) -> AsyncIterator[Controller]
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
     command = [sys.executable, "-m", "tests.controller", json.dumps(options)]
-    # A shell has its background jobs ignore SIGINT, and their children inherit that: not what these tests are about.
-    async with await anyio.open_process(command, env=environment, cwd=ROOT, start_new_session=True) as process:
+    async with await anyio.open_process(command, env=environment, cwd=ROOT) as process:
         try:
             yield Controller(process)
         finally:
