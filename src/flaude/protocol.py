@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flaude.errors import GuestError
-from flaude.results import FileChange
+from flaude.results import Commit, FileChange, Omitted
 
 PROTOCOL = 1
 
@@ -32,15 +32,42 @@ class GuestFile(_Message):
     data: str | None = None
 
 
+class GuestBranch(_Message):
+    """A branch with commits of its own; `mail` names the `GuestFile` that holds them."""
+
+    name: str
+    commits: tuple[Commit, ...] = ()
+    mail: str | None = None
+
+
 class GuestRepo(_Message):
-    """What collecting found in one repository; `patch` names the `GuestFile` that holds the diff."""
+    """What collecting found in one repository; `patch` and `mail` name the `GuestFile`s that hold it."""
 
     url: str
     path: str
     head: str = ""
     changes: tuple[FileChange, ...] = ()
     patch: str | None = None
+    omitted: tuple[Omitted, ...] = ()
     patch_error: str = ""
+    commits: tuple[Commit, ...] = ()
+    mail: str | None = None
+    branches: tuple[GuestBranch, ...] = ()
+    pushed_branch: str = ""
+    push_error: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        """The names of all its files."""
+        names = [self.patch, self.mail, *(branch.mail for branch in self.branches)]
+        return [name for name in names if name]
+
+
+class GuestArtifact(_Message):
+    """A file of the working folder, or the transcript: `path` in that folder, `file` names the `GuestFile`."""
+
+    path: str
+    file: str
 
 
 EndedBy = Literal["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "internal"]
@@ -62,6 +89,12 @@ class GuestResult(_Message):
     stdout_tail: tuple[str, ...] = ()
     stderr_tail: tuple[str, ...] = ()
     repos: tuple[GuestRepo, ...] = ()
+    artifacts: tuple[GuestArtifact, ...] = ()
+    artifacts_omitted: tuple[Omitted, ...] = ()
+    artifacts_error: str = ""
+    transcript: GuestArtifact | None = None
+    workspace_files: tuple[str, ...] = ()
+    workspace_files_left_out: int = 0
     files: tuple[GuestFile, ...] = ()
 
     def file(self, name: str) -> GuestFile:

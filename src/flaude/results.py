@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,6 +38,7 @@ class FailureKind(StrEnum):
     OVERLOADED = "overloaded"
     MAX_TURNS = "max_turns"
     BUDGET = "budget"
+    COLLECT = "collect"
     AGENT_ERROR = "agent_error"
     IDLE = "idle"
     DEADLINE = "deadline"
@@ -92,6 +94,21 @@ class Usage(_Frozen):
     cache_read_input_tokens: int = 0
 
 
+class ModelUsage(Usage):
+    """What one model did for the agent: its tokens, its web searches, and its cost in US dollars."""
+
+    web_search_requests: int = 0
+    cost_usd: float | None = None
+
+
+class PermissionDenial(_Frozen):
+    """A tool that Claude Code did not let the agent use, and what it was to be used with."""
+
+    tool_name: str = ""
+    tool_use_id: str = ""
+    tool_input: Any = None
+
+
 class FileChange(_Frozen):
     """One changed path of a repository, relative to its top.
 
@@ -106,12 +123,51 @@ class FileChange(_Frozen):
     old_path: str | None = None
 
 
+class Omitted(_Frozen):
+    """A file that did not come back: its path, its size in bytes where that is known, and why."""
+
+    path: str
+    size: int | None = None
+    reason: str
+
+
+class Commit(_Frozen):
+    """A commit of the agent's: `author` is `Name <address>`, `authored_at` is ISO 8601."""
+
+    id: str
+    author: str
+    authored_at: str
+    subject: str
+
+
+class Branch(_Frozen):
+    """A branch of the agent's with commits that are on no other line of its work.
+
+    `commits` are the oldest first; `mail` is what `git am` takes on `RepoResult.head`.
+    """
+
+    name: str
+    commits: tuple[Commit, ...] = ()
+    mail: bytes = Field(default=b"", repr=False)
+
+
 class RepoResult(_Frozen):
     """What the agent left in one repository.
 
-    `diff` is what `git apply` takes on a fresh clone at `head` to give the agent's tree: its commits, index, working
-    tree and untracked files against the commit that was checked out at the start; empty when nothing changed. `error`
-    says why there is no diff although something changed (too large, not readable); empty when all is well.
+    Attributes:
+        url: The repository's address.
+        path: Where it was in the machine.
+        head: The commit that was checked out at the start.
+        changes: The changed paths, against `head`.
+        diff: What `git apply` takes on a fresh clone at `head` to give the agent's tree: its commits, index, working
+            tree and untracked files; empty when nothing changed.
+        omitted: What is not in `diff` although it is in the tree, and why.
+        error: Why the diff is not whole, or not there, although something changed; empty when all is well.
+        commits: The agent's commits from `head` to its own HEAD, the oldest first. `diff` holds what is in them.
+        mail: The same as `git format-patch` writes them and `git am` takes them on `head`; merges are not in it.
+        branches: What the agent committed elsewhere; none of it is in `diff`.
+        pushed_branch: The branch that the work was pushed to; empty when it was not.
+        push_error: Why it was not pushed although that was asked for; the work is in `diff` all the same.
     """
 
     url: str
@@ -119,7 +175,13 @@ class RepoResult(_Frozen):
     head: str
     changes: tuple[FileChange, ...] = ()
     diff: bytes = Field(default=b"", repr=False)
+    omitted: tuple[Omitted, ...] = ()
     error: str = ""
+    commits: tuple[Commit, ...] = ()
+    mail: bytes = Field(default=b"", repr=False)
+    branches: tuple[Branch, ...] = ()
+    pushed_branch: str = ""
+    push_error: str = ""
 
     @property
     def text(self) -> str:
@@ -127,8 +189,27 @@ class RepoResult(_Frozen):
         return self.diff.decode("utf-8", "replace")
 
 
+class Artifact(_Frozen):
+    """A file that was asked for with `collect`, or the transcript.
+
+    Attributes:
+        path: Its path in the working folder, with `/`.
+        size: Bytes.
+        sha256: Checksum of its content, in hex; what has arrived was checked against it.
+        file: Where it lies now.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    file: Path
+
+
 class Times(_Frozen):
-    """When each phase began, on the controller's clock; `None` for a phase that was never reached."""
+    """When each phase began, on the controller's clock; `None` for a phase that was never reached.
+
+    `queued` ends when Fly's rate limits let the create call out: what comes before `create` costs nothing.
+    """
 
     queued: datetime | None = None
     create: datetime | None = None
@@ -158,6 +239,9 @@ class Attempt(_Frozen):
         state: The machine's last known state, in Fly's words.
         gone: Whether nothing of it is left: Fly confirmed that the machine is gone, or never made one.
         failure: Why this try failed; `None` when it did not.
+        cost_usd: What the agent cost in US dollars, as Claude Code reports it; `None` when it reported nothing.
+        machine_seconds: How long there was a machine.
+        machine_cost_usd: What the machine cost in US dollars, by `flaude.prices`; `None` when its price is not known.
         times: When each phase began.
     """
 
@@ -168,6 +252,9 @@ class Attempt(_Frozen):
     state: str = ""
     gone: bool
     failure: Failure | None = None
+    cost_usd: float | None = None
+    machine_seconds: float = 0.0
+    machine_cost_usd: float | None = 0.0
     times: Times = Times()
 
 

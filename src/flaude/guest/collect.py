@@ -49,7 +49,7 @@ async def collect_all(
     seconds = job.limits.collect_s
     deadline = time.monotonic() + seconds if seconds else None
     found: list[dict[str, Any]] = []
-    for index, repo in enumerate(job.repos if job.patches else ()):
+    for index, repo in enumerate(job.repos if job.collect.patches else ()):
         folder, head = layout.workspace / repo.target_dir, heads.get(repo.target_dir, "")
         entry: dict[str, Any] = {"url": repo.url, "path": str(folder), "head": head, "changes": []}
         if not head:

@@ -56,6 +56,21 @@ class Limits:
     max_line_bytes: int = 16 * 1024 * 1024
     max_spool_bytes: int = 512 * 1024 * 1024
     max_patch_bytes: int = 50 * 1024 * 1024
+    max_artifact_bytes: int = 200 * 1024 * 1024
+    reserve_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Collect:
+    """What is to come back beside the result.
+
+    `artifacts` are globs relative to the working folder; `push_branch` is the branch to push the work to, or empty.
+    """
+
+    patches: bool = True
+    artifacts: tuple[str, ...] = ()
+    transcript: bool = False
+    push_branch: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Job:
     git: Git | None = field(repr=False)
     install: Install | None
     limits: Limits
-    patches: bool
+    collect: Collect
 
     @property
     def secret_values(self) -> list[str]:
@@ -101,7 +116,7 @@ def parse(value: dict[str, Any]) -> Job:
         git=Git(_text(git, "username"), _text(git, "token"), _text(git, "host")) if git else None,
         install=Install(_text(install, "package"), _text(install, "version")) if install else None,
         limits=_limits(value.get("limits") or {}),
-        patches=bool((value.get("collect") or {}).get("patches", True)),
+        collect=_collect(value.get("collect") or {}),
     )
 
 
@@ -126,6 +141,19 @@ def _repo(value: dict[str, Any]) -> Repo:
     if repo.url.startswith("-") or repo.ref.startswith("-"):
         raise BadJob("repos: no URL or ref begins with a dash")
     return repo
+
+
+def _collect(value: dict[str, Any]) -> Collect:
+    globs = value.get("artifacts") or []
+    if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):
+        raise BadJob("collect.artifacts: give a list of globs")
+    for glob in globs:
+        if glob.startswith("/") or ".." in glob.split("/"):
+            raise BadJob("collect.artifacts: a glob leads out of the working folder")
+    branch = value.get("push_branch") or ""
+    if not isinstance(branch, str) or branch.startswith("-"):
+        raise BadJob("collect.push_branch: no branch's name")
+    return Collect(bool(value.get("patches", True)), tuple(globs), bool(value.get("transcript")), branch)
 
 
 def _limits(value: dict[str, Any]) -> Limits:

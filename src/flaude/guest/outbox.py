@@ -1,10 +1,11 @@
-"""The outbox: files that the controller fetches, in a folder that only the supervisor can read."""
+"""The outbox: files that the controller fetches, most of them in a folder that only the supervisor can read."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .server import pack
 
@@ -18,6 +19,7 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, dict[str, Any]] = {}
+        self._paths: dict[str, Path] = {}
 
     @property
     def files(self) -> list[dict[str, Any]]:
@@ -33,10 +35,29 @@ class Outbox:
         Raises:
             OSError: There is no room for it.
         """
-        self._path(name).write_bytes(content)
-        told = {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        inline = {"data": pack(content)} if len(content) <= _INLINE_BYTES else {}
+        path = self.path(name)
+        path.write_bytes(content)
+        return self.announce(name, path)
+
+    def announce(self, name: str, path: Path) -> dict[str, Any]:
+        """Keep a file that lies somewhere already and does not change any more; no link is followed.
+
+        Returns:
+            Its name, size and sha256.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        size, checksum, beginning = 0, hashlib.sha256(), b""
+        with _open(path) as file:
+            while piece := file.read(_PIECE_BYTES):
+                beginning = beginning or piece
+                size += len(piece)
+                checksum.update(piece)
+        told = {"name": name, "size": size, "sha256": checksum.hexdigest()}
+        inline = {"data": pack(beginning)} if size <= _INLINE_BYTES else {}
         self._files[name] = {**told, **inline}
+        self._paths[name] = path
         return told
 
     def clear(self) -> None:
@@ -49,11 +70,16 @@ class Outbox:
         if file is None:
             return {"error": f"no such file: {request.get('name')}"}
         offset, length = int(request.get("offset") or 0), int(request.get("length") or _PIECE_BYTES)
-        with self._path(file["name"]).open("rb") as opened:
+        with _open(self._paths[file["name"]]) as opened:
             opened.seek(offset)
             piece = opened.read(length)
         told = {key: file[key] for key in ("name", "size", "sha256")}
         return {**told, "offset": offset, "next": offset + len(piece), "data": pack(piece)}
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Where in the outbox's own folder a file of that name lies, or may be written."""
         return self._folder / name.replace("/", "-")
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
