@@ -20,7 +20,7 @@ from flaude import (
     run,
     run_and_destroy,
 )
-from flaude.events import Event, Finished, Output, PhaseBegan
+from flaude.events import AssistantText, Event, Finished, PhaseBegan
 from flaude.local import LocalFly
 from flaude.results import Phase
 from tests.conftest import TOKEN, Machines
@@ -158,7 +158,7 @@ async def test_cancelling_a_batch_collects_and_destroys(local: LocalFly, repo: P
     def watch(event: Event) -> None:
         if isinstance(event, Finished):
             finished.append(event)
-        if isinstance(event, Output) and "half" in str(event.line):
+        if isinstance(event, AssistantText) and "half" in event.text:
             tasks.cancel_scope.cancel()
 
     executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(grace=2))

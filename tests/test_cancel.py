@@ -272,10 +272,6 @@ async def test_a_call_that_hangs_does_not_hold_up_a_stop(local: LocalFly, monkey
 
 def attempt(fly: FlyClient, stopping: Stopping) -> Run:
     """One attempt by itself."""
-
-    async def nobody(_event: Event) -> None:
-        pass
-
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
     plan = RunPlan(
         app="my-app",
@@ -289,8 +285,9 @@ def attempt(fly: FlyClient, stopping: Stopping) -> Run:
         timeouts=Timeouts(),
         credentials={"CLAUDE_CODE_OAUTH_TOKEN": TOKEN},
         queued=datetime.now(UTC),
+        output_dir=Path("unused"),
     )
-    return Run(fly, plan, nobody, stopping)
+    return Run(fly, plan, lambda _: None, stopping)
 
 
 async def test_a_create_that_is_torn_off(local: LocalFly) -> None:

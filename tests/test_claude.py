@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaude import FailureKind, MachineConfig, NoCredentialsError
+from flaude import FailureKind, MachineConfig, ModelUsage, NoCredentialsError, PermissionDenial
 from flaude.claude import (
-    AssistantLine,
+    MessageLine,
     OtherLine,
     RateLimitLine,
     ResultLine,
+    TextBlock,
     TextLine,
+    ToolResultBlock,
+    ToolUseBlock,
     arguments,
     credentials,
     failure_kind,
@@ -58,9 +61,37 @@ def test_success_is_read_whole() -> None:
     assert (result.result, result.num_turns, result.is_error) == ("All done: file written", 2, False)
     assert result.total_cost_usd == pytest.approx(0.0012)
     assert (result.tokens.input_tokens, result.tokens.output_tokens) == (200, 40)
-    assert result.model_usage["claude-sonnet-5"]["costUSD"] == pytest.approx(0.0012)
-    tools = [line.tool_uses for line in lines if isinstance(line, AssistantLine) and line.tool_uses]
-    assert tools == [(("Bash", {"command": "echo 'hello-world now' > out.txt", "description": "write"}),)]
+    used = result.models["claude-sonnet-5"]
+    assert used.cost_usd == pytest.approx(0.0012) and (used.input_tokens, used.output_tokens) == (200, 40)
+    blocks = [block for line in lines if isinstance(line, MessageLine) for block in line.blocks]
+    use, answer, said = blocks
+    assert isinstance(use, ToolUseBlock) and isinstance(answer, ToolResultBlock)
+    assert (use.name, use.input) == ("Bash", {"command": "echo 'hello-world now' > out.txt", "description": "write"})
+    assert answer.tool_use_id == use.id and not answer.is_error
+    assert said == TextBlock("All done: file written")
+
+
+def test_tokens_are_those_of_all_models() -> None:
+    """At its budget the CLI prints no tokens in `usage`, and in `modelUsage` it does: they are counted there."""
+    result = parse_line(sample("max-budget")[-1])
+    assert isinstance(result, ResultLine)
+    assert result.usage["output_tokens"] == 0 and result.tokens.output_tokens == 20
+
+
+def test_odd_amounts_are_missing() -> None:
+    """An amount that is none (negative, infinite, not a number, a bool) is not told as one."""
+    odd = {"costUSD": -1, "inputTokens": True, "outputTokens": "many", "cacheReadInputTokens": -5}
+    line = parse_result({"modelUsage": {"m": odd, "n": {"costUSD": 10**400}, "o": 3}, "total_cost_usd": float("inf")})
+    assert line is not None and line.total_cost_usd is None
+    assert line.models == {"m": ModelUsage(), "n": ModelUsage()}
+
+
+def test_permission_denials_are_read() -> None:
+    """What the agent was not allowed to do is told, and what is no object among it is left out."""
+    denied = {"tool_name": "Bash", "tool_use_id": "toolu_1", "tool_input": {"command": "rm -rf /"}}
+    line = parse_result({"permission_denials": [denied, "odd"]})
+    assert line is not None
+    assert line.denials == (PermissionDenial(tool_name="Bash", tool_use_id="toolu_1", tool_input=denied["tool_input"]),)
 
 
 def test_usage_limit_is_told_from_overload() -> None:
@@ -88,7 +119,7 @@ json_values = st.recursive(
 )
 def test_no_line_is_too_strange(line: str) -> None:
     """Whatever a newer or broken CLI prints, a line becomes a value and never an error."""
-    assert isinstance(parse_line(line), (AssistantLine, ResultLine, RateLimitLine, OtherLine, TextLine))
+    assert isinstance(parse_line(line), (MessageLine, ResultLine, RateLimitLine, OtherLine, TextLine))
 
 
 def test_unknown_types_are_kept() -> None:

@@ -78,7 +78,7 @@ def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
         assert (Step.DESTROY in path) == bool(state.machine_id)
         assert Step.FIND in path or state.machine_id or not state.unsure
         assert state.gone == (state.destroyed if state.machine_id else not state.unsure)
-        outcome = execution_result("t", state, {}, Times())
+        outcome = execution_result("t", state, Times())
         assert (outcome.run_result is not None) == bool(state.machine_id)
         assert outcome.success == (outcome.failure is None)
         if outcome.run_result is not None:
@@ -86,21 +86,21 @@ def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
             assert outcome.success == (outcome.error is None and outcome.run_result.exit_code == 0)
 
 
-@pytest.mark.parametrize("kind", [FailureKind.DEADLINE, FailureKind.CANCELLED])
+@pytest.mark.parametrize("kind", [FailureKind.DEADLINE, FailureKind.CANCELLED, FailureKind.BUDGET])
 def test_a_stop_that_comes_too_late_keeps_the_success(kind: FailureKind) -> None:
     """An agent that ends by itself just when it is told to stop has not failed."""
     state = RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1")
     state = advance(advance(state, StopAsked(kind, "too late")), CancelSent())
     done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
     state = advance(advance(state, GuestDone(done)), Fetched())
-    assert execution_result("t", state, {}, Times()).success
+    assert execution_result("t", state, Times()).success
 
 
 def test_an_agent_without_memory_is_oom() -> None:
     """An agent that the kernel killed for want of memory has a failure of its own kind, which says what helps."""
     done = GuestResult(job_id="j", exit_code=137, ended_by="exit", oom=True)
     state = advance(RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1"), GuestDone(done))
-    outcome = execution_result("t", state, {}, Times())
+    outcome = execution_result("t", state, Times())
     assert outcome.failure is not None and outcome.failure.kind is FailureKind.OOM
     assert "vm_memory_mb" in outcome.failure.message and outcome.error is None
 
@@ -110,7 +110,7 @@ def test_work_that_did_not_arrive_is_a_failure() -> None:
     done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
     state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
     state = advance(state, GaveUp(FailureKind.MACHINE_LOST, "gone"))
-    outcome = execution_result("t", state, {}, Times())
+    outcome = execution_result("t", state, Times())
     assert not outcome.success
     assert outcome.run_result is not None
     assert outcome.run_result.text == "ok"

@@ -25,8 +25,7 @@ from flaude import (
     RepoSpec,
     Timeouts,
 )
-from flaude.claude import TextLine
-from flaude.events import Event, Output
+from flaude.events import Event, OtherOutput, Output
 from flaude.fly import FlyClient
 from flaude.local import LocalFly, LocalImage
 from tests.conftest import TOKEN, Machines
@@ -159,12 +158,12 @@ async def test_strange_output(local: LocalFly) -> None:
     lines: list[Any] = []
 
     def watch(event: Event) -> None:
-        if isinstance(event, Output):
+        if isinstance(event, OtherOutput):
             lines.append(event.line)
 
     result = await run_one(local, "::line 5000000\n::raw fffe80\n::raw 0a\n::say still fine", on_event=watch)
     assert result.success, result
-    texts = [line.text for line in lines if isinstance(line, TextLine)]
+    texts = [line for line in lines if isinstance(line, str)]
     assert max(map(len, texts)) >= 5_000_000
     assert any("\ufffd" in text for text in texts)
 

@@ -35,13 +35,19 @@ from flaude.reaper import Reaped, ReapReport, reap
 from flaude.repos import RepoSpec
 from flaude.request import ExecutionRequest
 from flaude.results import (
+    Artifact,
     Attempt,
     BatchResult,
+    Branch,
+    Commit,
     ExecutionResult,
     Failure,
     FailureKind,
     FileChange,
     Leftover,
+    ModelUsage,
+    Omitted,
+    PermissionDenial,
     Phase,
     RepoResult,
     RunResult,
@@ -50,11 +56,15 @@ from flaude.results import (
 )
 from flaude.retries import Retries
 from flaude.single import run, run_and_destroy
+from flaude.streaming import StreamingRun, run_stream, run_with_logs
 from flaude.timeouts import Timeouts
 
 __all__ = [
+    "Artifact",
     "Attempt",
     "BatchResult",
+    "Branch",
+    "Commit",
     "ConcurrentExecutor",
     "ConfigError",
     "ExecutionRequest",
@@ -70,6 +80,7 @@ __all__ = [
     "Leftover",
     "MachineConfig",
     "MachineExitError",
+    "ModelUsage",
     "NameTakenError",
     "NoCapacityError",
     "NoCredentialsError",
@@ -77,6 +88,8 @@ __all__ = [
     "NotAllowedError",
     "NotFoundError",
     "NotReadyError",
+    "Omitted",
+    "PermissionDenial",
     "Phase",
     "RateLimitedError",
     "ReapReport",
@@ -87,6 +100,7 @@ __all__ = [
     "RunError",
     "RunFailedError",
     "RunResult",
+    "StreamingRun",
     "Terminated",
     "Timeouts",
     "Times",
@@ -97,4 +111,6 @@ __all__ = [
     "reap",
     "run",
     "run_and_destroy",
+    "run_stream",
+    "run_with_logs",
 ]

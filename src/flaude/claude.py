@@ -7,9 +7,10 @@ are not known here are kept as `OtherLine`: new versions bring new ones, and non
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import (
     BaseModel,
@@ -23,7 +24,7 @@ from pydantic import (
 
 from flaude.config import MachineConfig, reveal
 from flaude.errors import NoCredentialsError
-from flaude.results import FailureKind, Usage
+from flaude.results import FailureKind, ModelUsage, PermissionDenial, Usage
 
 _LATEST_TIME = 253_402_300_800
 """The year 10000, in seconds since the epoch: what is not before it is no time."""
@@ -90,24 +91,97 @@ class ResultLine(BaseModel):
     structured_output: Any = None
     session_id: str = ""
     num_turns: int | None = None
-    total_cost_usd: float | None = None
+    total_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     usage: dict[str, Any] = Field(default_factory=dict)
     model_usage: dict[str, Any] = Field(default_factory=dict, alias="modelUsage")
+    permission_denials: tuple[Any, ...] = ()
     errors: tuple[Any, ...] = ()
 
     @property
+    def models(self) -> dict[str, ModelUsage]:
+        """`modelUsage`, per model; what is missing or no number counts as 0."""
+        return {name: _model_usage(used) for name, used in self.model_usage.items() if _is_object(used)}
+
+    @property
     def tokens(self) -> Usage:
-        """The token counts of `usage`; what is missing or no number counts as 0."""
-        counts = {name: self.usage.get(name) for name in Usage.model_fields}
-        return Usage(**{name: count for name, count in counts.items() if isinstance(count, int)})
+        """Tokens in all.
+
+        The sum over all models where there is one: `usage` is the main model's alone, and empty when the CLI ended at
+        its budget (measured with 2.1.197).
+        """
+        models = self.models.values()
+        if models:
+            return Usage(**{name: sum(getattr(used, name) for used in models) for name in Usage.model_fields})
+        return Usage(**{name: _count(self.usage.get(name)) for name in Usage.model_fields})
+
+    @property
+    def denials(self) -> tuple[PermissionDenial, ...]:
+        """`permission_denials`; what is no object among them is left out."""
+        return tuple(
+            PermissionDenial(
+                tool_name=str(denial.get("tool_name", "")),
+                tool_use_id=str(denial.get("tool_use_id", "")),
+                tool_input=denial.get("tool_input"),
+            )
+            for denial in self.permission_denials
+            if _is_object(denial)
+        )
+
+
+def _model_usage(used: Mapping[str, Any]) -> ModelUsage:
+    return ModelUsage(
+        input_tokens=_count(used.get("inputTokens")),
+        output_tokens=_count(used.get("outputTokens")),
+        cache_creation_input_tokens=_count(used.get("cacheCreationInputTokens")),
+        cache_read_input_tokens=_count(used.get("cacheReadInputTokens")),
+        web_search_requests=_count(used.get("webSearchRequests")),
+        cost_usd=_usd(used.get("costUSD")),
+    )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _usd(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= sys.float_info.max else None
 
 
 @dataclass(frozen=True)
-class AssistantLine:
-    """A message of the model: its text and the names and inputs of the tools that it uses."""
+class TextBlock:
+    """Text of the model."""
 
     text: str
-    tool_uses: tuple[tuple[str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class ToolUseBlock:
+    """A tool that the model uses."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolResultBlock:
+    """What a tool has answered; what is not text in it (images) is left out."""
+
+    tool_use_id: str
+    text: str
+    is_error: bool
+
+
+Block = TextBlock | ToolUseBlock | ToolResultBlock
+
+
+@dataclass(frozen=True)
+class MessageLine:
+    """An `assistant` or `user` line: the blocks of its message, those of other kinds left out."""
+
+    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +193,7 @@ class RateLimitLine:
 
 @dataclass(frozen=True)
 class OtherLine:
-    """Any other line that is a JSON object, as it stands: `system`, `user`, and what newer versions print."""
+    """Any other line that is a JSON object, as it stands: `system`, and what newer versions print."""
 
     value: dict[str, Any]
 
@@ -131,20 +205,29 @@ class TextLine:
     text: str
 
 
-Line = AssistantLine | ResultLine | RateLimitLine | OtherLine | TextLine
+Line = MessageLine | ResultLine | RateLimitLine | OtherLine | TextLine
 
 
 def parse_line(line: str) -> Line:
     """One line of `--output-format stream-json`; never raises, whatever the line holds."""
+    value = as_object(line)
+    return TextLine(line) if value is None else typed(value)
+
+
+def as_object(line: str) -> dict[str, Any] | None:
+    """The JSON object that a line is; `None` when it is none."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        return TextLine(line)
-    if not isinstance(value, dict):
-        return TextLine(line)
+        return None
+    return value if _is_object(value) else None
+
+
+def typed(value: dict[str, Any]) -> Line:
+    """A line's object by its type."""
     match value.get("type"):
-        case "assistant":
-            return _assistant(value)
+        case "assistant" | "user":
+            return _message(value)
         case "result":
             return parse_result(value) or OtherLine(value)
         case "rate_limit_event" if isinstance(value.get("rate_limit_info"), dict):
@@ -161,20 +244,39 @@ def parse_result(value: object) -> ResultLine | None:
         return None
 
 
-def _assistant(value: dict[str, Any]) -> Line:
+def _message(value: dict[str, Any]) -> Line:
     message = value.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, list):
         return OtherLine(value)
-    blocks = [block for block in content if isinstance(block, dict)]
-    return AssistantLine(
-        text="\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text"),
-        tool_uses=tuple(
-            (str(block.get("name", "")), block["input"] if isinstance(block.get("input"), dict) else {})
-            for block in blocks
-            if block.get("type") == "tool_use"
-        ),
-    )
+    blocks = tuple(block for item in content if isinstance(item, dict) and (block := _block(item)))
+    # A message of other kinds alone (images, thinking) is shown as it stands rather than as nothing.
+    return MessageLine(blocks) if blocks else OtherLine(value)
+
+
+def _block(item: dict[str, Any]) -> Block | None:
+    match item.get("type"):
+        case "text":
+            return TextBlock(str(item.get("text", "")))
+        case "tool_use":
+            used = item.get("input")
+            return ToolUseBlock(str(item.get("id", "")), str(item.get("name", "")), used if _is_object(used) else {})
+        case "tool_result":
+            failed = item.get("is_error") is True
+            return ToolResultBlock(str(item.get("tool_use_id", "")), _text(item.get("content")), failed)
+        case _:
+            return None
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _text(content: object) -> str:
+    """The text of a tool's answer: a string, or blocks of which some are text."""
+    if isinstance(content, list):
+        return "\n".join(str(item.get("text", "")) for item in content if _is_object(item) and "text" in item)
+    return content if isinstance(content, str) else ""
 
 
 def failure_kind(result: ResultLine | None, rate_limit: Mapping[str, Any] | None) -> FailureKind:
@@ -207,10 +309,15 @@ def _limit(text: str, rate_limit: Mapping[str, Any]) -> FailureKind:
 
 def lifted_at(rate_limit: Mapping[str, Any] | None) -> float | None:
     """When a limit that was met is lifted, in seconds since the epoch, from the agent's last `rate_limit_info`."""
-    found = (rate_limit or {}).get("resetsAt")
-    if (rate_limit or {}).get("status") != "rejected" or isinstance(found, bool):
+    return resets_at(rate_limit) if rate_limit and rate_limit.get("status") == "rejected" else None
+
+
+def resets_at(rate_limit: Mapping[str, Any]) -> float | None:
+    """The time that a `rate_limit_info` names, in seconds since the epoch."""
+    found = rate_limit.get("resetsAt")
+    if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return float(found) if isinstance(found, int | float) and 0 < found < _LATEST_TIME else None
+    return float(found) if 0 < found < _LATEST_TIME else None
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from flaude.errors import ConfigError
-from flaude.repos import RepoSpec, as_repo_specs
+from flaude.repos import RepoSpec, as_repo_specs, is_ref
 from flaude.vm_sizes import Guest, guest
 
 DEFAULT_IMAGE = "node:22-bookworm"
@@ -87,7 +87,15 @@ def _as_json_text(value: object) -> object:
     return dict(value)
 
 
+def _inside(globs: Sequence[str]) -> Sequence[str]:
+    for glob in _no_empty(globs):
+        if glob.startswith(("/", "~")) or ".." in glob.split("/") or "\0" in glob:
+            raise ValueError(f"{glob!r} leads out of the working folder; give globs relative to it")
+    return tuple(globs)
+
+
 Words = Annotated[Sequence[str], AfterValidator(_no_empty)]
+Globs = Annotated[Sequence[str], AfterValidator(_inside)]
 JsonObject = Annotated[Mapping[str, Any], BeforeValidator(_as_json_text)]
 
 
@@ -123,6 +131,13 @@ class MachineConfig(BaseModel):
         mcp_config: Claude Code's `--mcp-config`, as a dict or JSON text.
         json_schema: Claude Code's `--json-schema`, as a dict or JSON text; the answer is in `structured_output`.
         claude_args: Further arguments for `claude`, for what flaude does not know.
+        collect: Files to bring back, as globs relative to the working folder: `reports/*.html`, `**/*.log`, or a folder
+            with all that is in it. No link is followed, and nothing outside of the folder comes back.
+        transcript: Whether to bring back Claude Code's own record of the session.
+        push_branch: Branch to push the work to, in every repository, with `github_token`; `{tag}` in it is the
+            request's tag. Never by force: when it is refused, that is in `RepoResult.push_error`.
+        max_patch_mb: How much all patches of the run may have together, in MB; what is beyond is left out, and said.
+        max_artifacts_mb: The same for what `collect` finds.
 
     Raises:
         ConfigError: A field is wrong; the message names every such field. Values are never shown.
@@ -159,6 +174,12 @@ class MachineConfig(BaseModel):
     json_schema: JsonObject | None = Field(None, repr=False)
     claude_args: Words = ()
 
+    collect: Globs = ()
+    transcript: bool = False
+    push_branch: str = ""
+    max_patch_mb: int = Field(50, ge=1)
+    max_artifacts_mb: int = Field(200, ge=1)
+
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_field(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -187,6 +208,7 @@ class MachineConfig(BaseModel):
             raise ConfigError("prompt: holds a NUL character")
         guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
         self._check_env()
+        self._check_push()
         for key in self.metadata:
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", key):
                 raise ConfigError(f"metadata: {key!r} is no name; use letters, digits, '_', '-' and '.'")
@@ -198,6 +220,20 @@ class MachineConfig(BaseModel):
                 raise ConfigError(f"claude_args: {flag} is set by flaude; leave it out")
             if flag in _FIELD_FLAGS:
                 raise ConfigError(f"claude_args: for {flag} use the field {_FIELD_FLAGS[flag]}")
+
+    def _check_push(self) -> None:
+        if not self.push_branch:
+            return
+        branch = self.push_branch.replace("{tag}", "tag")
+        if not is_ref(branch) or branch.endswith((".lock", "/", ".")) or re.search("[{}]", branch):
+            raise ConfigError(
+                f"push_branch: {self.push_branch!r} is no branch's name; only {{tag}} may stand in braces"
+            )
+        if not self.repos:
+            raise ConfigError("push_branch: there is nothing to push; give repos")
+        over_tls = [repo.url for repo in self.repo_specs if not repo.url.startswith(("file://", "http://"))]
+        if over_tls and not reveal(self.github_token):
+            raise ConfigError(f"push_branch: to push to {over_tls[0]} give github_token")
 
     def _check_env(self) -> None:
         for name, value in self.env.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import anyio
 
@@ -21,7 +21,7 @@ async def destroy(
     *,
     within_s: float,
     known_from: float,
-    notice: Callable[[str], Awaitable[None]],
+    notice: Callable[[str], None],
 ) -> str:
     """Delete a machine by force and read it until it is gone: "accepted" is not "gone".
 
@@ -52,9 +52,9 @@ async def destroy(
                 else:
                     await anyio.sleep(jitter(1.0))
             except FlyError as error:
-                await notice(f"destroying machine {machine_id}: {error}")
+                notice(f"destroying machine {machine_id}: {error}")
                 await anyio.sleep(jitter(1.0))
             if state == GONE:
                 return state
-    await notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
+    notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
     return state

@@ -15,7 +15,7 @@ FlaudeError
 │   └── UnreachableError            wait, or look at the network
 ├── GuestError                      the supervisor inside the machine answered with an error
 └── RunError                        a run failed
-    ├── RunFailedError              it did not come to the agent's own end; `failure` says why
+    ├── RunFailedError              it was stopped, or lost something; `failure` says why, `result` has the rest
     └── MachineExitError            the agent ended with another exit code than zero
 
 A batch that a signal has ended raises `Interrupted` (a KeyboardInterrupt) or `Terminated` (a SystemExit): they end the
@@ -29,7 +29,7 @@ import signal
 from collections.abc import Sequence
 from typing import ClassVar
 
-from flaude.results import BatchResult, Failure, FailureKind, Phase
+from flaude.results import BatchResult, Failure, FailureKind, Phase, RunResult
 
 
 class FlaudeError(Exception):
@@ -179,14 +179,16 @@ class RunError(FlaudeError):
 
 
 class RunFailedError(RunError):
-    """A run did not come to the agent's own end: no machine, no clone, a deadline, a lost machine.
+    """A run did not come to the agent's own end, or its work not back whole.
 
     Args:
         failure: Kind, phase and message of what ended it.
+        result: What came back all the same, where `run` or `run_and_destroy` raises it.
     """
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, result: RunResult | None = None) -> None:
         self._failure = failure
+        self.result = result
         super().__init__(f"{failure.kind} ({failure.phase}): {failure.message}")
 
     @property
@@ -204,11 +206,20 @@ class MachineExitError(RunError):
         state: Last known state of the machine, in Fly's words.
         logs: The last lines of the agent's output.
         reason: What flaude made of it, one line; may be empty.
+        result: All that came back: the patch, the cost, the rest.
     """
 
     def __init__(
-        self, machine_id: str, exit_code: int | None, state: str, logs: list[str] | None = None, *, reason: str = ""
+        self,
+        machine_id: str,
+        exit_code: int | None,
+        state: str,
+        logs: list[str] | None = None,
+        *,
+        reason: str = "",
+        result: RunResult | None = None,
     ) -> None:
+        self.result = result
         self.machine_id = machine_id
         self.exit_code = exit_code
         self.state = state

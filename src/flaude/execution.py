@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
 
 from flaude import claude
-from flaude.events import Event, Notice
+from flaude.agent_events import Where
+from flaude.budget import Budget
+from flaude.events import Notice, Retried
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
 from flaude.outcome import execution_result, failure_of, not_launched
-from flaude.results import Attempt, ExecutionResult, Failure, Leftover
+from flaude.results import Attempt, ExecutionResult, Failure, FailureKind, Leftover, RunResult
 from flaude.retries import Retries
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
 from flaude.stopping import Stop, Stopping
+from flaude.watching import Emit
 
 _LONGEST_NAME = 63
 
@@ -28,20 +30,22 @@ class Execution:
     Args:
         fly: The client.
         plan: The first attempt's plan; the others differ from it by number and name.
-        emit: Takes every event; must not raise.
+        emit: Takes every event.
         stopping: Tells when to stop.
         retries: Which failures get another attempt.
         launching: Gives places, and is told how every attempt has ended.
+        budget: Of the batch.
     """
 
     def __init__(
         self,
         fly: FlyClient,
         plan: RunPlan,
-        emit: Callable[[Event], Awaitable[None]],
+        emit: Emit,
         stopping: Stopping,
         retries: Retries,
         launching: Launching,
+        budget: Budget,
     ) -> None:
         self._fly = fly
         self._plan = plan
@@ -49,8 +53,11 @@ class Execution:
         self._stopping = stopping
         self._retries = retries
         self._launching = launching
+        self._budget = budget
         self._earlier: tuple[Attempt, ...] = ()
+        self._superseded: tuple[RunResult, ...] = ()
         self._run: Run | None = None
+        self._unlaunched = ""
 
     async def execute(self, breaker: Breaker) -> None:
         """Make attempts until one counts, each in a place of its own; see `result`.
@@ -59,27 +66,50 @@ class Execution:
             breaker: Is told how every attempt has ended.
         """
         plan = self._plan
-        while True:
-            async with self._launching.place(self._stopping, plan.account) as number:
-                if number is None:
-                    return
-                if self._run is not None:
-                    self._earlier = (*self._earlier, self._run.attempt)
-                run = self._run = Run(self._fly, plan, self._emit, self._stopping)
-                await run.execute()
-                failure = failure_of(run.state)
-                breaker.ended(failure.kind if failure else None)
-                await self._learn(number, run, failure)
+        while run := await self._attempt(plan, breaker):
+            failure = failure_of(run.state, run.fetching.arrived)
             started = run.state.agent_started
             if failure is None or not self._retries.again(failure, attempts=plan.attempt, agent_started=started):
                 return
             pause_s = self._retries.pause_s(plan.attempt)
-            await self._notice(f"attempt {plan.attempt} failed: {failure.message}; another one in {pause_s:.1f} s")
+            self._emit(Retried(*self._where(), attempt=plan.attempt, failure=failure, pause_s=pause_s))
             with self._stopping.interrupts(Stop.LAUNCHES):
                 await anyio.sleep(pause_s)
             plan = replace(plan, attempt=plan.attempt + 1, name=attempt_name(self._plan.name, plan.attempt + 1))
 
-    async def _learn(self, number: int, run: Run, failure: Failure | None) -> None:
+    async def _attempt(self, plan: RunPlan, breaker: Breaker) -> Run | None:
+        """One attempt, in a place and with a part of the budget; None when there was none to be had."""
+        # The budget first: nobody waits for money in a place that another run could use.
+        async with self._budget.reserve(plan.config.max_budget_usd, self._stopping) as reservation:
+            if not reservation.granted:
+                self._unlaunched = f"{self._budget.told}, and this run may cost ${reservation.usd:.2f}"
+                return None
+            async with self._launching.place(self._stopping, plan.account) as number:
+                if number is None:
+                    reservation.charge(0.0, agent_started=False)
+                    return None
+                self._keep_last()
+                run = self._run = Run(self._fly, plan, self._emit, self._stopping)
+                try:
+                    await run.execute()
+                finally:
+                    reservation.charge(run.attempt.cost_usd, agent_started=run.state.agent_started)
+                failure = failure_of(run.state, run.fetching.arrived)
+                breaker.ended(failure.kind if failure else None)
+                self._learn(number, run, failure)
+                return run
+
+    def _keep_last(self) -> None:
+        """Another attempt begins: nothing of the last one may be lost."""
+        run = self._run
+        if run is None:
+            return
+        self._earlier = (*self._earlier, run.attempt)
+        brought = execution_result(self._plan.tag, run.state, run.times, run.fetching.arrived, self._earlier).run_result
+        if run.state.agent_started and brought is not None:
+            self._superseded = (*self._superseded, brought)
+
+    def _learn(self, number: int, run: Run, failure: Failure | None) -> None:
         """What the end of an attempt means for those that are still to be launched."""
         if failure is None:
             self._launching.succeeded()
@@ -87,19 +117,35 @@ class Execution:
         lifted_at = claude.lifted_at(run.state.result.rate_limit) if run.state.result else None
         account = self._plan.account
         if told := self._launching.failed(number, failure.kind, lifted_at=lifted_at, account=account):
-            await self._notice(told)
+            self._notice(told)
 
-    async def _notice(self, text: str) -> None:
-        plan = self._plan
-        await self._emit(Notice(plan.batch, plan.index, plan.tag, datetime.now(UTC), text=text))
+    def _where(self) -> Where:
+        plan, run = self._plan, self._run
+        return plan.batch, plan.index, plan.tag, datetime.now(UTC), run.state.machine_id if run else ""
+
+    def _notice(self, text: str) -> None:
+        self._emit(Notice(*self._where(), text=text))
 
     @property
     def result(self) -> ExecutionResult:
         """The outcome as far as it is known."""
         run = self._run
         if run is None:
-            return not_launched(self._plan.tag, self._stopping.reason)
-        return execution_result(self._plan.tag, run.state, run.diffs, run.times, (*self._earlier, run.attempt))
+            if self._unlaunched and self._stopping.stage is Stop.NOTHING:
+                return not_launched(self._plan.tag, FailureKind.BUDGET, self._unlaunched)
+            return not_launched(self._plan.tag, self._stopping.kind, self._stopping.reason)
+        attempts = (*self._earlier, run.attempt)
+        return execution_result(self._plan.tag, run.state, run.times, run.fetching.arrived, attempts, self._superseded)
+
+    @property
+    def machine_seconds(self) -> float:
+        """How long there were machines for it by now."""
+        return sum(attempt.machine_seconds for attempt in self._earlier) + (self._run.machine_s if self._run else 0.0)
+
+    @property
+    def has_machine(self) -> bool:
+        """Whether there is one now."""
+        return self._run is not None and self._run.leftover is not None
 
     @property
     def leftovers(self) -> list[Leftover]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
-from flaude.batch import Batch, BatchRules
+from flaude.batch import Batch, BatchRules, refuse
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint, check_app_name, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError, RateLimitedError, UnreachableError
+from flaude.event_buffer import EventBuffer, Room
+from flaude.events import Event
 from flaude.fly import FlyClient
 from flaude.jitter import jitter
 from flaude.launching import Launching
@@ -50,13 +54,21 @@ class ConcurrentExecutor:
         wait_timeout: How long one run may take once its machine has booted, in seconds.
         fly: Another Machines API than Fly's, such as a `flaude.local.LocalFly`.
         base_url: Likewise, by its address alone; else `FLY_FLAPS_BASE_URL`, `FLY_API_HOSTNAME`, Fly.
-        on_event: Called with every `Event`, plain or async. What it raises is logged and ends nothing.
+        on_event: Called with every `Event`, plain or async. What it raises is logged and ends nothing. Runs do not wait
+            for it: events wait instead, and output beyond a thousand a run is left out (`Skipped`).
         timeouts: How long the parts of a run may take.
         retries: Which failed runs are tried again on a new machine; a number for that many more attempts.
         max_auth_failures: After so many runs in a row that failed to authenticate, a batch launches no more; 0 for
             never.
         handle_signals: Whether SIGINT and SIGTERM stop a batch in order, as `run_batch` says. Signals that the program
             handles itself are left to it in any case.
+        output_dir: Where what `collect` and `transcript` ask for goes, into a folder of its own for each run:
+            `BATCH/000-TAG/artifacts/…`. It is made when the first file arrives.
+        budget_usd: What all agents of a batch may cost, in US dollars. Each launch reserves its `max_budget_usd`; one
+            that does not fit waits until others have ended below theirs, or ends as `budget`. The sum passes the budget
+            by no more than Claude Code itself passes `max_budget_usd`.
+        max_machine_seconds: How long all machines of a batch may be there together, in seconds: then nothing more is
+            launched, and agents are stopped and their work collected, which takes `Timeouts.grace` and `collect` more.
 
     Raises:
         ConfigError: An argument is wrong; the message names it.
@@ -76,6 +88,9 @@ class ConcurrentExecutor:
         retries: Retries | int | None = None,
         max_auth_failures: int = 5,
         handle_signals: bool = True,
+        output_dir: str | Path = "flaude-output",
+        budget_usd: float | None = None,
+        max_machine_seconds: float | None = None,
     ) -> None:
         check_app_name(app_name)
         if max_concurrency is not None and (not isinstance(max_concurrency, int) or max_concurrency < 0):
@@ -101,6 +116,9 @@ class ConcurrentExecutor:
             max_auth_failures=max_auth_failures,
             handle_signals=handle_signals,
             on_event=on_event,
+            output_dir=Path(output_dir),
+            budget_usd=_checked_amount("budget_usd", budget_usd),
+            max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
         )
         self._shared: _Open | None = None
         self._users = 0
@@ -153,24 +171,56 @@ class ConcurrentExecutor:
     async def as_completed(self, requests: Iterable[ExecutionRequest]) -> AsyncGenerator[ExecutionResult]:
         """The results as the runs end. Leaving the loop early stops the rest and destroys their machines."""
         requests, consumer = list(requests), asyncio.current_task()
+        send, receive = anyio.create_memory_object_stream[ExecutionResult](len(requests))
 
-        async def produce(send: Callable[[ExecutionResult], Awaitable[None]]) -> None:
-            await self._run_all(requests, send, consumer)
+        async def done(result: ExecutionResult) -> None:
+            with suppress(anyio.BrokenResourceError):  # the consumer has left
+                await send.send(result)
+
+        async def work() -> None:
+            with send:
+                await self._run_all(requests, done, consumer)
 
         # Closed here and now: an abandoned generator would only be closed when Python finds it.
-        async with aclosing(stream(produce, buffer=len(requests))) as results:
-            async for result in results:
-                yield result
+        with receive:
+            async with aclosing(stream(receive, work)) as results:
+                async for result in results:
+                    yield result
+
+    async def stream(self, requests: Iterable[ExecutionRequest]) -> AsyncGenerator[Event]:
+        """What happens to the runs, as it happens; each ends with its `Finished`, which has the result.
+
+        Runs do not wait for who iterates: when that is slower than they are, output is left out (`Skipped`), results
+        never. Leaving the loop early stops the agents, and destroys the machines.
+        """
+        requests, consumer = list(requests), asyncio.current_task()
+        events = EventBuffer(Room())
+
+        async def work() -> None:
+            try:
+                await self._run_all(requests, _nobody, consumer, events)
+            finally:
+                events.close()
+
+        async with aclosing(stream(events, work)) as happening:
+            async for event in happening:
+                yield event
 
     async def _run_all(
         self,
         requests: Sequence[ExecutionRequest],
         done: Callable[[ExecutionResult], Awaitable[None]],
         owner: asyncio.Task[Any] | None,
+        feed: EventBuffer | None = None,
     ) -> BatchResult:
         for index, request in enumerate(requests):
             if not isinstance(request, ExecutionRequest):
                 raise ConfigError(f"requests[{index}]: give an ExecutionRequest, not {type(request).__name__}")
+            if self._rules.budget_usd is not None and request.config.max_budget_usd is None:
+                raise ConfigError(
+                    f"requests[{index}].config.max_budget_usd: missing; with budget_usd each launch reserves what its "
+                    "run may cost, so every request has to say it"
+                )
         async with AsyncExitStack() as stack:
             try:
                 shared = await stack.enter_async_context(self._open())
@@ -178,11 +228,8 @@ class ConcurrentExecutor:
                     await self._find_app(shared.fly)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
-                results = [ExecutionResult(tag=request.tag, error=error) for request in requests]
-                for result in results:
-                    await done(result)
-                return BatchResult(results=results)
-            return await Batch(self._rules, requests, shared.fly, shared.launching, done, owner).run()
+                return await refuse(self._rules, requests, error, done, feed)
+            return await Batch(self._rules, requests, shared.fly, shared.launching, done, owner, feed).run()
 
     async def _find_app(self, fly: FlyClient) -> None:
         """See that the app is there; an API that does not answer is waited out as in a run."""
@@ -224,6 +271,14 @@ class ConcurrentExecutor:
                 self._shared = None
                 with anyio.CancelScope(shield=True):
                     await shared.fly.__aexit__(None, None, None)
+
+
+def _checked_amount(name: str, value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"{name}: give a number above 0, or None for no limit, not {value!r}")
+    return value
 
 
 async def _nobody(_result: ExecutionResult) -> None:

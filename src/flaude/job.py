@@ -10,9 +10,17 @@ from flaude.config import MachineConfig, reveal
 from flaude.protocol import PROTOCOL
 from flaude.timeouts import Timeouts
 
+_MB = 1024 * 1024
+
 
 def job(
-    config: MachineConfig, *, job_id: str, run_s: float, timeouts: Timeouts, credentials: Mapping[str, str]
+    config: MachineConfig,
+    *,
+    job_id: str,
+    run_s: float,
+    timeouts: Timeouts,
+    credentials: Mapping[str, str],
+    push_branch: str = "",
 ) -> dict[str, Any]:
     """The guest's `start` message. It holds secrets: it goes into the body of one exec call and nowhere else."""
     token = reveal(config.github_token)
@@ -42,8 +50,17 @@ def job(
             "clone_s": timeouts.clone,
             "install_s": timeouts.install,
             "collect_s": timeouts.collect,
+            "max_patch_bytes": config.max_patch_mb * _MB,
+            "max_artifact_bytes": config.max_artifacts_mb * _MB,
+            # For git's objects and the patch that is made of them, when the agent has filled the disk.
+            "reserve_bytes": 3 * config.max_patch_mb * _MB,
         },
-        "collect": {"patches": True},
+        "collect": {
+            "patches": True,
+            "artifacts": list(config.collect),
+            "transcript": config.transcript,
+            "push_branch": push_branch,
+        },
     }
 
 

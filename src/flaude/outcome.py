@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from flaude import claude
 from flaude.diagnosis import OUT_OF_MEMORY
 from flaude.errors import RunFailedError
-from flaude.protocol import EndedBy, GuestResult
-from flaude.results import Attempt, ExecutionResult, Failure, FailureKind, Phase, RepoResult, RunResult, Times
+from flaude.fetching import Arrived
+from flaude.prices import machine_cost_usd
+from flaude.protocol import EndedBy, GuestRepo, GuestResult
+from flaude.results import Attempt, Branch, ExecutionResult, Failure, FailureKind, Phase, RepoResult, RunResult, Times
+from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
 
 _TAIL_CHARACTERS = 500
+_NOTHING = Arrived()
+
+_STOPS = (FailureKind.CANCELLED, FailureKind.DEADLINE, FailureKind.BUDGET)
 
 _NEVER_BEGAN = Failure(
     kind=FailureKind.CANCELLED, phase=Phase.QUEUED, message="the run was cancelled before it got a machine"
@@ -29,55 +33,64 @@ _ENDED: dict[EndedBy, tuple[FailureKind, Phase]] = {
 
 
 def execution_result(
-    tag: str, state: RunState, diffs: Mapping[str, bytes], times: Times, attempts: tuple[Attempt, ...] = ()
+    tag: str,
+    state: RunState,
+    times: Times,
+    arrived: Arrived = _NOTHING,
+    attempts: tuple[Attempt, ...] = (),
+    superseded: tuple[RunResult, ...] = (),
 ) -> ExecutionResult:
     """The outcome of a run that is over.
 
     Args:
         tag: The request's tag.
         state: The last state of the last attempt.
-        diffs: Patches that arrived, by the name that the guest gave them.
         times: When each phase of the last attempt began.
+        arrived: The files that it brought.
         attempts: All attempts.
+        superseded: What earlier attempts brought whose agents had started.
     """
-    failure = failure_of(state)
+    failure = failure_of(state, arrived)
     own_end = state.result is not None and state.result.ended_by == "exit" and failure is not state.failure
-    error = None if failure is None or own_end else RunFailedError(failure)
-    if not state.machine_id:
-        return ExecutionResult(tag=tag, error=error, attempts=attempts)
-    run_result = _run_result(state, failure, diffs, times, attempts)
-    return ExecutionResult(tag=tag, run_result=run_result, error=error, attempts=attempts)
+    whole = failure is None or (own_end and failure.kind is not FailureKind.COLLECT)
+    error = None if failure is None or whole else RunFailedError(failure)
+    run_result = _run_result(state, failure, times, arrived, attempts) if state.machine_id else None
+    return ExecutionResult(tag=tag, run_result=run_result, error=error, attempts=attempts, superseded=superseded)
 
 
-def not_launched(tag: str, reason: str, attempts: tuple[Attempt, ...] = ()) -> ExecutionResult:
-    """The outcome of a run that got no machine because launching had stopped."""
-    failure = Failure(kind=FailureKind.CANCELLED, phase=Phase.QUEUED, message=f"not launched: {reason}")
-    return ExecutionResult(tag=tag, error=RunFailedError(failure), attempts=attempts)
+def not_launched(tag: str, kind: FailureKind, reason: str) -> ExecutionResult:
+    """The outcome of a run that got no machine because launching had stopped, or the budget has no room for it."""
+    failure = Failure(kind=kind, phase=Phase.QUEUED, message=f"not launched: {reason}")
+    return ExecutionResult(tag=tag, error=RunFailedError(failure))
 
 
-def attempt_of(number: int, name: str, state: RunState, times: Times) -> Attempt:
+def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = _NOTHING) -> Attempt:
     """What is kept of an attempt that is over."""
+    seconds = (times.seconds or 0.0) if state.machine_id else 0.0
     return Attempt(
-        number=number,
-        name=name,
+        number=plan.attempt,
+        name=plan.name,
         machine_id=state.machine_id,
         region=state.region,
         state=state.machine_state,
         gone=state.gone,
-        failure=failure_of(state),
+        failure=failure_of(state, arrived),
+        cost_usd=_result_line(state.result).total_cost_usd,
+        machine_seconds=seconds,
+        machine_cost_usd=machine_cost_usd(plan.config.guest, state.region, seconds) if seconds else 0.0,
         times=times,
     )
 
 
-def failure_of(state: RunState) -> Failure | None:
+def failure_of(state: RunState, arrived: Arrived = _NOTHING) -> Failure | None:
     """What went wrong in a run that is over; `None` when nothing did."""
     result = state.result
     if result is None:
         return state.failure or _NEVER_BEGAN
     if result.ended_by == "exit":
         # The agent may end by itself just when it is told to stop: then it was not stopped.
-        stopped_late = state.failure is None or state.failure.kind in (FailureKind.CANCELLED, FailureKind.DEADLINE)
-        return _agent_failure(result) if stopped_late else state.failure
+        stopped_late = state.failure is None or state.failure.kind in _STOPS
+        return (_agent_failure(result) or _incomplete(result, arrived)) if stopped_late else state.failure
     if state.failure is not None:
         return state.failure
     kind, phase = _ENDED[result.ended_by]
@@ -89,7 +102,7 @@ def _agent_failure(result: GuestResult) -> Failure | None:
         return None
     if result.oom:
         return Failure(kind=FailureKind.OOM, phase=Phase.AGENT, message=f"the agent was killed: {OUT_OF_MEMORY}")
-    line = claude.parse_result(result.result_line) if result.result_line is not None else None
+    line = _result_line(result) if result.result_line is not None else None
     kind = claude.failure_kind(line, result.rate_limit)
     return Failure(kind=kind, phase=Phase.AGENT, message=_agent_message(result, line))
 
@@ -102,12 +115,21 @@ def _agent_message(result: GuestResult, line: claude.ResultLine | None) -> str:
     return f"Claude Code ended with code {result.exit_code} and no result line" + (f": {tail}" if tail else "")
 
 
+def _incomplete(result: GuestResult, arrived: Arrived) -> Failure | None:
+    """The failure of an agent that did its work, of which not all came back."""
+    told = [f"{repo.url}: {repo.error}" for repo in _repo_results(result, arrived) if repo.error]
+    told += [result.artifacts_error] if result.artifacts_error else []
+    told += [f"{omitted.path} {omitted.reason}" for omitted in arrived.lost]
+    return Failure(kind=FailureKind.COLLECT, phase=Phase.COLLECT, message="; ".join(told)) if told else None
+
+
+def _result_line(result: GuestResult | None) -> claude.ResultLine:
+    """The agent's last line, or one that says nothing."""
+    return (claude.parse_result(result.result_line) if result else None) or claude.ResultLine()
+
+
 def _run_result(
-    state: RunState,
-    failure: Failure | None,
-    diffs: Mapping[str, bytes],
-    times: Times,
-    attempts: tuple[Attempt, ...],
+    state: RunState, failure: Failure | None, times: Times, arrived: Arrived, attempts: tuple[Attempt, ...]
 ) -> RunResult:
     result = state.result
     common = {
@@ -116,34 +138,58 @@ def _run_result(
         "destroyed": state.destroyed,
         "region": state.region,
         "failure": failure,
+        "machine_seconds": attempts[-1].machine_seconds if attempts else 0.0,
+        "machine_cost_usd": attempts[-1].machine_cost_usd if attempts else None,
         "times": times,
         "attempts": attempts,
     }
     if result is None:
         return RunResult(exit_code=None, **common)
-    line = claude.parse_result(result.result_line) or claude.ResultLine()
+    line = _result_line(result)
     return RunResult(
         exit_code=result.exit_code,
         text=line.result,
         structured_output=line.structured_output,
-        session_id=line.session_id,
+        session_id=line.session_id or result.session_id,
         num_turns=line.num_turns,
         cost_usd=line.total_cost_usd,
         usage=line.tokens,
-        model_usage=line.model_usage,
-        patches=tuple(
-            RepoResult(
-                url=repo.url,
-                path=repo.path,
-                head=repo.head,
-                changes=repo.changes,
-                diff=diffs.get(repo.patch, b"") if repo.patch else b"",
-                error=repo.patch_error
-                or ("the patch did not arrive" if repo.patch and repo.patch not in diffs else ""),
-            )
-            for repo in result.repos
-        ),
+        model_usage=line.models,
+        permission_denials=line.denials,
+        patches=_repo_results(result, arrived),
+        artifacts=arrived.artifacts,
+        artifacts_omitted=(*result.artifacts_omitted, *arrived.lost),
+        transcript=arrived.transcript,
+        workspace_files=result.workspace_files,
+        workspace_files_left_out=result.workspace_files_left_out,
         stdout_tail=result.stdout_tail,
         stderr_tail=result.stderr_tail,
+        lines_dropped=result.lines.dropped,
         **common,
+    )
+
+
+def _repo_results(result: GuestResult, arrived: Arrived) -> tuple[RepoResult, ...]:
+    return tuple(_repo_result(repo, arrived) for repo in result.repos)
+
+
+def _repo_result(repo: GuestRepo, arrived: Arrived) -> RepoResult:
+    contents = arrived.contents
+    missing = any(name not in contents for name in repo.files)
+    return RepoResult(
+        url=repo.url,
+        path=repo.path,
+        head=repo.head,
+        changes=repo.changes,
+        diff=contents.get(repo.patch or "", b""),
+        omitted=repo.omitted,
+        error=repo.patch_error or ("its patch did not arrive" if missing else ""),
+        commits=repo.commits,
+        mail=contents.get(repo.mail or "", b""),
+        branches=tuple(
+            Branch(name=branch.name, commits=branch.commits, mail=contents.get(branch.mail or "", b""))
+            for branch in repo.branches
+        ),
+        pushed_branch=repo.pushed_branch,
+        push_error=repo.push_error,
     )

@@ -70,6 +70,12 @@ class GuestArtifact(_Message):
     file: str
 
 
+class GuestLines(_Message):
+    """What became of the agent's lines; `dropped` counts those that there was no room for."""
+
+    dropped: int = 0
+
+
 EndedBy = Literal["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "internal"]
 
 
@@ -84,6 +90,7 @@ class GuestResult(_Message):
     ended_by: EndedBy
     oom: bool = False
     message: str = ""
+    session_id: str = ""
     result_line: dict[str, Any] | None = None
     rate_limit: dict[str, Any] | None = None
     stdout_tail: tuple[str, ...] = ()
@@ -95,6 +102,7 @@ class GuestResult(_Message):
     transcript: GuestArtifact | None = None
     workspace_files: tuple[str, ...] = ()
     workspace_files_left_out: int = 0
+    lines: GuestLines = GuestLines()
     files: tuple[GuestFile, ...] = ()
 
     def file(self, name: str) -> GuestFile:

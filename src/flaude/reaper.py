@@ -224,10 +224,6 @@ class _Reaper:
         if self._dry_run:
             return _reaped(machine, "would_destroy", verdict.reason)
         troubles: list[str] = []
-
-        async def keep(text: str) -> None:
-            troubles.append(text)
-
         young_s = UNKNOWN_S - (age(machine.created_at, datetime.now(UTC)) or 0.0)
         state = await destroy(
             self._fly,
@@ -235,7 +231,7 @@ class _Reaper:
             machine.id,
             within_s=self._destroy_s,
             known_from=anyio.current_time() + young_s,
-            notice=keep,
+            notice=troubles.append,
         )
         if state == GONE:
             return _reaped(machine, "destroyed", verdict.reason, state)

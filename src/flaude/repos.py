@@ -37,8 +37,7 @@ class RepoSpec:
         if not isinstance(self.url, str) or not self.url.strip():
             raise ConfigError("repos.url: empty; give the repository's address")
         _check_url(self.url)
-        # git would read a leading dash as an option; the rest are git's own rules for a reference.
-        if self.branch.startswith("-") or re.search(r"[\s~^:?*\[\\\x00-\x1f\x7f]|\.\.|@\{", self.branch):
+        if not is_ref(self.branch):
             raise ConfigError(f"repos.branch: {self.branch!r} is not a branch, tag or commit id")
         path = PurePosixPath(self.folder)
         if path.is_absolute() or ".." in path.parts or "\\" in self.folder or "\0" in self.folder:
@@ -53,6 +52,12 @@ class RepoSpec:
             return self.target_dir.rstrip("/") or self.target_dir
         path = self.url.rstrip("/").removesuffix("/.git").removesuffix(".git")
         return re.split(r"[/:]", path)[-1]
+
+
+def is_ref(name: str) -> bool:
+    """Whether git could take it for a branch, a tag or a commit id."""
+    # git would read a leading dash as an option; the rest are git's own rules for a reference.
+    return not name.startswith("-") and not re.search(r"[\s~^:?*\[\\\x00-\x1f\x7f]|\.\.|@\{|//|/\.", name)
 
 
 def _check_url(url: str) -> None:

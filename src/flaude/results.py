@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -269,7 +269,7 @@ class Leftover(_Frozen):
 
 
 class RunResult(_Frozen):
-    """One run that got a machine.
+    """One run that got a machine. `model_dump_json` and `model_validate_json` lose nothing of it.
 
     Attributes:
         machine_id: Fly's id of the machine.
@@ -283,12 +283,23 @@ class RunResult(_Frozen):
         structured_output: The answer as JSON when the config had a `json_schema`.
         session_id: Claude Code's session.
         num_turns: Turns that the agent took.
-        cost_usd: What the run cost in US dollars, as Claude Code reports it; `None` when it reported nothing.
+        cost_usd: What the agent cost in US dollars, as Claude Code reports it in its last line; `None` when it came to
+            none: an agent that was stopped has none.
         usage: Tokens in all.
-        model_usage: Claude Code's `modelUsage`, per model, as it stands.
+        model_usage: The same by model, with its cost.
+        permission_denials: Tools that the agent was not allowed to use.
+        machine_seconds: How long there was a machine, from the create call to its confirmed end: no less than Fly
+            bills.
+        machine_cost_usd: What that costs in US dollars, by `flaude.prices`; `None` when its price is not known.
         patches: What the agent left in each repository, in the order of the config's `repos`.
+        artifacts: The files that `collect` asked for.
+        artifacts_omitted: Those that did not come back, and why.
+        transcript: Claude Code's own record of the session, when `transcript` asked for it.
+        workspace_files: Paths of the files in the working folder when the agent had ended.
+        workspace_files_left_out: How many more there were than are listed.
         stdout_tail: Last lines of the agent's output that are of use to people.
         stderr_tail: Last lines of the agent's stderr.
+        lines_dropped: Lines of output that the machine had no room for: too many, or its disk was full.
         times: When each phase began, in the last attempt.
         attempts: All tries, the last one last; the fields above are the last one's.
     """
@@ -305,10 +316,19 @@ class RunResult(_Frozen):
     num_turns: int | None = None
     cost_usd: float | None = None
     usage: Usage = Usage()
-    model_usage: dict[str, Any] = Field(default_factory=dict)
+    model_usage: Mapping[str, ModelUsage] = Field(default_factory=dict)
+    permission_denials: tuple[PermissionDenial, ...] = ()
+    machine_seconds: float = 0.0
+    machine_cost_usd: float | None = None
     patches: tuple[RepoResult, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    artifacts_omitted: tuple[Omitted, ...] = ()
+    transcript: Artifact | None = None
+    workspace_files: tuple[str, ...] = ()
+    workspace_files_left_out: int = 0
     stdout_tail: tuple[str, ...] = ()
     stderr_tail: tuple[str, ...] = ()
+    lines_dropped: int = 0
     times: Times = Times()
     attempts: tuple[Attempt, ...] = ()
 
@@ -318,18 +338,20 @@ class ExecutionResult:
     """One request's outcome.
 
     `run_result` is there when the last attempt got a machine. `error` is there when the run did not come to the
-    agent's own end (no machine, no clone, deadline, cancelled, machine lost); an agent that ended with another code
-    than 0 is no `error`. `attempts` has every try, also those that got no machine.
+    agent's own end (no machine, no clone, deadline, cancelled, machine lost) or its work not back whole; an agent that
+    ended with another code than 0 is no `error`. `attempts` has every try, also those that got no machine;
+    `superseded` is what earlier ones brought back whose agents had started (`Retries.after_start`).
     """
 
     tag: str
     run_result: RunResult | None = None
     error: Exception | None = None
     attempts: tuple[Attempt, ...] = ()
+    superseded: tuple[RunResult, ...] = ()
 
     @property
     def success(self) -> bool:
-        """True only when the agent ran to its end with exit code 0."""
+        """True only when the agent ran to its end with exit code 0, and all of its work came back."""
         return self.error is None and self.run_result is not None and self.run_result.exit_code == 0
 
     @property
@@ -339,12 +361,50 @@ class ExecutionResult:
             return self.run_result.failure
         return getattr(self.error, "failure", None)
 
+    @property
+    def cost_usd(self) -> float | None:
+        """What its agents cost in US dollars, over all attempts, as far as it is known; `None` when nothing is."""
+        return _sum_of_known(attempt.cost_usd for attempt in self.attempts)
+
+    @property
+    def machine_seconds(self) -> float:
+        """How long there were machines for it, over all attempts."""
+        return sum(attempt.machine_seconds for attempt in self.attempts)
+
+    @property
+    def machine_cost_usd(self) -> float | None:
+        """What they cost in US dollars; `None` when the price of one is not known."""
+        return _sum_if_all_known(attempt.machine_cost_usd for attempt in self.attempts)
+
+
+def _sum_of_known(amounts: Iterable[float | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
+
+
+def _sum_if_all_known(amounts: Iterable[float | None]) -> float | None:
+    total = 0.0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
+
 
 @dataclass(frozen=True)
 class BatchResult:
-    """Every request's outcome, in the order of the requests."""
+    """Every request's outcome, in the order of the requests.
+
+    Attributes:
+        results: One a request; fewer only in what `Interrupted` and `Terminated` carry.
+        seconds: Wall time of the batch.
+        stopped_by: What kept it from running all requests to their end (a budget, a signal, credentials that do not
+            work), with its numbers; empty when nothing did.
+    """
 
     results: list[ExecutionResult]
+    seconds: float = 0.0
+    stopped_by: str = ""
 
     @property
     def total(self) -> int:
@@ -368,14 +428,35 @@ class BatchResult:
 
     @property
     def cost_usd(self) -> float:
-        """Sum of what the runs reported as their cost, in US dollars."""
-        return sum(run.cost_usd or 0.0 for run in self._runs())
+        """What all agents cost in US dollars, as far as Claude Code reported it; see `unknown_costs`."""
+        return sum(result.cost_usd or 0.0 for result in self.results)
+
+    @property
+    def unknown_costs(self) -> int:
+        """Number of attempts whose agent began and did not report its cost: it was stopped, or its machine lost."""
+        return sum(attempt.times.agent is not None and attempt.cost_usd is None for attempt in self._attempts())
+
+    @property
+    def machine_seconds(self) -> float:
+        """How long there were machines, all in all."""
+        return sum(result.machine_seconds for result in self.results)
+
+    @property
+    def machine_cost_usd(self) -> float | None:
+        """What the machines cost in US dollars, by `flaude.prices`; `None` when the price of one is not known."""
+        return _sum_if_all_known(result.machine_cost_usd for result in self.results)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all runs."""
+        runs = [result.run_result for result in self.results if result.run_result is not None]
+        return Usage(**{name: sum(getattr(run.usage, name) for run in runs) for name in Usage.model_fields})
 
     @property
     def leftovers(self) -> list[Leftover]:
         """Machines of all attempts whose end Fly has not confirmed; `flaude reap` looks after them."""
-        attempts = (attempt for result in self.results for attempt in result.attempts)
+        attempts = self._attempts()
         return [Leftover(name=attempt.name, machine_id=attempt.machine_id) for attempt in attempts if not attempt.gone]
 
-    def _runs(self) -> Iterator[RunResult]:
-        return (result.run_result for result in self.results if result.run_result is not None)
+    def _attempts(self) -> Iterator[Attempt]:
+        return (attempt for result in self.results for attempt in result.attempts)

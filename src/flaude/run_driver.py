@@ -12,7 +12,8 @@ from typing import Any
 
 import anyio
 
-from flaude import claude
+from flaude import events
+from flaude.agent_events import Where, output_events
 from flaude.destroying import destroy
 from flaude.diagnosis import GONE, UNKNOWN_S, cause, create_failure, has_ended
 from flaude.errors import (
@@ -24,7 +25,7 @@ from flaude.errors import (
     RateLimitedError,
     UnreachableError,
 )
-from flaude.events import Event, Notice, Output, PhaseBegan, StderrOutput
+from flaude.fetching import Fetching
 from flaude.fly import FlyClient
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
@@ -74,19 +75,17 @@ class Run:
     Args:
         fly: The client.
         plan: What to run, and where.
-        emit: Takes every event; must not raise.
+        emit: Takes every event; neither waits nor raises.
         stopping: Tells when to stop.
     """
 
-    def __init__(
-        self, fly: FlyClient, plan: RunPlan, emit: Callable[[Event], Awaitable[None]], stopping: Stopping
-    ) -> None:
+    def __init__(self, fly: FlyClient, plan: RunPlan, emit: Callable[[events.Event], None], stopping: Stopping) -> None:
         self._fly = fly
         self._plan = plan
         self._emit = emit
         self._stopping = stopping
         self.state = RunState()
-        self.diffs: dict[str, bytes] = {}
+        self.fetching = Fetching(plan.folder)
         self._began_at = {Phase.QUEUED.value: plan.queued}
         self._deadline = self._known_from = self._collect_until = self._began_step = float("inf")
         self._patience = Patience(plan.timeouts.patience)
@@ -105,7 +104,7 @@ class Run:
         }
 
     async def execute(self) -> None:
-        """Run it to its end; what came of it is in `state`, `diffs` and `times`.
+        """Run it to its end; what came of it is in `state`, `fetching` and `times`.
 
         Never raises for what may happen to the run. It is stopped by `stopping`, and out of reach of cancellation:
         when its task is cancelled all the same, or the program ends, it takes that as the next stage, and raises it
@@ -124,7 +123,7 @@ class Run:
     @property
     def attempt(self) -> Attempt:
         """What is to be kept of it."""
-        return attempt_of(self._plan.attempt, self._plan.name, self.state, self.times)
+        return attempt_of(self._plan, self.state, self.times, self.fetching.arrived)
 
     @property
     def leftover(self) -> Leftover | None:
@@ -134,27 +133,35 @@ class Run:
             return None
         return Leftover(name=self._plan.name, machine_id=self.state.machine_id)
 
+    @property
+    def machine_s(self) -> float:
+        """For how many seconds there has been a machine by now."""
+        began, ended = self._began_at.get(Phase.CREATE.value), self._began_at.get(Phase.DONE.value)
+        if began is None or (self.state.step is Step.DONE and not self.state.machine_id):
+            return 0.0
+        return ((ended or datetime.now(UTC)) - began).total_seconds()
+
     async def _drive(self) -> None:
         while self.state.step is not Step.DONE:
             try:
-                await self._began(self.state.phase)
+                self._enter(self.state.phase)
                 await self._go_on()
             except (anyio.get_cancelled_exc_class(), KeyboardInterrupt, SystemExit) as ending:
-                await self._outlive(ending)
+                self._outlive(ending)
 
-    async def _outlive(self, ending: BaseException) -> None:
+    def _outlive(self, ending: BaseException) -> None:
         """The program ends, or its event loop is closed, over our head: the next stage, and no machine left behind."""
         # All runs of a loop that is being closed are cancelled at once: that is one stage, and not one for each.
         self._stopping.ask(Stop.AGENTS if self._ending is None else Stop.COLLECTING, "the run was cancelled")
         self._ending = self._ending or ending
-        if self.state.step is Step.CREATE:
-            await self._see(CreateUnanswered())
+        if self.state.step is Step.CREATE and Phase.CREATE.value in self._began_at:
+            self._see(CreateUnanswered())
 
     async def _go_on(self) -> None:
         """Do one step, or hear what comes in its place."""
         told = self._heed()
         if told is not None:
-            await self._see(told)
+            self._see(told)
             return
         step, self._began_step = self.state.step, anyio.current_time()
         seen: Observation | None = None
@@ -168,9 +175,9 @@ class Run:
                     # What the network took is not the machine's fault.
                     self._deadline += self._patience.answered(anyio.current_time())
         except Exception as error:  # noqa: BLE001  # not even a defect of ours may leave a machine behind
-            seen = await self._defect(step, error)
+            seen = self._defect(step, error)
         if seen is not None:
-            await self._see(seen)
+            self._see(seen)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -187,7 +194,7 @@ class Run:
         stage = self._stopping.stage
         if stage >= Stop.AGENTS and not self._told_to_stop:
             self._told_to_stop = True
-            return self._stop(FailureKind.CANCELLED, self._stopping.reason)
+            return self._stop(self._stopping.kind, self._stopping.reason)
         if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
             return None
         if self.state.step in _COLLECTING:
@@ -199,17 +206,37 @@ class Run:
         self._collect_until = min(self._collect_until, anyio.current_time() + t.grace + t.collect + _STOP_MARGIN_S)
         return StopAsked(kind, message)
 
-    async def _see(self, seen: Observation) -> None:
+    def _see(self, seen: Observation) -> None:
         self.state = advance(self.state, seen)
-        await self._began(self.state.phase)
+        self._enter(self.state.phase)
 
-    async def _began(self, phase: Phase) -> None:
-        if phase.value not in self._began_at:
-            self._began_at[phase.value] = datetime.now(UTC)
-            await self._emit(PhaseBegan(*self._where(), phase=phase, machine_id=self.state.machine_id))
+    def _enter(self, phase: Phase) -> None:
+        # Not `create`: that one begins when its call has its turn at Fly's rate limits, not when it queues for it.
+        if phase is not Phase.CREATE:
+            self._begin(phase)
 
-    def _where(self) -> tuple[str, int, str, datetime]:
-        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC)
+    def _begin(self, phase: Phase) -> None:
+        if phase.value in self._began_at:
+            return
+        self._began_at[phase.value] = datetime.now(UTC)
+        match phase:
+            case Phase.CREATE:
+                self._emit(events.Creating(*self._where()))
+            case Phase.BOOT:
+                self._emit(events.Created(*self._where(), region=self.state.region))
+            case Phase.CLONE:
+                self._emit(events.Booted(*self._where()))
+            case Phase.AGENT:
+                self._emit(events.Started(*self._where()))
+            case Phase.COLLECT:
+                self._emit(events.Collecting(*self._where()))
+            case Phase.DESTROY:
+                self._emit(events.Destroying(*self._where()))
+            case Phase.DONE:
+                self._emit(events.Destroyed(*self._where(), confirmed=self.state.gone))
+
+    def _where(self) -> Where:
+        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC), self.state.machine_id
 
     # --- one method a step: do it, say what was seen ---
 
@@ -224,8 +251,9 @@ class Run:
         return Created(machine.id, machine.region, machine.state)
 
     def _has_its_turn(self) -> None:
-        # The queue may be a quarter of an hour long: that is no failure of Fly's.
+        # The queue may be a quarter of an hour long: that is no failure of Fly's, and costs nothing.
         self._began_step = anyio.current_time()
+        self._begin(Phase.CREATE)
 
     async def _find(self) -> Observation:
         """Look for the machine of a create that was not answered; lists lag, so more than once."""
@@ -235,7 +263,7 @@ class Run:
                 try:
                     found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
                 except FlyError as error:
-                    await self._notice(f"looking for machine {self._plan.name}: {error}")
+                    self._notice(f"looking for machine {self._plan.name}: {error}")
                 else:
                     if found:
                         self._known_from = anyio.current_time() + UNKNOWN_S
@@ -243,7 +271,7 @@ class Run:
                     if anyio.current_time() > look_until:
                         break
                 await anyio.sleep(jitter(2.0))
-        await self._notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
+        self._notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
         return Found()
 
     async def _boot(self) -> Observation | None:
@@ -261,6 +289,7 @@ class Run:
                 run_s=plan.run_s,
                 timeouts=plan.timeouts,
                 credentials=plan.credentials,
+                push_branch=plan.push_branch,
             )
         )
         t = plan.timeouts
@@ -273,9 +302,8 @@ class Run:
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        with anyio.CancelScope(shield=True):
-            for record in records:
-                await self._tell(record)
+        for record in records:
+            self._tell(record)
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:
@@ -287,13 +315,11 @@ class Run:
         await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()
 
-    async def _fetch(self) -> Observation:
+    async def _fetch(self) -> Observation | None:
+        # One piece a step: what has arrived shows that Fly answers, and a stop is heard in between.
         result = self.state.result
-        if result is not None:
-            for repo in result.repos:
-                if repo.patch and repo.patch not in self.diffs:
-                    self.diffs[repo.patch] = await self._link.fetch(result.file(repo.patch))
-        return Fetched()
+        more = result is not None and await self.fetching.go_on(self._link, result)
+        return None if more else Fetched()
 
     async def _ack(self) -> Observation:
         # A courtesy, which gives the machine's exit event the agent's code: its failure harms nobody.
@@ -322,7 +348,7 @@ class Run:
         step = self.state.step
         if step is Step.CREATE:
             if getattr(error, "may_have_been_done", False):
-                await self._see(CreateUnanswered())
+                self._see(CreateUnanswered())
             if not isinstance(error, _BLIPS):
                 return CreateFailed(create_failure(error), str(error))
         elif isinstance(error, NotFoundError):
@@ -347,11 +373,11 @@ class Run:
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
         if patience.failures > 1:  # the first one is nothing special: a machine that boots answers 412
-            await self._notice(f"waiting out: {error}")
+            self._notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None
 
-    async def _defect(self, step: Step, error: Exception) -> Observation:
+    def _defect(self, step: Step, error: Exception) -> Observation:
         """Something that no code here expected; the run ends, its machine as well."""
         clean = self._link.clean if self.state.machine_id else str
         if not isinstance(error, FlaudeError):
@@ -363,7 +389,7 @@ class Run:
             case Step.FIND:
                 return Found()
             case Step.CREATE:
-                await self._see(CreateUnanswered())
+                self._see(CreateUnanswered())
         kind = FailureKind.API if isinstance(error, FlaudeError) else FailureKind.INTERNAL
         return GaveUp(kind, clean(f"{type(error).__name__}: {error}"))
 
@@ -389,21 +415,24 @@ class Run:
 
     # --- telling ---
 
-    async def _tell(self, record: Mapping[str, Any]) -> None:
+    def _tell(self, record: Mapping[str, Any]) -> None:
         match record.get("type"):
             case "stdout":
-                await self._emit(Output(*self._where(), line=claude.parse_line(str(record.get("line", "")))))
+                for event in output_events(self._where(), str(record.get("line", ""))):
+                    self._emit(event)
             case "stderr":
-                await self._emit(StderrOutput(*self._where(), text=str(record.get("line", ""))))
+                self._emit(events.StderrOutput(*self._where(), text=str(record.get("line", ""))))
             case "log":
-                await self._notice(str(record.get("message", "")))
+                self._notice(str(record.get("message", "")))
             case "state":
-                await self._see(GuestEntered(record["state"]))
+                self._see(GuestEntered(record["state"]))
+                if record["state"] == "ready":
+                    self._emit(events.Cloned(*self._where()))
             case _:
                 pass
 
-    async def _notice(self, text: str) -> None:
-        await self._emit(Notice(*self._where(), text=text))
+    def _notice(self, text: str) -> None:
+        self._emit(events.Notice(*self._where(), text=text))
 
     @cached_property
     def _link(self) -> GuestLink:

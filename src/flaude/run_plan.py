@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 from flaude.config import MachineConfig
 from flaude.machine_spec import MANAGED_BY
 from flaude.timeouts import Timeouts
+
+_LONGEST_SLUG = 60
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,23 @@ class RunPlan:
     timeouts: Timeouts
     credentials: Mapping[str, str]
     queued: datetime
+    output_dir: Path
 
     @property
     def job_id(self) -> str:
         """What the guest knows the job by."""
         return f"{self.batch}-{self.index}-{self.attempt}"
+
+    @property
+    def folder(self) -> Path:
+        """Where this attempt's artifacts and transcript go: a name that people can read, and no other attempt has."""
+        again = f"-a{self.attempt}" if self.attempt > 1 else ""
+        return self.output_dir / self.batch / f"{self.index:03}-{slug(self.tag) or 'run'}{again}"
+
+    @property
+    def push_branch(self) -> str:
+        """The branch to push the work to; empty for none."""
+        return self.config.push_branch.replace("{tag}", slug(self.tag) or self.name)
 
     @property
     def account(self) -> int:
@@ -62,3 +78,8 @@ class RunPlan:
             "flaude_expires_at": str(round(time.time() + longest_s)),
             "flaude_patience_s": f"{t.patience:g}",
         }
+
+
+def slug(text: str) -> str:
+    """The text as a part of a file's or a branch's name: other than letters, digits, `_`, `-` and `.` become `-`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+|\.\.+|\.(?=lock$)", "-", text)[:_LONGEST_SLUG].strip("-.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint
-from flaude.errors import ConfigError, MachineExitError
+from flaude.errors import ConfigError, MachineExitError, RunFailedError
 from flaude.executor import ConcurrentExecutor
-from flaude.results import RunResult
+from flaude.results import ExecutionResult, RunResult
 
 
 async def run(
@@ -34,15 +34,11 @@ async def run(
     Raises:
         ConfigError: The config cannot be run.
         FlyError: There is no token or no such app.
-        RunFailedError: The run did not come to the agent's own end.
+        RunFailedError: The run did not come to the agent's own end, or its work not back whole; what did come back is
+            in its `result`.
     """
     executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, fly=fly)
-    result = await executor.run_one(config, name=name)
-    if result.error is not None:
-        raise result.error
-    if result.run_result is None:
-        raise ConfigError("the run ended with neither a result nor an error")
-    return result.run_result
+    return result_of(await executor.run_one(config, name=name))
 
 
 async def run_and_destroy(
@@ -71,12 +67,41 @@ async def run_and_destroy(
         FlaudeError: As `run`.
     """
     result = await run(app_name, config, name=name, token=token, wait_timeout=wait_timeout, fly=fly)
-    if raise_on_failure and result.exit_code != 0:
+    if raise_on_failure:
+        check_exit_code(result)
+    return result
+
+
+def result_of(execution: ExecutionResult) -> RunResult:
+    """The result of a run, or the error that it had.
+
+    Raises:
+        ConfigError: As `run`.
+        FlyError: As `run`.
+        RunFailedError: As `run`.
+    """
+    error, result = execution.error, execution.run_result
+    if isinstance(error, RunFailedError):
+        raise RunFailedError(error.failure, result)
+    if error is not None:
+        raise error
+    if result is None:
+        raise ConfigError("the run ended with neither a result nor an error")
+    return result
+
+
+def check_exit_code(result: RunResult) -> None:
+    """Whether the agent succeeded.
+
+    Raises:
+        MachineExitError: It did not.
+    """
+    if result.exit_code != 0:
         raise MachineExitError(
             result.machine_id,
             result.exit_code,
             result.state,
             [*result.stdout_tail, *result.stderr_tail],
             reason=result.failure.message if result.failure else "",
+            result=result,
         )
-    return result

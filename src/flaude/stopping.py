@@ -8,6 +8,8 @@ from enum import IntEnum
 
 import anyio
 
+from flaude.results import FailureKind
+
 
 class Stop(IntEnum):
     """What a batch has been asked to leave undone; each stage includes those before it."""
@@ -31,13 +33,20 @@ class Stopping:
     def __init__(self) -> None:
         self.stage = Stop.NOTHING
         self.reason = ""
+        self.kind = FailureKind.CANCELLED
         self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
 
-    def ask(self, stage: Stop, reason: str) -> None:
-        """Go up to `stage`; one that has been reached already changes nothing."""
+    def ask(self, stage: Stop, reason: str, kind: FailureKind = FailureKind.CANCELLED) -> None:
+        """Go up to `stage`; one that has been reached already changes nothing.
+
+        Args:
+            stage: What to leave undone.
+            reason: Why, in a sentence.
+            kind: What the runs fail with that are stopped, or not launched, for this reason.
+        """
         if stage <= self.stage:
             return
-        self.stage, self.reason = stage, reason
+        self.stage, self.reason, self.kind = stage, reason, kind
         for scope, (from_, after_s) in list(self._scopes.items()):
             if from_ <= stage:
                 _leave(scope, after_s)

@@ -8,8 +8,7 @@ is the one module that speaks asyncio for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import TypeVar
 
 import anyio
@@ -17,40 +16,32 @@ import anyio
 T = TypeVar("T")
 
 
-async def stream(
-    produce: Callable[[Callable[[T], Awaitable[None]]], Awaitable[None]], *, buffer: int
-) -> AsyncGenerator[T]:
-    """Yield what `produce` sends; leaving the loop cancels `produce` and waits until it has cleaned up.
+async def stream(items: AsyncIterable[T], work: Callable[[], Awaitable[object]]) -> AsyncGenerator[T]:
+    """Yield what `work` makes; leaving the loop cancels `work` and waits until it has cleaned up.
 
     Args:
-        produce: Called with an async function that takes one item.
-        buffer: How many items may wait before `produce` has to.
+        items: What `work` makes; must end when `work` does, however that ends.
+        work: Called once.
 
     Raises:
-        BaseException: What `produce` raised, after the items that it had sent.
+        BaseException: What `work` raised, after the items that it had made.
     """
-    send, receive = anyio.create_memory_object_stream[T](buffer)
     scope = anyio.CancelScope()
     ending: KeyboardInterrupt | SystemExit | None = None
 
-    async def pass_on(item: T) -> None:
-        with suppress(anyio.BrokenResourceError):  # the consumer has left
-            await send.send(item)
-
-    async def work() -> None:
+    async def run() -> None:
         nonlocal ending
-        with scope, send:
+        with scope:
             try:
-                await produce(pass_on)
+                await work()
             except (KeyboardInterrupt, SystemExit) as error:
                 # A task that ends in one of these takes the event loop with it, past the consumer, for whom it is.
                 ending = error
 
-    task = asyncio.create_task(work())
+    task = asyncio.create_task(run())
     try:
-        with receive:
-            async for item in receive:
-                yield item
+        async for item in items:
+            yield item
         await task
     finally:
         scope.cancel()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from inspect import isawaitable
 
+import anyio
+
+from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
 from flaude.stopping import Stop, Stopping
 
@@ -15,27 +19,76 @@ _log = logging.getLogger(__name__)
 _LONGEST_S = 5.0
 """Seconds that an async handler may still take once its batch is to stop."""
 
+_MOST_WAITING = 1000
+
 EventHandler = Callable[[Event], Awaitable[None] | None]
+Emit = Callable[[Event], None]
+"""Takes an event; never waits and never raises."""
 
 
 class Watcher:
     """The program's `on_event`: what it raises is logged, and the runs go on.
 
-    A handler that does not return keeps its run waiting, which is its right, until the batch is to stop: then it is
-    left behind, and no further event is handed to it.
+    It is called with the events of a run in their order, and with those of several runs side by side. A run does not
+    wait for it: while it is busy, events wait in a buffer, and output that does not fit is left out (`Skipped`). Only
+    when a run is over it is waited for until the handler has had all of its events. That ends when the batch is to
+    stop: a handler that does not return then is left behind, and hears of nothing more.
 
     Args:
         on_event: Called with every event, plain or async; None for nobody.
         stopping: Tells when the batch is to stop.
         end: Takes what the handler raises that is no Exception: it wants to end the program, not one run's task.
+        feed: Takes every event too, for who iterates over them.
     """
 
-    def __init__(self, on_event: EventHandler | None, stopping: Stopping, end: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        on_event: EventHandler | None,
+        stopping: Stopping,
+        end: Callable[[BaseException], None],
+        feed: EventBuffer | None = None,
+    ) -> None:
         self._on_event = on_event
         self._stopping = stopping
         self._end = end
+        self._feed = feed
+        self._room = Room()
 
-    async def emit(self, event: Event) -> None:
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[Emit]:
+        """Hand over the events of one run; yields what takes them, and ends when the handler has had them all."""
+        waiting = EventBuffer(self._room, _MOST_WAITING) if self._on_event else None
+        delivered = anyio.Event()
+
+        def emit(event: Event) -> None:
+            if self._feed is not None:
+                self._feed.put(event)
+            if waiting is not None:
+                waiting.put(event)
+
+        async def deliver(events: EventBuffer) -> None:
+            try:
+                async for event in events:
+                    await self._hand(event)
+            finally:
+                delivered.set()
+
+        if waiting is None:
+            yield emit
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deliver, waiting)
+            try:
+                yield emit
+            finally:
+                waiting.close()
+                with self._stopping.interrupts(Stop.AGENTS, after_s=_LONGEST_S) as scope:
+                    await delivered.wait()
+                if scope.cancelled_caught:
+                    self._leave_behind()
+                    tasks.cancel_scope.cancel()
+
+    async def _hand(self, event: Event) -> None:
         """Hand an event over; raises only when the task itself is cancelled."""
         if self._on_event is None:
             return
@@ -61,5 +114,9 @@ class Watcher:
                 # Not we were cancelled, but something that the handler waited for.
                 _log.exception("on_event raised")
         if scope.cancelled_caught:
+            self._leave_behind()
+
+    def _leave_behind(self) -> None:
+        if self._on_event is not None:
             self._on_event = None
             _log.error("on_event did not return within %g s of the stop: it hears of nothing more", _LONGEST_S)

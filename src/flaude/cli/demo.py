@@ -13,9 +13,8 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from flaude.claude import AssistantLine
 from flaude.config import MachineConfig
-from flaude.events import Event, Finished, Notice, Output, PhaseBegan
+from flaude.events import AssistantText, Event, Finished, Notice, PhaseBegan, ToolUse
 from flaude.executor import ConcurrentExecutor
 from flaude.local import LocalFly
 from flaude.request import ExecutionRequest
@@ -104,11 +103,13 @@ def _make_repo(parent: Path) -> Path:
 
 def _show(console: Console, event: Event) -> None:
     match event:
-        case PhaseBegan(phase=phase, machine_id=machine) if phase in _STEPS:
-            text = _STEPS[phase].format(machine=machine)
-        case Output(line=AssistantLine(text=said, tool_uses=uses)):
-            text = said or ", ".join(f"{name}: {next(iter(value.values()), '')}" for name, value in uses)
-            text = f"[italic]{escape(text.splitlines()[0][:90])}[/]" if text else ""
+        case PhaseBegan(phase=phase) if phase in _STEPS:
+            text = _STEPS[phase].format(machine=event.machine_id)
+        case AssistantText(text=said):
+            text = f"[italic]{escape(_first_line(said))}[/]"
+        case ToolUse(name=name, input=used):
+            what = next(iter(used.values()), "")
+            text = f"[italic]{escape(_first_line(f'{name}: {what}'))}[/]"
         case Notice(text=notice):
             text = escape(notice)
         case Finished(result=result):
@@ -116,6 +117,10 @@ def _show(console: Console, event: Event) -> None:
         case _:
             return
     console.print(f"{event.at:%H:%M:%S}  {event.tag:<8} {text}")
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.splitlines()), "")[:90]
 
 
 def _why(result: ExecutionResult) -> str:

@@ -1,0 +1,40 @@
+"""From a line of the agent's output to the events that tell of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from flaude import claude
+from flaude.events import AssistantText, Event, OtherOutput, RateLimited, ToolResult, ToolUse
+
+Where: TypeAlias = tuple[str, int, str, datetime, str]
+"""The fields of every `Event`: batch, index, tag, time and machine."""
+
+
+def output_events(where: Where, text: str) -> Iterator[Event]:
+    """The events of one line of stdout: one for each block of a message, one for any other line."""
+    value = claude.as_object(text)
+    if value is None:
+        yield OtherOutput(*where, text)
+        return
+    match claude.typed(value):
+        case claude.MessageLine(blocks=blocks):
+            for block in blocks:
+                yield _of_block(where, block)
+        case claude.RateLimitLine(info=info) if (status := str(info.get("status", ""))) != "allowed":
+            resets_at = claude.resets_at(info)
+            yield RateLimited(*where, status, None if resets_at is None else datetime.fromtimestamp(resets_at, UTC))
+        case _:
+            yield OtherOutput(*where, value)
+
+
+def _of_block(where: Where, block: claude.Block) -> Event:
+    match block:
+        case claude.TextBlock(text=text):
+            return AssistantText(*where, text)
+        case claude.ToolUseBlock(id=id_, name=name, input=used):
+            return ToolUse(*where, id_, name, used)
+        case claude.ToolResultBlock(tool_use_id=id_, text=text, is_error=failed):
+            return ToolResult(*where, id_, text, failed)

@@ -1,0 +1,119 @@
+"""Events between runs, which never wait, and a consumer, who may be slow: bounded, and no result is ever lost."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+
+import anyio
+
+from flaude.events import AssistantText, Event, Notice, OtherOutput, Output, Skipped, StderrOutput, ToolResult, ToolUse
+
+_MOST_EVENTS = 10_000
+_MOST_CHARACTERS = 64 * 1024 * 1024
+
+
+class Room:
+    """How many characters of output the buffers of one batch may hold together.
+
+    Args:
+        characters: That many.
+    """
+
+    def __init__(self, characters: int = _MOST_CHARACTERS) -> None:
+        self.left = characters
+
+
+class EventBuffer:
+    """A queue whose producers do not wait: when it is full, output is left out, and `Skipped` says how much.
+
+    What a run says of itself (its phases, its result) is always taken: a handful of events a run. What the agent prints
+    is taken as long as there is room: an agent must not wait, at a machine's price, for somebody who watches it.
+
+    Args:
+        room: Shared by all buffers of a batch.
+        most: How many events may wait before output is left out.
+    """
+
+    def __init__(self, room: Room, most: int = _MOST_EVENTS) -> None:
+        self._room = room
+        self._most = most
+        self._events: deque[tuple[Event, int]] = deque()
+        self._skipped: Counter[int] = Counter()
+        self._last: dict[int, Event] = {}
+        self._news = anyio.Event()
+        self._closed = False
+
+    def put(self, event: Event) -> None:
+        """Take an event."""
+        size = _size(event)
+        if size and (len(self._events) >= self._most or size > self._room.left):
+            self._skipped[event.index] += 1
+            self._last[event.index] = event
+            return
+        self._say_skipped(event.index)
+        self._append(event, size)
+
+    def close(self) -> None:
+        """No further event comes: who iterates gets what is left."""
+        for index in list(self._skipped):
+            self._say_skipped(index)
+        self._closed = True
+        self._news.set()
+
+    def drop_output(self) -> None:
+        """Leave out all output that waits, for a consumer who is to come to an end."""
+        kept: deque[tuple[Event, int]] = deque()
+        for event, size in self._events:
+            if size:
+                self._room.left += size
+            else:
+                kept.append((event, 0))
+        self._events = kept
+
+    def rest(self) -> list[Event]:
+        """All that waits, at once."""
+        return [self._take() for _ in range(len(self._events))]
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events, until it is closed and empty."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next one, as soon as it is there."""
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._news = anyio.Event()
+            await self._news.wait()
+        return self._take()
+
+    def _take(self) -> Event:
+        event, size = self._events.popleft()
+        self._room.left += size
+        return event
+
+    def _append(self, event: Event, size: int) -> None:
+        self._room.left -= size
+        self._events.append((event, size))
+        self._news.set()
+
+    def _say_skipped(self, index: int) -> None:
+        if count := self._skipped.pop(index, 0):
+            last = self._last.pop(index)
+            self._append(Skipped(last.batch, last.index, last.tag, last.at, last.machine_id, count=count), 0)
+
+
+def _size(event: Event) -> int:
+    """About how many characters an event holds that may be left out; 0 for one that may not."""
+    match event:
+        case AssistantText(text=text) | ToolResult(text=text) | StderrOutput(text=text) | Notice(text=text):
+            return 1 + len(text)
+        case ToolUse(input=used):
+            return 1 + len(str(used))
+        case OtherOutput(line=line):
+            return 1 + len(str(line))
+        case Output():
+            return 1
+        case _:
+            return 0

@@ -1,0 +1,213 @@
+"""One run, watched while it goes on: its events, or its output as lines of text."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+
+from flaude.config import MachineConfig
+from flaude.endpoint import FlyEndpoint
+from flaude.errors import ConfigError
+from flaude.events import (
+    AssistantText,
+    Event,
+    Finished,
+    Notice,
+    OtherOutput,
+    RateLimited,
+    Skipped,
+    StderrOutput,
+    ToolResult,
+    ToolUse,
+)
+from flaude.executor import ConcurrentExecutor
+from flaude.request import ExecutionRequest
+from flaude.results import ExecutionResult, RunResult
+from flaude.single import check_exit_code, result_of
+
+_LONGEST_LINE = 200
+
+
+async def run_stream(
+    app_name: str,
+    config: MachineConfig,
+    *,
+    name: str | None = None,
+    token: str | None = None,
+    wait_timeout: float = 3600.0,
+    fly: FlyEndpoint | None = None,
+) -> AsyncGenerator[Event]:
+    """Run one prompt and yield what happens, as it happens; the last event is `Finished`, with the result.
+
+    Leaving the loop early stops the agent and destroys the machine.
+
+    Args:
+        app_name: The Fly app to make the machine in.
+        config: What to run, and on which machine.
+        name: The machine's name; made up when it is `None`.
+        token: Fly token; else as for `ConcurrentExecutor`.
+        wait_timeout: How long the run may take once its machine has booted, in seconds.
+        fly: Another Machines API than Fly's.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+    executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, fly=fly)
+    async with aclosing(executor.stream([ExecutionRequest(config=config, name=name)])) as events:
+        async for event in events:
+            yield event
+
+
+def run_with_logs(
+    app_name: str,
+    config: MachineConfig,
+    *,
+    name: str | None = None,
+    token: str | None = None,
+    wait_timeout: float = 3600.0,
+    include_stderr: bool = False,
+    fly: FlyEndpoint | None = None,
+) -> StreamingRun:
+    """One run whose output is read line by line.
+
+        async with run_with_logs("my-app", config) as run:
+            async for line in run:
+                print(line)
+        result = await run.result()
+
+    Args:
+        app_name: See `run_stream`; so are the others.
+        config: See `run_stream`.
+        name: See `run_stream`.
+        token: See `run_stream`.
+        wait_timeout: See `run_stream`.
+        include_stderr: Whether the agent's stderr is among the lines.
+        fly: See `run_stream`.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+    return StreamingRun(app_name, config, name, token, wait_timeout, fly, include_stderr=include_stderr)
+
+
+class StreamingRun:
+    """A run in an `async with`: begins when that is entered, and is stopped and destroyed when that is left early.
+
+    Iterate over it for what the agent says and does, and what flaude has to say, as lines of text.
+    """
+
+    def __init__(
+        self,
+        app_name: str,
+        config: MachineConfig,
+        name: str | None,
+        token: str | None,
+        wait_timeout: float,
+        fly: FlyEndpoint | None,
+        *,
+        include_stderr: bool,
+    ) -> None:
+        self._executor = ConcurrentExecutor(
+            app_name, token=token, wait_timeout=wait_timeout, fly=fly, on_event=self._keep_result
+        )
+        self._request = ExecutionRequest(config=config, name=name)
+        self._include_stderr = include_stderr
+        self._events: AsyncGenerator[Event] | None = None
+        self._lines: deque[str] = deque()
+        self._finished: ExecutionResult | None = None
+        self.machine_id = ""
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """The same: `async with await run_with_logs(…)` does as well."""
+        return self
+        yield
+
+    async def __aenter__(self) -> Self:
+        """Begin the run."""
+        self._events = self._executor.stream([self._request])
+        await self._next()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the run if it is not over, collect what there is, and destroy its machine."""
+        if self._events is not None:
+            await self._events.aclose()
+
+    def __aiter__(self) -> Self:
+        """Itself: a loop that was left may be taken up again."""
+        return self
+
+    async def __anext__(self) -> str:
+        """The next line."""
+        while not self._lines:
+            if not await self._next():
+                raise StopAsyncIteration
+        return self._lines.popleft()
+
+    async def result(self, *, raise_on_failure: bool = True) -> RunResult:
+        """What came of it, once it is over; lines that nobody has read are left out.
+
+        Args:
+            raise_on_failure: With `False`, an exit code other than 0 is no error.
+
+        Raises:
+            MachineExitError: The agent ended with another exit code than 0.
+            FlaudeError: As `run`.
+        """
+        while await self._next():
+            pass
+        if self._finished is None:
+            raise ConfigError("run_with_logs: the run was cancelled before it had a result")
+        result = result_of(self._finished)
+        if raise_on_failure:
+            check_exit_code(result)
+        return result
+
+    async def _next(self) -> bool:
+        """Take the next event; whether there was one."""
+        if self._events is None:
+            raise ConfigError("run_with_logs: enter it first, with `async with run_with_logs(…) as run:`")
+        event = await anext(self._events, None)
+        if event is None:
+            return False
+        self.machine_id = event.machine_id or self.machine_id
+        self._lines.extend(lines_of(event, include_stderr=self._include_stderr))
+        return True
+
+    def _keep_result(self, event: Event) -> None:
+        # Not from the events that are iterated over: whoever leaves early would never see it.
+        if isinstance(event, Finished):
+            self._finished = event.result
+
+
+def lines_of(event: Event, *, include_stderr: bool) -> list[str]:
+    """An event as lines for people; none for most."""
+    match event:
+        case AssistantText(text=text):
+            return text.splitlines()
+        case ToolUse(name=name, input=used):
+            return [f"[{name}] {_first_line(str(next(iter(used.values()), '')))}"]
+        case ToolResult(text=text, is_error=True):
+            return [f"[error] {_first_line(text)}"]
+        case OtherOutput(line=str() as line):
+            return [line]
+        case StderrOutput(text=text) if include_stderr:
+            return [text]
+        case Notice(text=text):
+            return [f"[flaude] {text}"]
+        case RateLimited(status=status):
+            return [f"[flaude] Claude's API limits the account: {status}"]
+        case Skipped(count=count):
+            return [f"[flaude] {count} events left out: they came faster than they were read"]
+        case _:
+            return []
+
+
+def _first_line(text: str) -> str:
+    first, *more = text.splitlines() or [""]
+    return first[:_LONGEST_LINE] + ("…" if more or len(first) > _LONGEST_LINE else "")

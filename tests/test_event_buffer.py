@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flaude.event_buffer import EventBuffer, Room
+from flaude.events import AssistantText, Event, Finished, Notice, OtherOutput, Queued, Skipped, ToolUse
+from flaude.results import ExecutionResult
+
+NOW = datetime.now(UTC)
+
+
+def where(index: int) -> tuple[str, int, str, datetime, str]:
+    """Of which run."""
+    return "b", index, str(index), NOW, "m"
+
+
+def said(index: int, text: str = "x") -> Event:
+    """An event that may be left out."""
+    return AssistantText(*where(index), text)
+
+
+def finished(index: int) -> Event:
+    """One that may not."""
+    return Finished(*where(index), result=ExecutionResult(tag=str(index)))
+
+
+async def taken(buffer: EventBuffer) -> list[Event]:
+    """All that comes out of a buffer that is closed."""
+    return [event async for event in buffer]
+
+
+async def test_events_come_in_their_order() -> None:
+    """What goes in comes out, in the same order, also to who waits."""
+    buffer, seen = EventBuffer(Room()), list[Event]()
+
+    async def consume() -> None:
+        seen.extend(await taken(buffer))
+
+    events = [said(0, "a"), said(1, "b"), finished(0), Notice(*where(1), "n"), finished(1)]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(consume)
+        for event in events:
+            buffer.put(event)
+            await checkpoint()
+        buffer.close()
+    assert seen == events
+
+
+async def test_output_beyond_the_room_is_left_out_and_counted() -> None:
+    """A full buffer takes no more output, says how much is missing where it is missing, and takes every result."""
+    buffer = EventBuffer(Room(), most=2)
+    for event in (said(0, "a"), said(1, "b"), said(0, "c"), said(0, "d"), said(1, "e"), finished(0)):
+        buffer.put(event)
+    buffer.close()
+    assert [(type(event), event.index, getattr(event, "count", None)) for event in await taken(buffer)] == [
+        (AssistantText, 0, None),
+        (AssistantText, 1, None),
+        (Skipped, 0, 2),
+        (Finished, 0, None),
+        (Skipped, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        AssistantText(*where(0), "x" * 500),
+        ToolUse(*where(0), "id", "Write", {"content": "x" * 500}),
+        OtherOutput(*where(0), {"a": ["x" * 500]}),
+        OtherOutput(*where(0), "x" * 500),
+    ],
+    ids=["text", "tool", "object", "line"],
+)
+async def test_memory_is_bounded_by_characters(large: Event) -> None:
+    """All buffers of a batch share one room: what has been taken out of any makes place in all."""
+    room = Room(800)
+    first, second = EventBuffer(room), EventBuffer(room)
+    first.put(large)
+    second.put(large)
+    assert await anext(aiter(first)) == large
+    second.put(large)
+    assert [type(event) for event in second.rest()] == [Skipped, type(large)]
+    assert room.left == 800
+
+
+async def test_a_consumer_that_is_to_end_gets_no_more_output() -> None:
+    """What waits and may be left out is; results stay, and the room is free again."""
+    room = Room(100)
+    buffer = EventBuffer(room)
+    for event in (said(0), finished(0), said(1), finished(1)):
+        buffer.put(event)
+    buffer.drop_output()
+    assert [type(event) for event in buffer.rest()] == [Finished, Finished]
+    assert room.left == 100
+
+
+operations = st.lists(
+    st.tuples(st.sampled_from(["said", "queued", "finished", "take"]), st.integers(0, 2)), max_size=40
+)
+
+
+@given(operations, st.integers(1, 4), st.integers(0, 12))
+def test_nothing_is_lost_uncounted(operations: list[tuple[str, int]], most: int, characters: int) -> None:
+    """For each run: what came out and what was skipped add up to what went in; phases and results all came out."""
+    room = Room(characters)
+    buffer = EventBuffer(room, most)
+    put: list[Event] = []
+    out: list[Event] = []
+    makers: dict[str, Any] = {"said": said, "queued": lambda index: Queued(*where(index)), "finished": finished}
+    for name, index in operations:
+        if name == "take":
+            out += buffer.rest()
+            continue
+        put.append(makers[name](index))
+        buffer.put(put[-1])
+    buffer.close()
+    out += buffer.rest()
+    for index in range(3):
+        mine = [event for event in out if event.index == index]
+        skipped = sum(event.count for event in mine if isinstance(event, Skipped))
+        kept = [event for event in mine if not isinstance(event, Skipped)]
+        given_ = [event for event in put if event.index == index]
+        assert len(kept) + skipped == len(given_)
+        assert [event for event in given_ if not isinstance(event, AssistantText)] == [
+            event for event in kept if not isinstance(event, AssistantText)
+        ]
+    assert room.left == characters
