@@ -38,10 +38,16 @@ async def test_the_batch_of_the_readme(
     assert all("clone: " in line for line in lines)
 
 
-async def test_the_local_run_of_the_readme() -> None:
+async def test_the_rows_of_the_readme() -> None:
     """The second block runs and its own assertion holds."""
-    assert len(BLOCKS) == 2
-    assert (await execute(BLOCKS[1]))["result"].success
+    requests = (await execute(BLOCKS[1]))["requests"]
+    assert requests[0].config.prompt.startswith("Replace `userId` by `user_id` in src/auth/login.py")
+
+
+async def test_the_local_run_of_the_readme() -> None:
+    """The third block runs and its own assertion holds."""
+    assert len(BLOCKS) == 3
+    assert (await execute(BLOCKS[2]))["result"].success
 
 
 def test_every_command_of_the_readme_is_a_target() -> None:

@@ -31,6 +31,7 @@ from flaude.errors import (
     UnreachableError,
 )
 from flaude.executor import ConcurrentExecutor
+from flaude.expand import expand
 from flaude.reaper import Reaped, ReapReport, reap
 from flaude.repos import RepoSpec
 from flaude.request import ExecutionRequest
@@ -108,6 +109,7 @@ __all__ = [
     "Usage",
     "__version__",
     "ensure_app",
+    "expand",
     "reap",
     "run",
     "run_and_destroy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from pathlib import Path
 
 from flaude.config import MachineConfig
 from flaude.machine_spec import MANAGED_BY
+from flaude.tags import slug
 from flaude.timeouts import Timeouts
-
-_LONGEST_SLUG = 60
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,3 @@ class RunPlan:
             "flaude_expires_at": str(round(time.time() + longest_s)),
             "flaude_patience_s": f"{t.patience:g}",
         }
-
-
-def slug(text: str) -> str:
-    """The text as a part of a file's or a branch's name: other than letters, digits, `_`, `-` and `.` become `-`."""
-    return re.sub(r"[^A-Za-z0-9_.-]+|\.\.+|\.(?=lock$)", "-", text)[:_LONGEST_SLUG].strip("-.")
