@@ -29,9 +29,16 @@ class Say:
 
 @dataclass(frozen=True)
 class Use:
-    """The model uses the tool Bash."""
+    """The model uses the tool Bash, or another one with the input that it takes."""
 
-    command: str
+    command: str = ""
+    tool: str = "Bash"
+    input: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Hang:
+    """The API does not answer."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Refuse:
     message: str = "scripted"
 
 
-Turn = Say | Use | Refuse
+Turn = Say | Use | Refuse | Hang
 Script = Callable[[str], Sequence[Turn]]
 """From the prompt of a conversation to its turns; the last one is repeated."""
 
@@ -66,9 +73,12 @@ class MessagesApi:
         turns = self.script(prompt)
         done = sum(message["role"] == "assistant" for message in body["messages"])
         turn = turns[min(done, len(turns) - 1)]
+        if isinstance(turn, Hang):
+            await anyio.sleep_forever()
         if isinstance(turn, Refuse):
             error = {"type": "error", "error": {"type": turn.kind, "message": turn.message}}
             return JSONResponse(error, status_code=turn.status)
+        assert isinstance(turn, (Say, Use))
         return Response(_events(turn, body.get("model", "claude"), done), media_type="text/event-stream")
 
 
@@ -83,8 +93,9 @@ def _events(turn: Say | Use, model: str, number: int) -> str:
         delta: dict[str, Any] = {"type": "text_delta", "text": turn.text}
         stop = "end_turn"
     else:
-        block = {"type": "tool_use", "id": f"toolu_{number:02}", "name": "Bash", "input": {}}
-        delta = {"type": "input_json_delta", "partial_json": json.dumps({"command": turn.command, "description": "x"})}
+        block = {"type": "tool_use", "id": f"toolu_{number:02}", "name": turn.tool, "input": {}}
+        used = {"command": turn.command, "description": "x"} if turn.input is None else turn.input
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(used)}
         stop = "tool_use"
     message: dict[str, Any] = {
         "id": f"msg_{number:02}",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from flaude import ConcurrentExecutor, ExecutionResult, FailureKind, MachineConfig
+from flaude import ConcurrentExecutor, ExecutionResult, FailureKind, MachineConfig, RunResult
+from flaude.events import AssistantText, Event, OtherOutput
 from flaude.local import LocalImage
+from flaude.watching import EventHandler
 from tests.conftest import TOKEN, Machines
-from tests.messages_api import MessagesApi, Refuse, Say, Script, Use, messages_api
+from tests.messages_api import Hang, MessagesApi, Refuse, Say, Script, Use, messages_api
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,7 +34,12 @@ def real(machines: Machines, claude_bin: Path, repo: Path) -> Any:
         async with messages_api(script) as api, machines(image=image) as fly:
 
             async def run_one(
-                prompt: str, *, token: str = TOKEN, env: dict[str, str] | None = None, **fields: Any
+                prompt: str,
+                *,
+                token: str = TOKEN,
+                env: dict[str, str] | None = None,
+                on_event: EventHandler | None = None,
+                **fields: Any,
             ) -> ExecutionResult:
                 config = MachineConfig(
                     claude_code_oauth_token=token,
@@ -44,11 +54,21 @@ def real(machines: Machines, claude_bin: Path, repo: Path) -> Any:
                     },
                     **fields,
                 )
-                return await ConcurrentExecutor("my-app", fly=fly, wait_timeout=60).run_one(config)
+                executor = ConcurrentExecutor("my-app", fly=fly, wait_timeout=60, on_event=on_event)
+                return await executor.run_one(config)
 
             yield api, run_one
 
     return open_
+
+
+def program(repo: Path, text: str) -> Path:
+    """A folder with a `claude` of our own."""
+    folder = repo.parent / "bin"
+    folder.mkdir()
+    (folder / "claude").write_text(textwrap.dedent(text))
+    (folder / "claude").chmod(0o755)
+    return folder
 
 
 async def test_an_edit_comes_back(real: Any) -> None:
@@ -59,8 +79,26 @@ async def test_an_edit_comes_back(real: Any) -> None:
     assert result.success, result
     run = result.run_result
     assert run.text == "All done: file written"
-    assert (run.num_turns, run.usage.output_tokens) == (2, 40)
-    assert run.cost_usd > 0 and run.session_id and run.model_usage
+    assert (run.num_turns, run.usage.input_tokens, run.usage.output_tokens) == (2, 200, 40)
+    assert run.cost_usd > 0 and run.session_id and run.exit_code == 0 and run.region == "iad"
+    used = run.model_usage["claude-sonnet-5"]
+    assert (used.input_tokens, used.output_tokens, used.cost_usd) == (200, 40, run.cost_usd)
+    assert run.permission_denials == () and run.structured_output is None
+    times = run.times
+    phases = [
+        times.queued,
+        times.create,
+        times.boot,
+        times.clone,
+        times.agent,
+        times.collect,
+        times.destroy,
+        times.done,
+    ]
+    assert None not in phases and phases == sorted(phases)
+    assert 0 < run.machine_seconds < (times.done - times.queued).total_seconds() + 1
+    assert 0 < run.machine_cost_usd < 0.01
+    assert RunResult.model_validate_json(run.model_dump_json()) == run
     (patch,) = run.patches
     assert [(change.path, change.status, change.added) for change in patch.changes] == [("out.txt", "A", 1)]
     assert b"+hello-world now" in patch.diff
@@ -73,13 +111,14 @@ async def test_an_edit_comes_back(real: Any) -> None:
     [
         (Refuse(401, "authentication_error"), {}, FailureKind.AUTH),
         (Refuse(429, "rate_limit_error"), {"env": {"CLAUDE_CODE_MAX_RETRIES": "0"}}, FailureKind.OVERLOADED),
+        (Refuse(529, "overloaded_error"), {"env": {"CLAUDE_CODE_MAX_RETRIES": "0"}}, FailureKind.OVERLOADED),
         (Use("echo again"), {"max_turns": 1}, FailureKind.MAX_TURNS),
         (Use("echo again"), {"max_budget_usd": 0.0001, "model": "claude-sonnet-5"}, FailureKind.BUDGET),
     ],
-    ids=["401", "429", "max-turns", "max-budget"],
+    ids=["401", "429", "529", "max-turns", "max-budget"],
 )
 async def test_its_failures_are_told_apart(real: Any, turn: Any, fields: dict[str, Any], kind: FailureKind) -> None:
-    """401, 429, and the limits on turns and budget end a real run with their own kind, and exit code 1."""
+    """401, 429, 529, and the limits on turns and budget end a real run with their own kind, and exit code 1."""
     async with real(lambda _: [turn]) as (_, run_one):
         result = await run_one("go on", **fields)
     assert not result.success
@@ -88,22 +127,62 @@ async def test_its_failures_are_told_apart(real: Any, turn: Any, fields: dict[st
 
 
 async def test_structured_output(real: Any) -> None:
-    """With a json_schema, the CLI is asked for structured output and accepts our flag."""
-    async with real(lambda _: [Say('{"n": 1}')]) as (api, run_one):
-        result = await run_one("count", append_system_prompt="be brief", json_schema={"type": "object"}, max_turns=2)
-    assert result.run_result is not None
-    assert result.run_result.session_id
-    assert api.prompts
+    """With a json_schema, the model's structured output comes back as JSON."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    async with real(lambda _: [Use(tool="StructuredOutput", input={"n": 1}), Say("ok")]) as (_, run_one):
+        result = await run_one("count", append_system_prompt="be brief", json_schema=schema, max_turns=4)
+    assert result.success, result
+    assert result.run_result.structured_output == {"n": 1}
+
+
+async def test_permission_denials(real: Any) -> None:
+    """What Claude Code's own rules did not let the agent do is told, with the tool and what it was to be used for."""
+    rules = '{"permissions": {"deny": ["Bash(rm:*)"]}}'
+    async with real(lambda _: [Use("rm -rf nothing"), Say("then not")]) as (_, run_one):
+        result = await run_one("tidy up", claude_args=[f"--settings={rules}"])
+    (denial,) = result.run_result.permission_denials
+    assert (denial.tool_name, denial.tool_input["command"]) == ("Bash", "rm -rf nothing")
+    assert result.success and denial.tool_use_id
+
+
+async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin: Path, repo: Path) -> None:
+    """SIGINT before its first answer makes the real CLI exit with 0 and no result: the run has failed."""
+    wrapper = program(
+        repo,
+        f"""\
+        #!{sys.executable}
+        import signal, subprocess, sys
+        claude = subprocess.Popen(["{claude_bin}/claude", *sys.argv[1:]], stdout=subprocess.PIPE)
+        sys.stdout.buffer.write(claude.stdout.readline())
+        claude.send_signal(signal.SIGINT)
+        sys.stdout.buffer.write(claude.stdout.read())
+        sys.exit(claude.wait())
+        """,
+    )
+    async with real(lambda _: [Hang()], wrapper) as (_, run_one):
+        result = await run_one("go on")
+    assert result.run_result.exit_code == 70 and not result.success
+    assert result.failure is not None and result.failure.kind is FailureKind.AGENT_ERROR
+    assert "no result line" in result.failure.message and result.cost_usd is None
+
+
+async def test_lines_of_unknown_types(real: Any, claude_bin: Path, repo: Path) -> None:
+    """What a newer CLI prints besides is passed on as it is, and changes nothing."""
+    unknown = '{"type":"brand_new","session_id":"x","payload":[1]}'
+    wrapper = program(repo, f"""#!/bin/sh\necho '{unknown}'\nexec {claude_bin}/claude "$@"\n""")
+    seen: list[Event] = []
+    async with real(lambda _: [Say("hello")], wrapper) as (_, run_one):
+        result = await run_one("hi", on_event=seen.append)
+    assert result.success and result.run_result.text == "hello"
+    lines = [event.line for event in seen if isinstance(event, OtherOutput)]
+    assert json.loads(unknown) in lines
+    assert [event.text for event in seen if isinstance(event, AssistantText)] == ["hello"]
 
 
 async def test_no_credentials(real: Any, claude_bin: Path, repo: Path) -> None:
     """The real CLI without credentials says so and exits 1; that is `auth`."""
-    programs = repo.parent / "bin"
-    programs.mkdir()
-    wrapper = programs / "claude"
-    wrapper.write_text(f'#!/bin/sh\nunset CLAUDE_CODE_OAUTH_TOKEN\nexec {claude_bin}/claude "$@"\n')
-    wrapper.chmod(0o755)
-    async with real(lambda _: [Say("never")], programs) as (api, run_one):
+    wrapper = program(repo, f'#!/bin/sh\nunset CLAUDE_CODE_OAUTH_TOKEN\nexec {claude_bin}/claude "$@"\n')
+    async with real(lambda _: [Say("never")], wrapper) as (api, run_one):
         result = await run_one("hello")
     assert result.failure is not None and result.failure.kind is FailureKind.AUTH
     assert "/login" in result.failure.message

@@ -164,9 +164,14 @@ def _config(fields: Mapping[str, Any], variables: Mapping[str, str], label: str)
     try:
         return MachineConfig(
             **{
-                name: value if name in _AS_IT_IS else filled(value, variables, where=name)
+                name: value if name in _AS_IT_IS else filled(value, _known(name, variables), where=name)
                 for name, value in fields.items()
             }
         )
     except ConfigError as error:
         raise ConfigError(f"{label}: {error}") from None
+
+
+def _known(field: str, variables: Mapping[str, str]) -> Mapping[str, str]:
+    # In a branch's name `{tag}` is put in when the run is launched, as something that git takes.
+    return {**variables, TAG: f"{{{TAG}}}"} if field == "push_branch" else variables

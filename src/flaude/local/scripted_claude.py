@@ -24,6 +24,8 @@ in their order; all other lines are for the reader. Without any it says one word
     ::ignore-signals        from here on SIGINT and SIGTERM do nothing
     ::orphan SECONDS        leaves a process behind, in a session of its own and with its output open
     ::line BYTES            prints one line of that many bytes
+    ::lines COUNT BYTES     prints that many lines of that many bytes, no two alike
+    ::tick COUNT SECONDS    prints that many lines with the time in them, each after so many seconds
     ::raw HEX               prints these bytes
     ::stderr TEXT           prints a line to stderr
 
@@ -338,6 +340,19 @@ class Claude:
     def do_line(self, rest: str) -> None:
         """`::line BYTES`."""
         _print(b"x" * int(rest) + b"\n")
+
+    def do_lines(self, rest: str) -> None:
+        """`::lines COUNT BYTES`."""
+        count, size = map(int, rest.split())
+        for _ in range(count):
+            _print(os.urandom(size // 2 + 1).hex()[:size].encode() + b"\n")
+
+    def do_tick(self, rest: str) -> None:
+        """`::tick COUNT SECONDS`."""
+        count, seconds = rest.split()
+        for number in range(int(count)):
+            time.sleep(float(seconds))
+            self.line("tick", number=number, at=time.time())
 
     def do_raw(self, rest: str) -> None:
         """`::raw HEX`."""
