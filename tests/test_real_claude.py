@@ -146,16 +146,16 @@ async def test_permission_denials(real: Any) -> None:
 
 
 async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin: Path, repo: Path) -> None:
-    """SIGINT before its first answer makes the real CLI exit with 0 and no result: the run has failed."""
+    """SIGINT while it waits for its first answer makes the real CLI exit with 0 and no result: the run has failed."""
     wrapper = program(
         repo,
         f"""\
         #!{sys.executable}
-        import signal, subprocess, sys
-        claude = subprocess.Popen(["{claude_bin}/claude", *sys.argv[1:]], stdout=subprocess.PIPE)
-        sys.stdout.buffer.write(claude.stdout.readline())
+        import os, signal, subprocess, sys, time, urllib.request
+        claude = subprocess.Popen(["{claude_bin}/claude", *sys.argv[1:]])
+        while urllib.request.urlopen(os.environ["ANTHROPIC_BASE_URL"] + "/asked").read() == b"0":
+            time.sleep(0.05)
         claude.send_signal(signal.SIGINT)
-        sys.stdout.buffer.write(claude.stdout.read())
         sys.exit(claude.wait())
         """,
     )

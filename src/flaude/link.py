@@ -3,6 +3,7 @@
 Every verb may be asked again without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name
 their offset), so calls are repeated as if they were reads. No call waits longer than 15 seconds inside the machine,
 because Fly does not say how long an exec may last and users saw 408 from 25 seconds on; each 408 halves the wait.
+How much one answer may hold is not documented either: pieces grow while they arrive whole, and shrink when one does not.
 
 The guest takes the run's secrets out of all that it tells. What comes through here is filtered once more: a proxy may
 show a request in its error, and the agent, who knows its own token, may have found a way past the first filter.
@@ -28,7 +29,9 @@ GUEST_PATH = "/opt/flaude/guest.pyz"
 _LONGEST_WAIT_S = 15.0
 _SHORTEST_WAIT_S = 2.0
 _EXEC_MARGIN_S = 10
-_PIECE_BYTES = 1024 * 1024
+_FIRST_PIECE_BYTES = 1024 * 1024
+_LARGEST_PIECE_BYTES = 8 * 1024 * 1024
+_SMALLEST_PIECE_BYTES = 64 * 1024
 _MOST_DAMAGED = 3
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
 
@@ -59,6 +62,7 @@ class GuestLink:
         self._app = app
         self._machine_id = machine_id
         self._wait_s = _LONGEST_WAIT_S
+        self._piece_bytes = _FIRST_PIECE_BYTES
 
     async def start(self, job: Mapping[str, Any]) -> None:
         """Hand over the job, secrets included: the one time that they travel."""
@@ -68,12 +72,15 @@ class GuestLink:
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
-        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": _PIECE_BYTES}
+        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": self._piece_bytes}
         try:
             answer = await self._call("pull", request, wait_s=self._wait_s)
         except UnreachableError as error:
             if error.status == 408:  # noqa: PLR2004  # Request Timeout: this exec was too long for Fly
                 self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)
+            raise
+        except GuestError:
+            self._smaller_pieces()
             raise
         try:
             reply = PullReply.model_validate(answer)
@@ -81,6 +88,7 @@ class GuestLink:
             raise GuestError(f"the guest's answer to pull is not readable: {self.clean(str(error))}") from None
         if reply.offset != offset:
             raise GuestError(f"the guest answered for offset {reply.offset} instead of {offset}")
+        self._larger_pieces(reply.next - offset)
         return reply
 
     async def result(self, reply: PullReply) -> GuestResult:
@@ -114,13 +122,17 @@ class GuestLink:
             return _piece_at(offset, {"offset": offset, "data": file.data}, file)[offset:]
         damaged = 0
         while True:
-            answer = await self._call("fetch", {"name": file.name, "offset": offset, "length": _PIECE_BYTES})
+            request = {"name": file.name, "offset": offset, "length": self._piece_bytes}
             try:
-                return _piece_at(offset, answer, file)
+                piece = _piece_at(offset, await self._call("fetch", request), file)
             except GuestError:
                 damaged += 1
+                self._smaller_pieces()
                 if damaged == _MOST_DAMAGED:
                     raise
+            else:
+                self._larger_pieces(len(piece))
+                return piece
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """Ask the agent to stop; what it did is collected all the same."""
@@ -137,6 +149,14 @@ class GuestLink:
             return StatusReply.model_validate(answer)
         except ValidationError as error:
             raise GuestError(f"the guest's status is not readable: {error}") from None
+
+    def _larger_pieces(self, arrived: int) -> None:
+        # Calls are rationed, and how long an answer may be is not documented: as long as it works, the next is longer.
+        if arrived >= self._piece_bytes:
+            self._piece_bytes = min(_LARGEST_PIECE_BYTES, 2 * self._piece_bytes)
+
+    def _smaller_pieces(self) -> None:
+        self._piece_bytes = max(_SMALLEST_PIECE_BYTES, self._piece_bytes // 2)
 
     async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
         reply = await self._fly.exec_machine(

@@ -20,6 +20,8 @@ from .work import Work
 
 _LONGEST_WAIT_S = 15.0
 _SETTLE_S = 0.4
+_SETTLE_AT_REST_S = 0.05
+_AT_REST_S = 1.0  # Fly allows one exec a second and machine
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
@@ -49,6 +51,7 @@ class Supervisor:
         self._leaving = False
         self._orphaned = False
         self._orphan_since: float | None = None
+        self._answered = 0.0
 
     async def run(self) -> int:
         """Serve until it is time to exit."""
@@ -133,6 +136,7 @@ class Supervisor:
         if work.result is None:
             with self._clocks.pulling():
                 await self._news(work, offset, min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S))
+        self._answered = time.monotonic()
         data = self._spool.read(offset, int(request.get("max_bytes") or _DEFAULT_PIECE))
         told = offset + len(data)
         return {
@@ -144,10 +148,14 @@ class Supervisor:
         }
 
     async def _news(self, work: Work, offset: int, seconds: float) -> None:
-        """Wait for news, and a moment more: what belongs together then takes one call, and calls are rationed."""
+        """Wait for news, and a moment more: what belongs together then takes one call, and calls are rationed.
+
+        After a while without an answer the next call is allowed at once, so news need not wait for long.
+        """
         until = time.monotonic() + seconds
         await self._spool.wait(offset, seconds)
-        settled = min(until, time.monotonic() + _SETTLE_S)
+        now = time.monotonic()
+        settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while work.result is None and work.state != "ready" and (left := settled - time.monotonic()) > 0:
             await self._spool.wait(self._spool.size, left)
 
