@@ -78,7 +78,9 @@ class MessagesApi:
         done = sum(message["role"] == "assistant" for message in body["messages"])
         turn = turns[min(done, len(turns) - 1)]
         if isinstance(turn, Hang):
-            await anyio.sleep_forever()
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            return Response()
         if isinstance(turn, Refuse):
             error = {"type": "error", "error": {"type": turn.kind, "message": turn.message}}
             return JSONResponse(error, status_code=turn.status)

@@ -54,7 +54,7 @@ class PriceTable(_Table):
     """Prices of started machines, and where they are from.
 
     Attributes:
-        date: Day on which the source was read.
+        date: Last day on which the source is known to have had these prices.
         source: Address of the page that states them.
         currency: Always `USD`.
         shared: Prices of shared CPUs.
