@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .memory import unprotected
 from .pipes import drain, ended, feed
 from .processes import signal_group
 from .user import User
@@ -47,16 +48,17 @@ async def run(
         max_stdout: Stop and kill it once it has printed more bytes than this; 0 for no limit.
     """
     try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(environment),
-            cwd=cwd or "/",
-            start_new_session=True,
-            **(user.popen if user else {}),
-        )
+        with unprotected():
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(environment),
+                cwd=cwd or "/",
+                start_new_session=True,
+                **(user.popen if user else {}),
+            )
     except (FileNotFoundError, PermissionError) as error:
         return Command(_NOT_FOUND, b"", f"{argv[0]}: {error.strerror}".encode())
     stdout, stderr = bytearray(), bytearray()

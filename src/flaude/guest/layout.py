@@ -19,6 +19,7 @@ class Layout:
         self.state = root / "var/lib/flaude"
         self.out = self.state / "out"
         self.spool = self.state / "spool.ndjson"
+        self.reserve = self.state / "reserve"
         self.workspace = root / "workspace"
         self.home = root / "home/claude"
         self.npm = self.opt / "npm"

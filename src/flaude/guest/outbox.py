@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .server import pack
 
 _INLINE_BYTES = 65536
+_MOST_INLINE_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 
 
 class Outbox:
-    """Files by name. Small ones travel inside the result, the others in pieces, each with size and SHA-256."""
+    """Files by name, each with size and SHA-256. Small ones travel inside the result, the others in pieces."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, dict[str, Any]] = {}
         self._paths: dict[str, Path] = {}
+        self._inline = 0
 
     @property
     def files(self) -> list[dict[str, Any]]:
@@ -36,7 +40,12 @@ class Outbox:
             OSError: There is no room for it.
         """
         path = self.path(name)
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         return self.announce(name, path)
 
     def announce(self, name: str, path: Path) -> dict[str, Any]:
@@ -48,21 +57,41 @@ class Outbox:
         Raises:
             OSError: It cannot be read.
         """
+        for _ in self._announcing(name, path):
+            pass
+        return {key: self._files[name][key] for key in ("name", "size", "sha256")}
+
+    async def announce_large(self, name: str, path: Path, step: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+        """The same, with a call of `step` after each piece, which may let others work, or end it with an exception."""
+        for _ in self._announcing(name, path):
+            await step()
+        return {key: self._files[name][key] for key in ("name", "size", "sha256")}
+
+    def withdraw(self, name: str) -> None:
+        """Announce this one no more."""
+        file = self._files.pop(name, None)
+        if file is not None and "data" in file:
+            self._inline -= file["size"]
+
+    def _announcing(self, name: str, path: Path) -> Iterator[None]:
         size, checksum, beginning = 0, hashlib.sha256(), b""
         with _open(path) as file:
             while piece := file.read(_PIECE_BYTES):
                 beginning = beginning or piece
                 size += len(piece)
                 checksum.update(piece)
-        told = {"name": name, "size": size, "sha256": checksum.hexdigest()}
-        inline = {"data": pack(beginning)} if size <= _INLINE_BYTES else {}
-        self._files[name] = {**told, **inline}
+                yield
+        told: dict[str, Any] = {"name": name, "size": size, "sha256": checksum.hexdigest()}
+        if size <= _INLINE_BYTES and self._inline + size <= _MOST_INLINE_BYTES:
+            self._inline += size
+            told["data"] = pack(beginning)
+        self._files[name] = told
         self._paths[name] = path
-        return told
 
     def clear(self) -> None:
         """Announce nothing any more."""
         self._files.clear()
+        self._inline = 0
 
     def fetch(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to `fetch`: a piece of a file."""

@@ -15,7 +15,11 @@ _CUT_LINE_BYTES = 65536
 
 
 class Spool:
-    """Append-only. `size` is the offset after the last event; `news` wakes who waits for more."""
+    """Append-only. `size` is the offset after the last event; `news` wakes who waits for more.
+
+    `counts` has the agent's lines that are in it, by stream, and how many of them were cut; `dropped` are those that
+    are not in it, because they were too many or because the disk was full.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -24,6 +28,7 @@ class Spool:
         self.redact = Redactor()
         self.max_bytes = 0
         self.dropped = 0
+        self._without_room = 0
         self.counts = {"stdout": 0, "stderr": 0, "cut": 0}
         self._news = asyncio.Event()
 
@@ -43,16 +48,25 @@ class Spool:
             self.dropped += 1
             return
         event: dict[str, Any] = {"type": stream}
-        if total_bytes > len(line):
+        cut = total_bytes > len(line)
+        if cut:
             event["cut_bytes"] = total_bytes
-            self.counts["cut"] += 1
             # Redacted before it is cut: half a secret would not be found.
             text = self.redact.beginning(line.decode("utf-8", "replace"))
             event["line"] = text.encode()[:_CUT_LINE_BYTES].decode("utf-8", "ignore")
         else:
             event["line"] = self.redact(line.decode("utf-8", "replace"))
-        self.counts[stream] += 1
-        self._append(event)
+        if self._append(event):
+            self.counts[stream] += 1
+            self.counts["cut"] += cut
+        else:
+            self.dropped += 1
+            self._without_room += 1
+
+    def tell_dropped(self) -> None:
+        """Say how many lines a full disk has cost, once there is room again."""
+        if self._without_room:
+            self.log(f"the disk was full: {self._without_room} lines of the agent's output are missing")
 
     def read(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset`."""
@@ -78,8 +92,7 @@ class Spool:
             self._file.write(data)
             self._file.flush()
         except OSError:
-            # The agent may have filled the disk: the run goes on, and says at the end how much was dropped.
-            self.dropped += 1
+            # The agent may have filled the disk: the run goes on.
             with contextlib.suppress(OSError):  # closing writes what could not be written, and fails again
                 self._file.close()
             with self._path.open("ab") as file:

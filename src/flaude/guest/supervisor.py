@@ -12,6 +12,7 @@ from . import dead_man
 from .clocks import Clocks
 from .job import BadJob, Limits, parse
 from .layout import Layout
+from .memory import protect
 from .outbox import Outbox
 from .processes import become_subreaper, end_all
 from .server import pack, serve
@@ -33,6 +34,7 @@ def supervise(layout: Layout) -> int:
     os.umask(0o022)
     layout.make()
     become_subreaper()
+    protect()
     return asyncio.run(Supervisor(layout).run())
 
 

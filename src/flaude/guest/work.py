@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import collect, verdict
+from . import collect, reserve, verdict
 from .agent import Agent
 from .clone import CloneFailed, clone_all
+from .files import Session, collect_files
 from .install import InstallFailed, ensure_program, search_path
 from .job import Job
 from .layout import Layout
@@ -106,7 +107,7 @@ class Work:
             told = "".join(traceback.format_exception_only(type(error), error)).strip()
             agent = self._agent or Agent(self._spool, self.job.limits.max_line_bytes)
             self._outbox.clear()
-            self._finish(User("", self._layout.home), agent, "internal", told, [])
+            self._finish(User("", self._layout.home), agent, "internal", told, [], {})
 
     async def _run(self) -> None:
         job, ended_by, message = self.job, "exit", ""
@@ -136,6 +137,9 @@ class Work:
             ended_by, message = "internal", "".join(traceback.format_exception_only(type(error), error)).strip()
         if "running" in self._times:
             self._times["agent_ended"] = time.time()
+        began = time.monotonic()
+        reserve.release(self._layout.reserve)
+        self._spool.tell_dropped()
         self._enter("collecting")
         limits = job.limits
         if ended_by == "orphan":
@@ -143,7 +147,18 @@ class Work:
         repos = await collect.collect_all(
             replace(job, limits=limits), self._heads, self._layout, user, environment, self._outbox
         )
-        self._finish(user, agent, ended_by, message, repos)
+        files: dict[str, Any] = {}
+        if "running" in self._times:
+            spent_s = time.monotonic() - began
+            session = Session(
+                self._workdir,
+                int(user.popen.get("user", os.geteuid())),
+                {**environment, **job.env, **job.secrets},
+                agent.session_id,
+            )
+            left_s = limits.collect_s - spent_s if limits.collect_s else None
+            files = await collect_files(job, session, self._layout, self._outbox, self._spool.redact, left_s)
+        self._finish(user, agent, ended_by, message, repos, files)
 
     async def _prepare(self, user: User, environment: dict[str, str]) -> None:
         job = self.job
@@ -158,6 +173,7 @@ class Work:
             self._enter("cloning")
             clones = clone_all(job.repos, job.git, self._layout, user, environment, job.limits.clone_s)
             self._heads = await self._until_stopped(clones)
+        reserve.hold(self._layout.reserve, int(job.limits.reserve_bytes))
 
     async def _until_controller_knows(self) -> None:
         """Wait for a pull that has seen `ready`.
@@ -215,7 +231,15 @@ class Work:
                 break
         self._returncode = task.result()
 
-    def _finish(self, user: User, agent: Agent, ended_by: str, message: str, repos: list[dict[str, Any]]) -> None:
+    def _finish(
+        self,
+        user: User,
+        agent: Agent,
+        ended_by: str,
+        message: str,
+        repos: list[dict[str, Any]],
+        files: dict[str, Any],
+    ) -> None:
         returncode = self._returncode
         code = verdict.exit_code(returncode, ended_by, agent.result_line)
         if ended_by == "hung":  # it had said its last word and did not go
@@ -241,6 +265,7 @@ class Work:
             "agent_user": user.name,
             "workdir": str(self._workdir),
             "repos": self._spool.redact.json(repos),
+            **files,
             "files": self._outbox.files,
         }
         content = json.dumps(result).encode()

@@ -1,0 +1,145 @@
+"""Artifacts: the files of the working folder that were asked for by glob, the smallest first when not all may come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import globs, names, tree
+from .omissions import Omissions
+from .outbox import Outbox
+from .pace import OutOfTime, Pace
+
+_MOST_FILES = 10_000
+
+
+class _File(NamedTuple):
+    """In the order in which they are taken."""
+
+    size: int
+    path: str
+
+
+async def collect_artifacts(
+    top: int,
+    folder: Path,
+    wanted: Sequence[str],
+    *,
+    owner: int,
+    max_bytes: int,
+    outbox: Outbox,
+    clean: Callable[[str], str],
+    seconds: float | None,
+) -> dict[str, Any]:
+    """The result's part on them; the files go into the outbox as they lie, so nothing may change them any more.
+
+    Args:
+        top: Descriptor of the working folder.
+        folder: Its path.
+        wanted: The globs.
+        owner: The agent's user id.
+        max_bytes: How much they may be together; 0 for no limit.
+        outbox: Takes them.
+        clean: Takes secrets out of what is told, names too.
+        seconds: How long it may take, half of it for the search; None for as long as it likes.
+    """
+    omissions, errors = Omissions(clean), []
+    files: list[_File] = []
+    try:
+        await _search(top, wanted, owner, files, omissions, Pace(None if seconds is None else seconds / 2))
+    except OutOfTime:
+        errors.append(f"the folder was not searched to its end for artifacts: that took longer than {seconds or 0:g} s")
+    _keep_smallest(files, omissions)
+    taken = _within(files, max_bytes, omissions)
+    told = await _announce(taken, folder, outbox, omissions, _Paths(clean), Pace(seconds))
+    return {
+        "artifacts": sorted(told, key=lambda artifact: artifact["path"]),
+        "artifacts_omitted": omissions.listed,
+        "artifacts_error": "; ".join([*omissions.sentences, *errors]),
+    }
+
+
+async def _search(
+    top: int, wanted: Sequence[str], owner: int, files: list[_File], omissions: Omissions, pace: Pace
+) -> None:
+    with closing(tree.walk(top, globs.parse(wanted))) as walk:
+        for found in walk:
+            await pace.step()
+            if found is None:
+                continue
+            status = found.status
+            if status is None:
+                omissions.add(found.path + "/", None, found.problem)
+            elif not tree.is_plain(status):
+                omissions.add_quietly(found.path, tree.kind(status))
+            elif tree.is_foreign(status, owner):
+                omissions.add(found.path, status.st_size, "a hard link to a file of another user")
+            else:
+                files.append(_File(status.st_size, found.path))
+                if len(files) > 2 * _MOST_FILES:
+                    _keep_smallest(files, omissions)
+
+
+def _keep_smallest(files: list[_File], omissions: Omissions) -> None:
+    """Leave as many as may come, sorted."""
+    files.sort()
+    for file in reversed(files[_MOST_FILES:]):
+        omissions.add(
+            file.path, file.size, f"more than {_MOST_FILES} files", f", of which {_MOST_FILES} may come a run"
+        )
+    del files[_MOST_FILES:]
+
+
+def _within(files: list[_File], max_bytes: int, omissions: Omissions) -> list[_File]:
+    """As many of the sorted files as are within the limit."""
+    total = count = 0
+    for file in files:
+        total += file.size
+        if max_bytes and total > max_bytes:
+            break
+        count += 1
+    limit = names.size(max_bytes)
+    for file in reversed(files[count:]):
+        omissions.add(file.path, file.size, f"over the limit of {limit} a run", f", whose limit is {limit} a run")
+    return files[:count]
+
+
+async def _announce(
+    files: list[_File], folder: Path, outbox: Outbox, omissions: Omissions, paths: _Paths, pace: Pace
+) -> list[dict[str, str]]:
+    told = []
+    for number, file in enumerate(files):
+        name = f"artifact/{number}"
+        try:
+            await pace.step()
+            kept = await outbox.announce_large(name, folder / file.path, pace.step)
+        except OutOfTime:
+            omissions.add(file.path, file.size, "there was no time for it")
+        except OSError as error:
+            omissions.add(file.path, file.size, error.strerror or str(error))
+        else:
+            if kept["size"] == file.size:
+                told.append({"path": paths.tell(file.path), "file": name})
+            else:
+                outbox.withdraw(name)
+                omissions.add(file.path, file.size, "it was written to while it was collected")
+    return told
+
+
+class _Paths:
+    """How paths are told: readable, without secrets, and no two the same."""
+
+    def __init__(self, clean: Callable[[str], str]) -> None:
+        self._clean = clean
+        self._told: set[str] = set()
+
+    def tell(self, path: str) -> str:
+        told = candidate = self._clean(names.readable(path))
+        number = 1
+        while candidate in self._told:
+            number += 1
+            candidate = f"{told}~{number}"
+        self._told.add(candidate)
+        return candidate
