@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -50,6 +51,16 @@ def needs(tool: str, reason: str, *, there: bool) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+
+
+def needs_large_buffers() -> None:
+    """Skip the test where nobody may have a socket's buffer as large as the guest asks for: that takes root."""
+    one, other = socket.socketpair()
+    with one, other:
+        try:
+            one.setsockopt(socket.SOL_SOCKET, 32, 1 << 24)  # SO_SNDBUFFORCE
+        except OSError as error:
+            pytest.skip(f"a large socket buffer: {error}")
 
 
 @pytest.fixture
