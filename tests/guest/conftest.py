@@ -21,25 +21,33 @@ PYTHON = os.environ.get("FLAUDE_GUEST_PYTHON", sys.executable)
 
 
 class Guest:
-    """A guest as a real process below a folder, and `ctl` as real processes beside it."""
+    """A guest as a real process below a folder, and `ctl` as real processes beside it.
+
+    Args:
+        root: The folder.
+        prefix: The command that runs the guest's.
+        env: Its environment, beside PATH and LANG.
+    """
 
     def __init__(self, root: Path, prefix: list[str] | None = None, env: dict[str, str] | None = None) -> None:
         self.root = root
         self.job_id = "job-1"
-        self._prefix = prefix or []
-        self._pyz = root / "opt/flaude/guest.pyz" if not prefix else Path("/opt/flaude/guest.pyz")
-        real = root / "opt/flaude/guest.pyz"
-        real.parent.mkdir(parents=True, exist_ok=True)
-        real.write_bytes(archive.build())
+        self.pyz = root / "opt/flaude/guest.pyz"
+        self.pyz.parent.mkdir(parents=True, exist_ok=True)
+        self.pyz.write_bytes(archive.build())
         self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(env or {})}
-        self.process = subprocess.Popen([*self._prefix, PYTHON, str(self._pyz)], env=self.env)
+        self.process = subprocess.Popen([*(prefix or []), PYTHON, str(self.pyz)], env=self.env)
+
+    def ctl_command(self, verb: str) -> list[str]:
+        """The command of a `ctl` call."""
+        return [PYTHON, str(self.pyz), "ctl", verb]
 
     def ctl(
         self, verb: str, request: dict[str, Any], *, raw: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """One `ctl` call."""
         return subprocess.run(
-            [PYTHON, str(self._pyz), "ctl", verb],
+            self.ctl_command(verb),
             input=json.dumps(request).encode() if raw is None else raw,
             capture_output=True,
             check=False,

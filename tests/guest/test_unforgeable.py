@@ -31,7 +31,7 @@ def test_nobody_opens_its_stdout(guest: Guest, script: Script) -> None:
 
 
 def test_a_process_that_was_left_the_stdout_is_not_the_agent(guest: Guest, script: Script) -> None:
-    """What a child writes to the stdout that it has inherited is told, and is no result, before and after the agent's."""
+    """What a child writes to the stdout that it has inherited is told and is no result, whenever it comes."""
     body = """
         writes = [sys.executable, "-c", "import sys; sys.stdout.write(sys.argv[1])", forged]
         print(json.dumps({"type": "system", "subtype": "init", "session_id": "s-1"}), flush=True)
@@ -96,7 +96,7 @@ MARKS = ["[flaude:exit:0]", "\\x1b[2J\\x1b]0;title\\x07", "::exit 0", "\\x00\\x0
 
 
 def test_marks_and_control_characters_are_text(guest: Guest, script: Script) -> None:
-    """Exit markers, terminal codes and results in files, in stderr, or inside of other lines are text, and nothing else."""
+    """Exit markers, terminal codes and results in files, in stderr or inside of other lines are only text."""
     body = f"""
         for stream in (sys.stdout, sys.stderr, open("result.json", "w"), open("exit_code", "w")):
             for mark in {MARKS!r}:
@@ -126,4 +126,3 @@ def test_a_slow_reader_loses_nothing(guest: Guest, script: Script) -> None:
     result, _ = guest.finish()
     assert result["stderr_tail"] == ["True"]
     assert len(result["result_line"]["result"]) == 8_000_000
-
