@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tests.guest.conftest import SECRET, Guest
 from tests.guest.git_server import git_server
 
-from flaude.guest.collect import changes
+from flaude.guest.changes import changes
 
 Script = Callable[[str], list[str]]
 Git = Callable[..., str]
@@ -200,19 +201,27 @@ def test_a_hostile_repository_runs_nothing_while_collecting(
     ("holds", "collect_s", "error", "changed"),
     [
         (">/dev/null", 20, "", [".gitattributes", "README.md", "new.py"]),
-        ("", 3, "collecting took longer than 3 s", []),
+        ("", 3, "it took longer than 2.4 s", []),
     ],
     ids=["git ends", "git waits for it"],
 )
 def test_what_git_leaves_behind_does_not_hold_the_run(
-    guest: Guest, script: Script, repo: Path, tmp_path: Path, holds: str, collect_s: float, error: str, changed: Any
+    boot: Callable[..., Guest],
+    script: Script,
+    repo: Path,
+    tmp_path: Path,
+    holds: str,
+    collect_s: float,
+    error: str,
+    changed: Any,
 ) -> None:
-    """A process that a filter of the agent's leaves behind, with git's own pipes in its hands, is not waited for."""
-    filter_ = tmp_path / "filter"
+    """A process that a filter of the image's leaves behind, with git's own pipes in its hands, is not waited for."""
+    filter_, config = tmp_path / "filter", tmp_path / "gitconfig"
     filter_.write_text(f"#!/bin/sh\nsetsid sleep 600 {holds} </dev/null &\ncat\n")
     filter_.chmod(0o755)
-    body = f"""
-        subprocess.run(["git", "config", "filter.leaves.clean", {str(filter_)!r}], check=True)
+    config.write_text(f'[filter "leaves"]\n\tclean = {filter_}\n')
+    guest = boot(env={"GIT_CONFIG_SYSTEM": str(config)})
+    body = """
         open(".gitattributes", "w").write("*.md filter=leaves\\n")
         open("README.md", "a").write("more\\n"); open("new.py", "w").write("paid work\\n")
         result()
@@ -227,51 +236,57 @@ def test_what_git_leaves_behind_does_not_hold_the_run(
     assert guest.wait() == 0
 
 
+def test_filters_of_the_agents_config_are_not_run(guest: Guest, script: Script, repo: Path, tmp_path: Path) -> None:
+    """What the agent's config makes of files counts for the agent alone: it costs nothing, however it fails."""
+    mark = tmp_path / "ran"
+    body = f"""
+        subprocess.run(["git", "config", "filter.fails.clean", "touch {mark}; sleep 600; false"], check=True)
+        subprocess.run(["git", "config", "filter.fails.required", "true"], check=True)
+        open(".gitattributes", "w").write("*.md filter=fails\\n")
+        open("README.md", "a").write("more\\n")
+        result()
+    """
+    guest.start(script(body), repos=[one(repo)])
+    (found,) = guest.finish()[0]["repos"]
+    assert found["patch_error"] == "" and b"+more\n" in guest.fetch(found["patch"])
+    assert not mark.exists()
+
+
 def test_secrets_are_not_in_what_is_said_of_a_repository(
-    guest: Guest, script: Script, repo: Path, tmp_path: Path
+    boot: Callable[..., Guest], script: Script, repo: Path, tmp_path: Path
 ) -> None:
-    """What git says, and the names of files, go through the filter like everything that is told."""
-    filter_ = tmp_path / "filter"
+    """What git says, and the names of files, go through the filter; a filter of git's that fails costs its file alone."""
+    filter_, config = tmp_path / "filter", tmp_path / "gitconfig"
+    config.write_text(f'[filter "fails"]\n\tclean = {filter_} %f\n\trequired = true\n')
     body = f"""
         secret = os.environ["CLAUDE_CODE_OAUTH_TOKEN"]
-        open({str(filter_)!r}, "w").write(f"#!/bin/sh\\necho {{secret}} >&2; exit 1\\n")
+        open({str(filter_)!r}, "w").write(f"#!/bin/sh\\necho $1: {{secret}} >&2; exit 1\\n")
         os.chmod({str(filter_)!r}, 0o755)
-        subprocess.run(["git", "config", "filter.fails.clean", {str(filter_)!r}], check=True)
-        subprocess.run(["git", "config", "filter.fails.required", "true"], check=True)
         open("one/.gitattributes", "w").write("*.md filter=fails\\n")
         open("one/README.md", "a").write("more\\n"); open(f"two/{{secret}}.py", "w").write("1\\n")
         result()
-    """.replace('["git", "config"', '["git", "-C", "one", "config"')
+    """
+    guest = boot(env={"GIT_CONFIG_SYSTEM": str(config)})
     guest.start(script(body), repos=[one(repo, "", "one"), one(repo, "", "two")])
     result, _ = guest.finish()
     assert SECRET not in json.dumps(result)
     first, second = result["repos"]
-    assert "[redacted]" in first["patch_error"]
+    assert [(file["path"], "[redacted]" in file["reason"]) for file in first["omitted"]] == [("README.md", True)]
+    assert first["patch_error"] == "1 file is not in the patch, as git could not read it: README.md (14 bytes)"
+    assert [change["path"] for change in first["changes"]] == [".gitattributes"]
     assert [change["path"] for change in second["changes"]] == ["[redacted].py"]
 
 
-def test_a_patch_over_the_limit_is_refused_loudly(guest: Guest, script: Script, repo: Path) -> None:
-    """Too large a patch is not cut silently: there is none, and the reason names the limit; the changes are listed."""
+def test_a_folder_that_is_gone_costs_its_own_patch(guest: Guest, script: Script, repo: Path) -> None:
+    """A repository that is removed whole is named, and costs neither the answer nor the other repository's patch."""
     guest.start(
-        script("open('big', 'w').write('line\\n' * 100000); result()"),
-        repos=[one(repo)],
-        limits={"max_patch_bytes": 1000},
-    )
-    (found,) = guest.finish()[0]["repos"]
-    assert found["patch"] is None and "1000 bytes" in found["patch_error"]
-    assert [change["added"] for change in found["changes"]] == [100000]
-
-
-def test_a_broken_repository_keeps_the_rest_of_the_result(guest: Guest, script: Script, repo: Path) -> None:
-    """A repository that git can no longer read costs its patch, not the answer nor the other repository's patch."""
-    guest.start(
-        script("import shutil; shutil.rmtree('a/.git'); open('b/new', 'w').write('1'); result('answer')"),
-        repos=[one(repo, "", "a"), one(repo, "", "b")],
+        script("import shutil; shutil.rmtree('a'); open('b/new', 'w').write('1'); result('answer')"),
+        repos=[one(repo, "", "a"), one(repo, "", "b"), one(repo, "", "c")],
     )
     result, _ = guest.finish()
     assert result["exit_code"] == 0 and result["result_line"]["result"] == "answer"
-    first, second = result["repos"]
-    assert first["patch_error"] and first["patch"] is None
+    first, second, _ = result["repos"]
+    assert first["patch_error"] == "its folder is not there any more" and first["patch"] is None
     assert [change["path"] for change in second["changes"]] == ["new"]
 
 
@@ -300,12 +315,9 @@ def test_changes_are_gits_own(
         git(folder, "add", "--all", "--force")
         git(folder, "commit", "--quiet", "--allow-empty", "--message=x")
 
-    def diff(style: str) -> bytes:
-        argv = ["git", "-C", str(folder), "diff", "--find-renames", style, "-z", "HEAD~", "HEAD"]
-        return subprocess.run(argv, check=True, capture_output=True).stdout
-
-    found = changes(diff("--name-status"), diff("--numstat"))
-    paths = [change["path"] for change in found] + [change["old_path"] for change in found if "old_path" in change]
+    argv = ["git", "-C", str(folder), "diff", "--find-renames", "--raw", "--numstat", "-z", "HEAD~", "HEAD"]
+    found = changes(subprocess.run(argv, check=True, capture_output=True).stdout)
+    paths = [os.fsdecode(path) for change in found for path in change.paths]
     assert len(paths) == len(set(paths))
     plain = subprocess.run(
         ["git", "-C", str(folder), "diff", "--no-renames", "--name-only", "-z", "HEAD~", "HEAD"],

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from . import baseline
 from .command import Command, run
 from .job import Git, Repo
 from .layout import Layout
@@ -60,7 +61,7 @@ def global_config(layout: Layout) -> str:
 async def clone_all(
     repos: tuple[Repo, ...], git: Git | None, layout: Layout, user: User, environment: Mapping[str, str], seconds: float
 ) -> dict[str, str]:
-    """Clone every repository into the workspace.
+    """Clone every repository into the workspace, and keep a baseline of each.
 
     Returns:
         The commit that was checked out, by target folder.
@@ -70,13 +71,18 @@ async def clone_all(
     """
     environment = {**environment, **git_environment(git), "GIT_CONFIG_GLOBAL": global_config(layout)}
 
-    async def one(repo: Repo) -> str:
+    async def one(number: int, repo: Repo) -> str:
         folder = layout.workspace / repo.target_dir
         for parent in reversed(folder.relative_to(layout.workspace).parents):
             user.owns(layout.workspace / parent)
-        return await _clone(repo, folder, user, environment)
+        head = await _clone(repo, folder, user, environment)
+        try:
+            await baseline.keep(folder, head, baseline.place(layout, number), layout, user, environment)
+        except OSError as error:
+            raise CloneFailed(f"{repo.url}: no copy of its beginning could be kept: {error}") from error
+        return head
 
-    tasks = [asyncio.ensure_future(one(repo)) for repo in repos]
+    tasks = [asyncio.ensure_future(one(number, repo)) for number, repo in enumerate(repos)]
     try:
         await asyncio.wait_for(asyncio.wait(tasks), seconds or None)
     except asyncio.TimeoutError:
@@ -103,9 +109,12 @@ async def _clone(repo: Repo, folder: Path, user: User, environment: Mapping[str,
         argv = ["git", *(["-C", str(folder)] if inside else []), *arguments]
         return await run(argv, user=user, environment=environment)
 
+    # A clone of a path would share its objects with the original, whose owner and history are not ours to change.
+    clone = ("clone", "--quiet", "--no-local", "--depth=1")
+
     if _COMMIT.fullmatch(repo.ref):
         # A commit cannot be named to `git clone`; servers that do not serve one by its id get a full clone.
-        done = await git("clone", "--quiet", "--no-checkout", "--depth=1", "--", repo.url, str(folder), inside=False)
+        done = await git(*clone, "--no-checkout", "--", repo.url, str(folder), inside=False)
         if done.code == 0 and (await git("fetch", "--quiet", "--depth=1", "origin", repo.ref)).code:
             done = await git(
                 "fetch", "--quiet", "--unshallow", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"
@@ -114,7 +123,7 @@ async def _clone(repo: Repo, folder: Path, user: User, environment: Mapping[str,
             done = await git("checkout", "--quiet", "--detach", repo.ref)
     else:
         branch = [f"--branch={repo.ref}"] if repo.ref else []
-        done = await git("clone", "--quiet", "--depth=1", *branch, "--", repo.url, str(folder), inside=False)
+        done = await git(*clone, *branch, "--", repo.url, str(folder), inside=False)
     if done.code:
         raise CloneFailed(_why(repo, done))
     head = await git("rev-parse", "HEAD")

@@ -1,41 +1,38 @@
 """Collecting: what the agent left in each repository, as a patch against the commit it began with.
 
-git runs as the agent's user, after all of the agent's processes are gone: the repository's config is the agent's, and
-git runs programs that are named in it.
+It comes after all of the agent's processes are gone. First the patches of all repositories, then their commits, then
+the pushes: a step that fails, or takes too long, costs neither the others of its repository nor other repositories.
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from .command import Command, run
+from . import baseline
+from .budget import Budget
+from .commits import Line, Lines, NoCommits, find_lines, write_mail
 from .job import Job, Repo
 from .layout import Layout
+from .omissions import Omissions
 from .outbox import Outbox
+from .patch import changed, write_patch
+from .push import NotPushed, commit_to_push, push
+from .scratch import NotCollected, Scratch, git_settings, scratch
+from .theirs import Theirs, look
+from .tree import collect_tree
 from .user import User
 
-_QUIET = (
-    "-c", "core.fsmonitor=false",
-    "-c", "core.untrackedCache=false",
-    "-c", "core.hooksPath=/dev/null",
-    "-c", "core.quotePath=true",
-    "-c", "gc.auto=0",
-)  # fmt: skip
-_DIFF = ("diff", "--cached", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--no-relative")
-_PATCH = ("--binary", "--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3")
+_TOLD = (NotCollected, NoCommits, NotPushed)
 
 
 async def collect_all(
     job: Job, heads: Mapping[str, str], layout: Layout, user: User, environment: Mapping[str, str], outbox: Outbox
 ) -> list[dict[str, Any]]:
-    """The result's part on each repository; the patches go into the outbox.
-
-    One repository that fails, or takes too long, does not take the others' work with it: its `patch_error` says why.
+    """The result's part on each repository; patches and mail go into the outbox.
 
     Args:
         job: What was to be done.
@@ -43,125 +40,161 @@ async def collect_all(
         layout: Where everything is.
         user: The agent's user.
         environment: The agent's environment, without its secrets.
-        outbox: Takes the patches.
+        outbox: Takes the patches and the mail.
     """
-    environment = {**environment, "GIT_CONFIG_GLOBAL": str(layout.opt / "gitconfig")}
-    seconds = job.limits.collect_s
-    deadline = time.monotonic() + seconds if seconds else None
-    found: list[dict[str, Any]] = []
-    for index, repo in enumerate(job.repos if job.collect.patches else ()):
-        folder, head = layout.workspace / repo.target_dir, heads.get(repo.target_dir, "")
-        entry: dict[str, Any] = {"url": repo.url, "path": str(folder), "head": head, "changes": []}
-        if not head:
-            found.append({**entry, "patch_error": "not cloned"})
-            continue
-        left = None if deadline is None else max(0.1, deadline - time.monotonic())
-        work = collect_repo(repo, folder, head, user, environment, job.limits.max_patch_bytes)
-        try:
-            entry, patch = await asyncio.wait_for(work, left)
-            if patch is not None:
-                entry["patch"] = outbox.keep(f"patch/{index}.diff", patch)["name"]
-        except asyncio.TimeoutError:
-            entry["patch_error"] = f"collecting took longer than {seconds:g} s"
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this repository's alone
-            entry["patch_error"] = f"collecting failed: {error}"
-        found.append(entry)
-    return found
+    if not job.collect.patches and not job.collect.push_branch:
+        return []
+    budget = Budget(job.limits.max_patch_bytes)
+    end = time.monotonic() + job.limits.collect_s if job.limits.collect_s else None
+
+    def seconds(share: float = 1.0) -> float | None:
+        return None if end is None else max(0.1, (end - time.monotonic()) * share)
+
+    works = [
+        _Repository(job, number, repo, heads.get(repo.target_dir, ""), layout) for number, repo in enumerate(job.repos)
+    ]
+    begun = [work for work in works if work.head]
+    with contextlib.ExitStack() as stack:
+        for number, work in enumerate(begun):
+            # One that hangs leaves half of the time to those that follow, and all leave some to what comes then.
+            share = 0.5 if number + 1 < len(begun) else 0.8
+            await work.collect(stack, layout, user, environment, outbox, budget, seconds(share))
+        for work in begun:
+            await work.collect_commits(outbox, budget, seconds())
+        if job.collect.push_branch:
+            for work in begun:
+                await work.push(layout, seconds())
+    return [work.json() for work in works]
 
 
-async def collect_repo(
-    repo: Repo, folder: Path, head: str, user: User, environment: Mapping[str, str], max_bytes: int
-) -> tuple[dict[str, Any], bytes | None]:
-    """The repository's part of the result, without the patch's name, and the patch; `None` when nothing changed."""
-    found: dict[str, Any] = {
-        "url": repo.url,
-        "path": str(folder),
-        "head": head,
-        "changes": [],
-        "patch": None,
-        "patch_error": "",
-    }
-    with tempfile.TemporaryDirectory(prefix="flaude-index-") as scratch:
-        user.owns(Path(scratch))
-        # An index of our own, made from the first commit: the agent's may hide files (assume-unchanged, sparse).
-        git_environment = {**environment, "GIT_INDEX_FILE": f"{scratch}/index", "GIT_OPTIONAL_LOCKS": "0"}
+class _Repository:
+    """What is found in one repository, step by step; each step keeps what the others have found."""
 
-        async def git(*arguments: str, most: int = 0, stdin: bytes = b"") -> Command:
-            argv = ["git", *_QUIET, "-C", str(folder), *arguments]
-            return await run(argv, user=user, environment=git_environment, max_stdout=most, stdin=stdin)
+    def __init__(self, job: Job, number: int, repo: Repo, head: str, layout: Layout) -> None:
+        self.head = head
+        self._job = job
+        self._number = number
+        self._repo = repo
+        self._scratch: Scratch | None = None
+        self._theirs = Theirs()
+        self._omissions = Omissions()
+        self._excluded: set[bytes] | None = None
+        self._lines = Lines(Line("", [], []))
+        self._errors: list[str] = [] if head else ["not cloned"]
+        self._folder = layout.workspace / repo.target_dir
+        self._told: dict[str, Any] = {"url": repo.url, "path": str(self._folder), "head": head}
+        self._told |= {"changes": [], "patch": None}
+        self._pushed = {"pushed_branch": "", "push_error": ""}
 
-        done = await git("read-tree", head)
-        if done.code:
-            found["patch_error"] = _why("git read-tree", done)
-            return found, None
-        await _follow_agents_index(git, folder, user, environment)
-        # One unreadable file, or a repository without a commit inside, must not cost the rest of the patch.
-        done = await git("add", "--all", "--ignore-errors", ".")
-        if done.code > 1:
-            found["patch_error"] = _why("git add", done)
-            return found, None
-        if done.code:
-            found["patch_error"] = _why("some files are not in the patch: git add", done)
-        names = await git(*_DIFF, "--name-status", "-z", head)
-        numbers = await git(*_DIFF, "--numstat", "-z", head)
-        if names.code or numbers.code:
-            found["patch_error"] = _why("git diff", names if names.code else numbers)
-            return found, None
-        found["changes"] = changes(names.stdout, numbers.stdout)
-        if not found["changes"]:
-            return found, None
-        diff = await git(*_DIFF, *_PATCH, head, most=max_bytes)
-    if max_bytes and len(diff.stdout) > max_bytes:
-        found["patch_error"] = f"the patch is larger than the limit of {max_bytes} bytes"
-        return found, None
-    if diff.code:
-        found["patch_error"] = _why("git diff", diff)
-        return found, None
-    return found, diff.stdout
+    async def collect(
+        self,
+        stack: contextlib.ExitStack,
+        layout: Layout,
+        user: User,
+        environment: Mapping[str, str],
+        outbox: Outbox,
+        budget: Budget,
+        seconds: float | None,
+    ) -> None:
+        """The patch. What the other steps need of git stays until the stack is closed."""
+        folder = self._folder
+
+        async def work() -> None:
+            if not folder.is_dir():
+                raise NotCollected("its folder is not there any more")
+            settings = {**environment, **git_settings(layout)}
+            self._theirs = await look(folder, self.head, user, settings, seconds and seconds / 4)
+            place = baseline.place(layout, self._number)
+            made = self._scratch = stack.enter_context(scratch(place, folder, layout, user, environment))
+            self._excluded = await collect_tree(made, self._theirs, self.head, budget, self._omissions)
+            found = await changed(made, self.head)
+            if found and self._job.collect.patches:
+                name = f"patch/{self._number}.diff"
+                found = await write_patch(made, self.head, found, outbox.path(name), budget, self._omissions)
+                if found:
+                    self._told["patch"] = outbox.announce(name, outbox.path(name))["name"]
+            self._told["changes"] = [change.json() for change in found]
+
+        self._note(await _within(seconds, work()))
+
+    async def collect_commits(self, outbox: Outbox, budget: Budget, seconds: float | None) -> None:
+        """The commits, each line of work with its mail."""
+        made = self._scratch
+        if made is None:
+            return
+        if self._theirs.problem:
+            reason = f"the agent's repository cannot be read, its commits are not known: {self._theirs.problem}"
+            self._omissions.add("(commits)", reason)
+            return
+
+        async def work() -> None:
+            self._lines = lines = await find_lines(made, self._theirs, self.head)
+            for number, line in enumerate([lines.checked_out, *lines.others] if self._job.collect.patches else []):
+                if line.commits:
+                    line.problem = "it was not reached"
+                    await self._write_mail(made, number, line, outbox, budget)
+
+        failed = await _within(seconds, work())
+        for note in [*self._lines.notes, *([failed] if failed else [])]:
+            self._omissions.add("(commits)", note)
+        for line in self._lines.others:
+            if line.problem:
+                self._note(f"the commits of the branch {line.name} did not come back: {failed or line.problem}")
+        if self._lines.checked_out.problem and not failed:
+            self._omissions.add("(commits)", f"as mail, {self._lines.checked_out.problem}")
+
+    async def _write_mail(self, made: Scratch, number: int, line: Line, outbox: Outbox, budget: Budget) -> None:
+        name = f"mail/{self._number}-{number}.mbox"
+        size = await write_mail(made, line.revisions, outbox.path(name), budget.left)
+        if size is None:
+            line.problem = f"they are more than what is left of {budget}"
+            return
+        line.problem = ""
+        budget.use(size)
+        if size:  # merges alone are no mail
+            line.mail = outbox.announce(name, outbox.path(name))["name"]
+
+    async def push(self, layout: Layout, seconds: float | None) -> None:
+        """The branch, when there is something for it."""
+        made, excluded = self._scratch, self._excluded
+        branch = self._job.collect.push_branch
+
+        async def work() -> None:
+            if made is None or excluded is None:
+                raise NotPushed("not pushed, as its work could not be collected")
+            commit = await commit_to_push(made, self._theirs, self.head, excluded)
+            if commit is not None:
+                await push(made, commit, self.head, self._repo.url, branch, self._job.git, layout)
+                self._pushed["pushed_branch"] = branch
+
+        self._pushed["push_error"] = await _within(seconds, work())
+
+    def json(self) -> dict[str, Any]:
+        """As the result tells it."""
+        return {
+            **self._told,
+            "omitted": self._omissions.json(),
+            "patch_error": "; ".join([*self._errors, *filter(None, [self._omissions.sentence])]),
+            "commits": self._lines.checked_out.commits,
+            "mail": self._lines.checked_out.mail,
+            "branches": [
+                {"name": line.name, "commits": line.commits, "mail": line.mail} for line in self._lines.others
+            ],
+            **self._pushed,
+        }
+
+    def _note(self, error: str) -> None:
+        self._errors += [error] if error else []
 
 
-async def _follow_agents_index(
-    git: Callable[..., Awaitable[Command]], folder: Path, user: User, environment: Mapping[str, str]
-) -> None:
-    """Take over what `add --all` cannot know of ignored files: which the agent tracks, and which it no longer does."""
-    argv = ["git", *_QUIET, "-C", str(folder), "ls-files", "-z"]
-    theirs = await run(argv, user=user, environment=environment)
-    ours = await git("ls-files", "-z")
-    if theirs.code or ours.code:
-        return
-    wanted, known = set(theirs.stdout.split(b"\0")), set(ours.stdout.split(b"\0"))
-    ignored = await git("ls-files", "-z", "--others", "--ignored", "--exclude-standard")
-    forced = (wanted - known) & set(ignored.stdout.split(b"\0"))
-    for option, paths in (("--force-remove", known - wanted), ("--add", forced)):
-        if paths:
-            await git("update-index", option, "-z", "--stdin", stdin=b"\0".join(sorted(paths)))
-
-
-def changes(names: bytes, numbers: bytes) -> list[dict[str, Any]]:
-    """The changed paths from `--name-status -z` and `--numstat -z`; line counts are `None` for binary files."""
-    counts: dict[str, tuple[int | None, int | None]] = {}
-    fields = iter(_fields(numbers))
-    for entry in fields:
-        added, removed, path = entry.split("\t", 2)
-        if not path:  # a rename: the old and the new path follow
-            next(fields)
-            path = next(fields)
-        counts[path] = (None, None) if added == "-" else (int(added), int(removed))
-    found = []
-    fields = iter(_fields(names))
-    for status in fields:
-        change: dict[str, Any] = {"status": status[0]}
-        if status[0] in "RC":
-            change["old_path"] = next(fields)
-        change["path"] = next(fields)
-        change["added"], change["removed"] = counts.get(change["path"], (None, None))
-        found.append(change)
-    return found
-
-
-def _fields(data: bytes) -> list[str]:
-    return data.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode().split("\0")[:-1]
-
-
-def _why(what: str, done: Command) -> str:
-    return f"{what} failed with code {done.code}: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}"
+async def _within(seconds: float | None, work: Awaitable[None]) -> str:
+    """Do it; what went wrong, or nothing. It is this step's alone, whatever it is."""
+    try:
+        await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:
+        return f"it took longer than {seconds:.3g} s"
+    except _TOLD as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  # a full disk, a defect of ours
+        return f"it failed: {error!r}"
+    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .memory import unprotected
@@ -34,7 +34,7 @@ async def run(
     environment: Mapping[str, str],
     user: User | None = None,
     cwd: str | None = None,
-    max_stdout: int = 0,
+    take: Callable[[bytes], bool] | None = None,
     stdin: bytes = b"",
 ) -> Command:
     """Run it in a process group of its own, which is killed when the caller is cancelled.
@@ -44,8 +44,9 @@ async def run(
         environment: Its whole environment.
         user: Whom to run it as; as ourselves without one.
         cwd: Where; the root without it.
+        take: Gets what it prints, piece by piece, until its stdout is closed; `False` kills it. Without it all is kept
+            in memory, and what comes after its end is not waited for.
         stdin: What it reads.
-        max_stdout: Stop and kill it once it has printed more bytes than this; 0 for no limit.
     """
     try:
         with unprotected():
@@ -62,12 +63,14 @@ async def run(
     except (FileNotFoundError, PermissionError) as error:
         return Command(_NOT_FOUND, b"", f"{argv[0]}: {error.strerror}".encode())
     stdout, stderr = bytearray(), bytearray()
+    enough = False
 
     def take_stdout(piece: bytes) -> None:
-        if max_stdout and len(stdout) > max_stdout:
-            return
-        stdout.extend(piece)
-        if max_stdout and len(stdout) > max_stdout:
+        nonlocal enough
+        if take is None:
+            stdout.extend(piece)
+        elif not enough and not take(piece):
+            enough = True
             signal_group(process.pid, signal.SIGKILL)
 
     def take_stderr(piece: bytes) -> None:
@@ -82,6 +85,8 @@ async def run(
     ]
     try:
         code = await ended(process)
+        if take is not None and not enough:
+            await asyncio.wait(pumps[:1])  # nothing of it may be missing
         # All that it has printed is in the pipes by now; what it left behind may hold them open for ever.
         await asyncio.wait(pumps, timeout=_DRAIN_S)
     finally:

@@ -1,64 +1,67 @@
-"""The account of what does not come back: each file by name as long as there are not too many, and sentences on it."""
+"""What is not in a patch although it is in the tree: each file with its reason, and a sentence about all. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from . import names
+from .changes import text
 
-_MOST_LISTED = 1_000
-_MOST_NAMED = 5
+_MOST_NAMED = 3
+_MOST_TOLD = 1000
+_UNIT = 1024
 
 
 class Omissions:
-    """Counts all, and keeps some.
+    """Collects them. Only what is loud makes the patch one that is not whole."""
 
-    Args:
-        clean: Takes secrets out of names.
-    """
+    def __init__(self) -> None:
+        self._told: list[dict[str, Any]] = []
+        self._loud: dict[str, list[str]] = {}
+        self._left_out = 0
 
-    def __init__(self, clean: Callable[[str], str]) -> None:
-        self._clean = clean
-        self._listed: list[dict[str, Any]] = []
-        self._quiet: list[dict[str, Any]] = []
-        self._counts: dict[str, int] = {}
-        self._examples: dict[str, list[str]] = {}
-
-    def add(self, path: str, size: int | None, reason: str, rule: str = "") -> None:
-        """A file that is missed.
+    def add(self, path: bytes | str, reason: str, *, size: int | None = None, loud: str = "") -> None:
+        """One more.
 
         Args:
-            path: Its path, as `tree` has it.
-            size: In bytes, where that is known.
-            reason: Why, in a few words.
-            rule: The same for a whole sentence on all such files, which begins "... are not among the artifacts".
+            path: The path in the repository, or a word in parentheses.
+            reason: Why it is not in the patch.
+            size: Its size in bytes, where that is known.
+            loud: What the sentence about all says of it: how `3 files ...` goes on.
         """
-        self._counts[rule] = self._counts.get(rule, 0) + 1
-        examples = self._examples.setdefault(rule, [])
-        told = self._clean(names.readable(path))
-        if len(examples) < _MOST_NAMED:
-            examples.append(f"{told} ({reason if not rule or size is None else names.size(size)})")
-        if len(self._listed) < _MOST_LISTED:
-            self._listed.append({"path": told, "size": size, "reason": reason})
+        name = path if isinstance(path, str) else text(path)
+        if len(self._told) < _MOST_TOLD:
+            self._told.append({"path": name, "size": size, "reason": reason})
+        else:
+            self._left_out += 1
+        if loud:
+            self._loud.setdefault(loud, []).append(name if size is None else f"{name} ({size_text(size)})")
 
-    def add_quietly(self, path: str, reason: str) -> None:
-        """What has no content of its own to be missed: it is listed while there is room, and no error."""
-        if len(self._quiet) < _MOST_LISTED:
-            self._quiet.append({"path": self._clean(names.readable(path)), "size": None, "reason": reason})
-
-    @property
-    def listed(self) -> list[dict[str, Any]]:
-        """The result's list."""
-        return [*self._listed, *self._quiet][:_MOST_LISTED]
+    def json(self) -> list[dict[str, Any]]:
+        """As the result tells them."""
+        if not self._left_out:
+            return list(self._told)
+        return [*self._told, {"path": "(more)", "size": None, "reason": f"{self._left_out} more are not listed"}]
 
     @property
-    def sentences(self) -> list[str]:
-        """One for each rule: how many files, why, and which."""
-        return [self._sentence(rule, count) for rule, count in self._counts.items()]
+    def sentence(self) -> str:
+        """What is missing and why; empty when nothing is."""
+        return "; ".join(
+            f"{len(names)} {'file is' if len(names) == 1 else 'files are'} {loud}: {_some(names)}"
+            for loud, names in self._loud.items()
+        )
 
-    def _sentence(self, rule: str, count: int) -> str:
-        subject = "1 file is" if count == 1 else f"{count} files are"
-        examples = self._examples[rule]
-        more = f" and {count - len(examples)} more" if count > len(examples) else ""
-        return f"{subject} not among the artifacts{rule}: {', '.join(examples)}{more}"
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people, with one decimal at most."""
+    if size < _UNIT:
+        return f"{size:g} bytes"
+    for unit in ("KB", "MB"):
+        size = size / _UNIT
+        if size < _UNIT:
+            return f"{round(size, 1):g} {unit}"
+    return f"{round(size / _UNIT, 1):g} GB"

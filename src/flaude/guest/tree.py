@@ -1,163 +1,237 @@
-"""Looking through the agent's folders as root: no link is followed, and nothing but plain files is opened.
-
-Every folder is opened from the one above it, so that no part of a path can be another one than it was.
-"""
+"""The agent's tree: everything that it left in the working tree, brought into the index of a throw-away repository."""
 
 from __future__ import annotations
 
-import errno
+import asyncio
 import os
+import re
 import stat
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping
 
-from . import globs
+from .budget import Budget
+from .changes import links, names, text
+from .command import Command
+from .omissions import Omissions
+from .scratch import NotCollected, Scratch, why
+from .theirs import Entry, Theirs
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DEEPEST = 100
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is no folder, or a folder that could not be looked into.
-
-    Attributes:
-        path: Relative to the top, with `/`; bytes that are not UTF-8 as `surrogateescape` has them.
-        status: What `lstat` says of it; None for a folder.
-        problem: Why the folder could not be looked into.
-    """
-
-    path: str
-    status: os.stat_result | None = None
-    problem: str = ""
+# git holds smaller files in memory and finds out what has changed in them; larger ones it only ever copies whole.
+_BIG_FILE_BYTES = 512 * 1024 * 1024
+# What is packed may have more bytes than its patch.
+_PACKED = 4
+_MOST_FAILING = 50
+_PIECE = 2000
+_FAILS = re.compile(rb"^(?:fatal|error): (.+?): clean filter '", re.MULTILINE)
+_NOT_SEEN = re.compile(
+    rb"^(?:warning: could not open directory '(.+?)/?'|(?!fatal|error|warning)(.+)): Permission denied$", re.MULTILINE
+)
 
 
-def open_folder(base: Path, parts: Sequence[str] = ()) -> int:
-    """A descriptor of a folder; `base` itself is taken as it is.
+async def collect_tree(scratch: Scratch, theirs: Theirs, head: str, budget: Budget, omissions: Omissions) -> set[bytes]:
+    """Bring all that is not ignored into the scratch repository's index, beside what the agent tracks all the same.
 
-    Raises:
-        OSError: There is none, or a part of the way is a link.
-    """
-    folder = os.open(base, _FOLDER & ~os.O_NOFOLLOW)
-    for part in parts:
-        try:
-            below = os.open(part, _FOLDER, dir_fd=folder)
-        finally:
-            os.close(folder)
-        folder = below
-    return folder
-
-
-def open_file(top: int, parts: Sequence[str]) -> BinaryIO:
-    """A plain file below a folder.
-
-    Raises:
-        OSError: There is none, or a part of the way is a link.
-    """
-    folder = os.dup(top)
-    try:
-        for part in parts[:-1]:
-            below = os.open(part, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = below
-        file = os.open(parts[-1], _FILE, dir_fd=folder)
-    finally:
-        os.close(folder)
-    opened = os.fdopen(file, "rb")
-    if not is_plain(os.fstat(file)):
-        opened.close()
-        raise OSError(errno.EINVAL, "not a file")
-    return opened
-
-
-def walk(top: int, state: globs.State) -> Generator[Found | None, None, None]:
-    """What matches, in order of the paths, part by part; None again and again, so that the caller can do other things.
+    One file that cannot be read does not cost the others: it is among the omissions.
 
     Args:
-        top: The folder; it is left open.
-        state: What is wanted in it.
+        scratch: The repository.
+        theirs: The agent's, which says what it tracks.
+        head: The commit to begin with.
+        budget: What the patch may have.
+        omissions: Takes what is not in the index.
+
+    Returns:
+        The paths that are not in the index as the agent left them.
+
+    Raises:
+        NotCollected: git could do nothing.
     """
-    ways = [_Way(os.dup(top), "", state)]
-    try:
-        while ways:
-            way = ways[-1]
-            if way.entries is None:
-                try:
-                    yield from way.read()
-                except OSError as error:
-                    yield Found(way.prefix[:-1], problem=error.strerror or str(error))
-            if not way.entries:
-                os.close(ways.pop().folder)
+    done = await scratch.git("read-tree", "--reset", head)
+    if done.code:  # the index was of no use
+        (scratch.folder / "index").unlink(missing_ok=True)
+        _check("git read-tree", await scratch.git("read-tree", "--reset", head))
+    tree = _Tree(scratch, omissions)
+    await tree.follow(theirs)
+    await tree.set_links()
+    others = await tree.others()
+    forced = tree.forced(theirs, set(others))
+    await tree.set_limits([*others, *forced], budget)
+    await tree.add(["."])
+    if forced := [path for path in forced if path not in tree.excluded]:
+        await tree.add([f":(top,literal){os.fsdecode(path)}" for path in forced], "--force")
+    await tree.tell_links()
+    return tree.excluded
+
+
+class _Tree:
+    """The steps.
+
+    `excluded` are the paths that are left as they were at the start.
+    """
+
+    def __init__(self, scratch: Scratch, omissions: Omissions) -> None:
+        self._git = scratch.git
+        self._folder = os.fsencode(scratch.worktree)
+        self._scratch = scratch
+        self._omissions = omissions
+        self._known: dict[bytes, Entry] = {}
+        self.excluded: set[bytes] = set()
+
+    async def follow(self, theirs: Theirs) -> None:
+        """Take over what the working tree alone does not tell.
+
+        Which ignored files are no longer tracked, and which files are not there because the agent looks at a part of
+        the repository only.
+        """
+        known = await self._entries()
+        self._known = known
+        if theirs.index is None or not theirs.same:
+            return
+        gone = known.keys() - theirs.index.keys()
+        if gone:
+            ignored = await self._git(
+                "ls-files", "-z", "--cached", "--ignored", "--exclude-standard", machine_config=True
+            )
+            gone &= set(names(ignored.stdout)) | {path for path in gone if known[path].mode == b"160000"}
+            await self._update("--force-remove", gone)
+        sparse = {path: entry for path, entry in theirs.index.items() if entry.sparse and self._lstat(path) is None}
+        moved = {path: entry for path, entry in sparse.items() if path not in known or known[path].id != entry.id}
+        if moved and theirs.objects:
+            await self._take_over(moved, theirs)
+        await self._update("--skip-worktree", sparse)
+
+    async def _take_over(self, entries: Mapping[bytes, Entry], theirs: Theirs) -> None:
+        """Files that are in the agent's index alone, as a merge leaves them outside of the part it looks at."""
+        wanted = b"".join(entry.id + b"\n" for entry in entries.values() if entry.mode != b"160000")
+        self._scratch.agents_objects = theirs.objects
+        try:
+            pack = str(self._scratch.folder / "objects/pack/pack")
+            _check("git pack-objects", await self._git("pack-objects", "--quiet", pack, stdin=wanted))
+        finally:
+            self._scratch.agents_objects = None
+        lines = (b"%s %s 0\t%s\0" % (entry.mode, entry.id, path) for path, entry in entries.items())
+        _check("git update-index", await self._git("update-index", "-z", "--index-info", stdin=b"".join(lines)))
+
+    async def set_links(self) -> None:
+        """Repositories inside: their commits alone are noted. `git add` would run git in them, with their config."""
+        found = {path for path, entry in self._known.items() if entry.mode == b"160000"}
+        found &= (await self._entries()).keys() if found else set()
+        await self._update("--remove", found)
+        if found:
+            await self._update("--skip-worktree", found & set(links((await self._git("ls-files", "-sz")).stdout)))
+
+    async def others(self) -> list[bytes]:
+        """What is neither tracked nor ignored."""
+        done = await self._git("ls-files", "-z", "--others", "--exclude-standard", machine_config=True)
+        _check("git ls-files", done)
+        return names(done.stdout)
+
+    def forced(self, theirs: Theirs, others: set[bytes]) -> list[bytes]:
+        """What is ignored, and yet the agent tracks it."""
+        found = []
+        for path, entry in (theirs.index or {}).items():
+            if path in self._known or path in others or path + b"/" in others:
                 continue
-            name, is_folder = way.entries.pop()
-            path = way.prefix + name
-            matches, inside = globs.step(way.state, name)
-            if not is_folder:
-                yield _found(way.folder, name, path) if matches else None
-            elif not inside:
-                yield None
-            elif len(ways) >= _DEEPEST:
-                yield Found(path, problem=f"more than {_DEEPEST} folders deep")
-            else:
-                try:
-                    ways.append(_Way(os.open(_raw(name), _FOLDER, dir_fd=way.folder), path + "/", inside))
-                except FileNotFoundError:
-                    pass
-                except OSError as error:
-                    yield Found(path, problem=error.strerror or str(error))
-    finally:
-        for way in ways:
-            os.close(way.folder)
+            status = self._lstat(path)
+            if status and (not stat.S_ISDIR(status.st_mode) or entry.mode == b"160000"):
+                found.append(path)
+        return found
+
+    async def set_limits(self, others: Iterable[bytes], budget: Budget) -> None:
+        """Exclude what cannot fit: git is not even to read a file of gigabytes, nor many that have as much."""
+        left = budget.left
+        if left is None:
+            return
+        dirty = await self._git("diff-files", "-z", "--name-only", "--ignore-submodules=all")
+        for path in names(dirty.stdout):
+            size = self._size(path)
+            if size > max(_BIG_FILE_BYTES, left):
+                self._exclude(path, size, budget)
+        sizes: dict[bytes, int] = {}
+        for number, path in enumerate(others):
+            sizes[path] = self._size(path)
+            if number % _PIECE == 0:
+                await asyncio.sleep(0)
+        total = 0
+        for path, size in sorted(sizes.items(), key=lambda item: item[1]):
+            total += size
+            if size > left or total > _PACKED * left:
+                self._exclude(path, size, budget)
+
+    def _exclude(self, path: bytes, size: int, budget: Budget) -> None:
+        self.excluded.add(path)
+        self._omissions.add(
+            path, f"the patch is limited to {budget}", size=size, loud=f"not in the patch, whose limit is {budget}"
+        )
+
+    async def add(self, pathspecs: list[str], *options: str) -> None:
+        """Add what they name, but for what is excluded, and tell what git could not read."""
+        done = await self._add(pathspecs, options)
+        for _ in range(_MOST_FAILING):
+            # A filter that fails ends git, and is only one file's.
+            failing = _FAILS.search(done.stderr)
+            if done.code <= 1 or failing is None:
+                break
+            self._omit(failing.group(1), done.stderr)
+            done = await self._add(pathspecs, options)
+        if done.code > 1:
+            raise NotCollected(why("git add", done))
+        for directory, file in _NOT_SEEN.findall(done.stderr):
+            self._omit(directory or file, done.stderr)
+        if done.code:
+            dirty = await self._git("diff-files", "-z", "--name-only", "--ignore-submodules=all")
+            for path in [*await self.others(), *names(dirty.stdout)]:
+                if path not in self.excluded:
+                    self._omit(path, done.stderr)
+
+    async def _add(self, pathspecs: list[str], options: tuple[str, ...]) -> Command:
+        but = [b":(top,exclude,literal)" + path for path in sorted(self.excluded)]
+        return await self._git(
+            "add", "--all", "--ignore-errors", *options, "--pathspec-from-file=-", "--pathspec-file-nul",
+            stdin=b"\0".join([*map(os.fsencode, pathspecs), *but]), machine_config=True,
+        )  # fmt: skip
+
+    def _omit(self, path: bytes, told: bytes) -> None:
+        if path in self.excluded:
+            return
+        self.excluded.add(path)
+        lines = [line for line in told.splitlines() if path.rstrip(b"/") in line]
+        reason = text(lines[0]).strip()[-500:] if lines else "git could not read it"
+        self._omissions.add(
+            path, reason, size=self._size(path) or None, loud="not in the patch, as git could not read it"
+        )
+
+    async def tell_links(self) -> None:
+        """Repositories inside, with what is in them, are no part of a patch."""
+        for path in links((await self._git("ls-files", "-z", "--stage")).stdout):
+            if self._lstat(path + b"/.git"):
+                self._omissions.add(path, "a repository of its own: the patch has its commit's id, not its files")
+
+    async def _entries(self) -> dict[bytes, Entry]:
+        done = await self._git("ls-files", "-z", "--stage")
+        _check("git ls-files", done)
+        found = {}
+        for record in names(done.stdout):
+            told, _, path = record.partition(b"\t")
+            mode, identity, _ = told.split(b" ")
+            found[path] = Entry(mode, identity, sparse=False)
+        return found
+
+    async def _update(self, option: str, paths: Iterable[bytes]) -> None:
+        if paths := sorted(paths):
+            done = await self._git("update-index", option, "-z", "--stdin", stdin=b"\0".join(paths))
+            _check(f"git update-index {option}", done)
+
+    def _lstat(self, path: bytes) -> os.stat_result | None:
+        try:
+            return os.lstat(self._folder + b"/" + path)
+        except OSError:
+            return None
+
+    def _size(self, path: bytes) -> int:
+        status = self._lstat(path)
+        return status.st_size if status and stat.S_ISREG(status.st_mode) else 0
 
 
-class _Way:
-    """A folder on the way down: what is left in it, the last first; None before it is listed."""
-
-    def __init__(self, folder: int, prefix: str, state: globs.State) -> None:
-        self.folder = folder
-        self.prefix = prefix
-        self.state = state
-        self.entries: list[tuple[str, bool]] | None = None
-
-    def read(self) -> Iterator[None]:
-        """List what is in it, with a moment for others after each."""
-        entries = self.entries = []
-        with os.scandir(self.folder) as found:
-            for entry in found:
-                entries.append((_text(entry.name), entry.is_dir(follow_symlinks=False)))
-                yield None
-        entries.sort(reverse=True)
-
-
-def _found(folder: int, name: str, path: str) -> Found | None:
-    try:
-        return Found(path, os.stat(_raw(name), dir_fd=folder, follow_symlinks=False))
-    except OSError:  # gone by now
-        return None
-
-
-def is_plain(status: os.stat_result) -> bool:
-    """Whether it is a file that has content: no link, pipe, socket or device."""
-    return stat.S_ISREG(status.st_mode)
-
-
-def kind(status: os.stat_result) -> str:
-    """What it is instead, in words."""
-    return "a symbolic link, and none is followed" if stat.S_ISLNK(status.st_mode) else "not a plain file"
-
-
-def is_foreign(status: os.stat_result, owner: int) -> bool:
-    """Whether somebody else's file may have been linked in: we are root and could read it, the agent could not."""
-    return os.geteuid() == 0 and status.st_nlink > 1 and status.st_uid != owner
-
-
-def _text(name: str) -> str:
-    """The name as UTF-8, whatever the machine's locale is."""
-    return os.fsencode(name).decode("utf-8", "surrogateescape")
-
-
-def _raw(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
+def _check(what: str, done: Command) -> None:
+    if done.code:
+        raise NotCollected(why(what, done))
