@@ -255,7 +255,7 @@ def test_filters_of_the_agents_config_are_not_run(guest: Guest, script: Script, 
 def test_secrets_are_not_in_what_is_said_of_a_repository(
     boot: Callable[..., Guest], script: Script, repo: Path, tmp_path: Path
 ) -> None:
-    """What git says, and the names of files, go through the filter; a filter of git's that fails costs its file alone."""
+    """What git says, and the names of files, are filtered; a filter of git's that fails costs its file alone."""
     filter_, config = tmp_path / "filter", tmp_path / "gitconfig"
     config.write_text(f'[filter "fails"]\n\tclean = {filter_} %f\n\trequired = true\n')
     body = f"""

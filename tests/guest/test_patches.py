@@ -44,7 +44,7 @@ class Bench:
         self.outbox = Outbox(self.layout.out)
         self._user = agent_user(self.layout)
         self._environment = {**os.environ, "HOME": str(self.layout.home)}
-        self._git = git
+        self.git = git
         self.repos = tuple(
             Repo(f"file://{url}" if isinstance(url, Path) else url, f"r{number}") for number, url in enumerate(urls)
         )
@@ -60,7 +60,7 @@ class Bench:
     def collect_all(self, *, patches: bool = True, push: str = "", **limits: Any) -> list[dict[str, Any]]:
         """The result's part on all repositories."""
         collect = Collect(patches=patches, push_branch=push)
-        job = Job("job", "p", (), {}, {}, self.repos, self._git, None, Limits(**limits), collect)
+        job = Job("job", "p", (), {}, {}, self.repos, self.git, None, Limits(**limits), collect)
         work = collect_all(job, self.heads, self.layout, self._user, self._environment, self.outbox)
         return asyncio.run(work)
 
@@ -81,7 +81,8 @@ def run(folder: Path | bytes, *argv: str | bytes, check: bool = True, **options:
     words = [*git, *argv[1:]] if argv[0] == "git" else argv
     done = subprocess.run(words, cwd=folder, check=False, capture_output=True, **options)
     assert not check or done.returncode == 0, done
-    return done.stdout
+    printed: bytes = done.stdout
+    return printed
 
 
 def tree_of(folder: Path) -> str:
@@ -139,8 +140,8 @@ _edits = st.lists(
     st.one_of(
         st.tuples(st.just("write"), _paths, _contents),
         st.tuples(st.just("write"), _paths, _contents),
-        st.tuples(st.just("ignore"), st.sampled_from([b"*.log\n", b"/app.py\n", b"d/\n", b"!d/z.log\n"])),
-        st.tuples(st.sampled_from(["delete", "mode", "track", "untrack", "force", "open"]), _paths),
+        st.tuples(st.just("ignore"), st.sampled_from([b"*.log\n", b"/app.py\n", b"d/\n", b"*.log\n!d/z.log\n"])),
+        st.tuples(st.sampled_from(["delete", "mode", "track", "untrack", "force"]), _paths),
         st.tuples(st.sampled_from(["rename", "link"]), _paths, _paths),
         st.tuples(st.sampled_from(["add", "commit", "amend", "stash", "branch", "other", "back", "reset"])),
     ),
@@ -149,79 +150,66 @@ _edits = st.lists(
 )
 
 
-def _remove(path: bytes) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _make_way(top: bytes, path: bytes) -> bytes:
+def _make_way(top: Path, path: Path) -> Path:
     """Nothing is at the path, and folders are above it."""
-    at = top
-    for part in path.split(b"/")[:-1]:
-        at += b"/" + part
-        if os.path.islink(at) or not os.path.isdir(at):
-            _remove(at)
-            os.mkdir(at)
-    _remove(top + b"/" + path)
-    return top + b"/" + path
+    for parent in reversed(path.relative_to(top).parents[:-1]):
+        if (top / parent).is_symlink() or not (top / parent).is_dir():
+            _remove(top / parent)
+            (top / parent).mkdir()
+    _remove(path)
+    return path
 
 
-def edit(folder: Path, step: tuple[Any, ...]) -> None:
+def _rename(top: Path, old: Path, new: Path) -> None:
+    apart = old not in (new, *new.parents) and new not in old.parents
+    if apart and old.parent.is_dir() and (old.exists() or old.is_symlink()):
+        kept = old.rename(top.parent / "kept")  # `old` may be on the way that is made
+        kept.rename(_make_way(top, new))
+
+
+_COMMANDS = {
+    "track": "--literal-pathspecs add --",
+    "force": "--literal-pathspecs add --force --",
+    "untrack": "--literal-pathspecs rm -r --quiet --cached --",
+    "add": "add --all",
+    "commit": "commit --quiet --all --message=work",
+    "amend": "commit --quiet --all --amend --message=amended",
+    "stash": "stash --include-untracked",
+    "branch": "checkout --quiet -B agents",
+    "other": "checkout --quiet --orphan empty",
+    "back": "checkout --quiet --force main",
+    "reset": "reset --quiet HEAD",
+}
+
+
+def edit(top: Path, step: tuple[Any, ...]) -> None:
     """One edit; those that are not possible now do nothing."""
-    top = os.fsencode(folder)
-    what, *given_ = step
-
-    def git(*words: str | bytes) -> None:
-        run(folder, "git", *words, check=False)
-
-    match what:
-        case "write":
-            path, content = given_
-            with open(_make_way(top, path), "wb") as file:
-                file.write(content)
-        case "ignore":
-            with open(top + b"/.gitignore", "ab") as file:
-                file.write(given_[0])
-        case "delete":
-            _remove(top + b"/" + given_[0])
-        case "mode":
-            path = top + b"/" + given_[0]
-            if os.path.isfile(path) and not os.path.islink(path):
-                os.chmod(path, os.stat(path).st_mode ^ 0o111)
-        case "link":
-            os.symlink(given_[0], _make_way(top, given_[1]))
-        case "rename":
-            old, new = given_
-            if os.path.lexists(top + b"/" + old) and not (new + b"/").startswith(old + b"/"):
-                if not (old + b"/").startswith(new + b"/"):
-                    os.rename(top + b"/" + old, _make_way(top, new))
-        case "open":
-            with open(_make_way(top, given_[0]), "wb") as file:
-                file.write(b"line\n" * 1000)
-        case "track":
-            git("--literal-pathspecs", "add", "--", given_[0])
-        case "force":
-            git("--literal-pathspecs", "add", "--force", "--", given_[0])
-        case "untrack":
-            git("--literal-pathspecs", "rm", "-r", "--quiet", "--cached", "--", given_[0])
-        case "add":
-            git("add", "--all")
-        case "commit":
-            git("commit", "--quiet", "--all", "--message=work")
-        case "amend":
-            git("commit", "--quiet", "--all", "--amend", "--message=amended")
-        case "stash":
-            git("stash", "--include-untracked")
-        case "branch":
-            git("checkout", "--quiet", "-B", "agents")
-        case "other":
-            git("checkout", "--quiet", "--orphan", "empty")
-        case "back":
-            git("checkout", "--quiet", "--force", "main")
-        case "reset":
-            git("reset", "--quiet", "HEAD")
+    match step:
+        case ("write", name, content):
+            _make_way(top, top / os.fsdecode(name)).write_bytes(content)
+        case ("ignore", line):
+            with _make_way(top, top / ".gitignore").open("wb") as file:
+                file.write(line)
+        case ("delete", name):
+            if (top / os.fsdecode(name)).parent.is_dir():
+                _remove(top / os.fsdecode(name))
+        case ("mode", name):
+            path = top / os.fsdecode(name)
+            if path.is_file() and not path.is_symlink():
+                path.chmod(path.stat().st_mode ^ 0o111)
+        case ("link", target, name):
+            _make_way(top, top / os.fsdecode(name)).symlink_to(os.fsdecode(target))
+        case ("rename", old, new):
+            _rename(top, top / os.fsdecode(old), top / os.fsdecode(new))
+        case (command, *names):
+            run(top, "git", *_COMMANDS[command].split(), *names, check=False)
 
 
 @settings(
@@ -253,3 +241,483 @@ def test_any_edits_come_back(
     patch = bench.content(found["patch"]) if found["patch"] else b""
     assert applied(origin, found["head"], patch, root / "fresh") == tree_of(bench.folder)
     assert bool(patch) == bool(found["changes"])
+
+
+# --- what the agent does to its repository ---
+
+
+def _commit(folder: Path, name: str, content: str = "1\n") -> str:
+    (folder / name).write_text(content)
+    run(folder, "git", "add", "--force", "--", name)
+    run(folder, "git", "commit", "--quiet", f"--message=made {name}")
+    return run(folder, "git", "rev-parse", "HEAD").decode().strip()
+
+
+def _git_gone(folder: Path) -> None:
+    shutil.rmtree(folder / ".git")
+
+
+def _git_made_anew(folder: Path) -> None:
+    _git_gone(folder)
+    run(folder, "git", "init", "--quiet")
+    _commit(folder, "own.txt")
+
+
+def _git_damaged(folder: Path) -> None:
+    for path in (folder / ".git").rglob("*"):
+        if path.is_file():
+            path.unlink()
+            path.write_bytes(b"damaged")
+
+
+def _git_of_somebody(folder: Path) -> None:
+    _git_gone(folder)
+    (folder / ".git").write_text("gitdir: /nowhere\n")
+
+
+def _git_waits(folder: Path) -> None:
+    os.mkfifo(folder / ".git/fifo")
+    run(folder, "git", "config", "include.path", "fifo")
+
+
+def _git_hides(folder: Path) -> None:
+    (folder / ".git/info/exclude").write_text("*\n")
+    (folder / ".git/info/attributes").write_text("* -text filter=x diff=x\n")
+    run(folder, "git", "config", "filter.x.clean", "echo filtered")
+    run(folder, "git", "config", "core.worktree", "/")
+    run(folder, "git", "--work-tree=.", "update-index", "--assume-unchanged", "README.md")
+
+
+def _home_hides(folder: Path) -> None:
+    config = folder.parent.parent / "home/claude/.config/git"
+    config.mkdir(parents=True)
+    (config / "ignore").write_text("*\n")
+    (config / "attributes").write_text("* filter=x\n")
+    (config / "config").write_text('[filter "x"]\nclean = echo filtered\nrequired = true\n')
+
+
+@pytest.mark.parametrize(
+    "do", [_git_gone, _git_made_anew, _git_damaged, _git_of_somebody, _git_waits, _git_hides, _home_hides]
+)
+def test_nothing_done_to_the_repository_costs_the_patch(bench: Bench, repo: Path, tmp_path: Path, do: Any) -> None:
+    """A `.git` that is gone, new, damaged, waiting or hostile: the patch has all changes, and deletes nothing."""
+    (bench.folder / "README.md").write_text("changed\n")
+    (bench.folder / "new.txt").write_text("new\n")
+    do(bench.folder)
+    found = bench.collect(collect_s=20)
+    assert found["patch_error"] == ""
+    assert {*paths(found)} - {"own.txt"} == {"README.md", "new.txt"}
+    applied(repo, found["head"], bench.content(found["patch"]), tmp_path / "fresh")
+    assert (tmp_path / "fresh/README.md").read_text() == "changed\n"
+    if do in (_git_gone, _git_damaged, _git_of_somebody, _git_waits):
+        assert [(file["path"], "cannot be read" in file["reason"]) for file in found["omitted"]] == [
+            ("(commits)", True)
+        ]
+
+
+def test_tracked_files_that_are_ignored_outlive_a_new_repository(tmp_path: Path, repo: Path, git: GitIn) -> None:
+    """A file that the origin tracks although it ignores it is not deleted because the agent made `.git` anew."""
+    (repo / ".gitignore").write_text("*.log\n")
+    (repo / "kept.log").write_text("kept\n")
+    git(repo, "add", "--force", ".gitignore", "kept.log")
+    git(repo, "commit", "--quiet", "--message=log")
+    bench = Bench(tmp_path / "root", repo)
+    _git_made_anew(bench.folder)
+    assert paths(bench.collect()) == ["own.txt"]
+
+
+def test_a_sparse_checkout_deletes_nothing(tmp_path: Path, repo: Path, git: GitIn) -> None:
+    """Files that are not there because the agent looks at a part only are unchanged, or as its merge left them."""
+    for folder in ("one", "two"):
+        (repo / folder).mkdir()
+        (repo / folder / "file").write_text("1\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--message=folders")
+    bench = Bench(tmp_path / "root", repo)
+    run(bench.folder, "git", "checkout", "--quiet", "-b", "side")
+    _commit(bench.folder, "two/file", "2\n")
+    run(bench.folder, "git", "checkout", "--quiet", "main")
+    run(bench.folder, "git", "sparse-checkout", "set", "--cone", "one")
+    assert not (bench.folder / "two").exists()
+    (bench.folder / "one/new").write_text("new\n")
+    assert paths(bench.collect()) == ["one/new"]
+    run(bench.folder, "git", "merge", "--quiet", "side")
+    assert not (bench.folder / "two").exists()
+    found = bench.collect()
+    assert found["patch_error"] == "" and paths(found) == ["one/new", "two/file"]
+    assert applied(repo, found["head"], bench.content(found["patch"]), tmp_path / "fresh")
+    assert (tmp_path / "fresh/two/file").read_text() == "2\n"
+
+
+def test_repositories_inside(bench: Bench, tmp_path: Path, repo: Path) -> None:
+    """One with commits is named as one of its own, one without as unreadable; neither costs the rest."""
+    for name in ("whole", "empty"):
+        (bench.folder / name).mkdir()
+        run(bench.folder / name, "git", "init", "--quiet")
+    inner = _commit(bench.folder / "whole", "file")
+    (bench.folder / "new").write_text("1\n")
+    found = bench.collect()
+    assert paths(found) == ["new", "whole"]
+    assert f"+Subproject commit {inner}".encode() in bench.content(found["patch"])
+    assert [file["path"] for file in found["omitted"]] == ["empty/", "whole"]
+    assert found["patch_error"] == "1 file is not in the patch, as git could not read it: empty/"
+    shutil.rmtree(bench.folder / "empty")
+    assert bench.collect()["patch_error"] == ""
+
+
+def test_git_is_not_run_inside_of_repositories_inside(repo: Path, tmp_path: Path, git: GitIn) -> None:
+    """A submodule's own config runs nothing and its changed commit is in the patch."""
+    (repo / "sub").mkdir()
+    git(repo / "sub", "init", "--quiet")
+    git(repo / "sub", "commit", "--quiet", "--allow-empty", "--message=sub")
+    git(repo, "add", "sub")
+    git(repo, "commit", "--quiet", "--message=with sub")
+    bench = Bench(tmp_path / "with-sub", repo)
+    sub, mark = bench.folder / "sub", tmp_path / "ran"
+    run(sub, "git", "init", "--quiet")
+    _commit(sub, "file")
+    (sub / "file").write_text("dirty\n")
+    run(sub, "git", "config", "core.fsmonitor", f"touch {mark}; false")
+    found = bench.collect()
+    assert (found["patch_error"], paths(found)) == ("", ["sub"])
+    assert [file["path"] for file in found["omitted"]] == ["sub"]
+    assert not mark.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_files_cost_themselves_alone(bench: Bench) -> None:
+    """Files and folders that cannot be read are named, and the rest is in the patch."""
+    (bench.folder / "closed").mkdir()
+    (bench.folder / "closed/file").write_text("1\n")
+    for name in ("new", "secret", "closed/file"):
+        (bench.folder / name).write_text("1\n")
+    (bench.folder / "secret").chmod(0)
+    (bench.folder / "closed").chmod(0)
+    found = bench.collect()
+    (bench.folder / "closed").chmod(0o755)
+    assert paths(found) == ["new"]
+    assert sorted(file["path"] for file in found["omitted"]) == ["closed", "secret"]
+    assert "2 files are not in the patch, as git could not read" in found["patch_error"]
+
+
+# --- limits ---
+
+
+def test_a_file_of_gigabytes_costs_itself_alone(bench: Bench) -> None:
+    """An untracked file over the limit is named with its size, in no time, and the small files are in the patch."""
+    (bench.folder / "small.txt").write_text("paid work\n")
+    with (bench.folder / "big.bin").open("wb") as file:
+        file.truncate(2 << 30)
+    before = time.monotonic()
+    found = bench.collect()
+    assert time.monotonic() - before < 10
+    assert paths(found) == ["small.txt"]
+    assert found["patch_error"] == "1 file is not in the patch, whose limit is 50 MB a run: big.bin (2 GB)"
+    assert found["omitted"] == [
+        {"path": "big.bin", "size": 2 << 30, "reason": "the patch is limited to 50 MB a run"},
+    ]
+
+
+def test_a_tracked_file_that_grew_to_gigabytes(bench: Bench) -> None:
+    """A tracked file of more than git can compare is left as it was, and that is said."""
+    (bench.folder / "small.txt").write_text("paid work\n")
+    with (bench.folder / "app.py").open("r+b") as file:
+        file.truncate(2 << 30)
+    found = bench.collect()
+    assert paths(found) == ["small.txt"]
+    assert found["patch_error"] == "1 file is not in the patch, whose limit is 50 MB a run: app.py (2 GB)"
+
+
+def test_the_smallest_files_come_first(bench: Bench, tmp_path: Path, repo: Path) -> None:
+    """Where not all fits, the smallest do, up to the limit; the others are named; what is there applies."""
+    for number in range(1, 31):
+        (bench.folder / f"f{number:02}").write_text(f"{number}\n" * 100 * number)
+    found = bench.collect(max_patch_bytes=20_000)
+    patch = bench.content(found["patch"])
+    kept = paths(found)
+    assert kept == [f"f{number:02}" for number in range(1, len(kept) + 1)] and 5 < len(kept) < 20
+    assert 15_000 < len(patch) <= 20_000
+    assert sorted(file["path"] for file in found["omitted"]) == [f"f{n:02}" for n in range(len(kept) + 1, 31)]
+    assert "files are not in the patch, whose limit is 19.5 KB a run: f" in found["patch_error"]
+    assert f"and {30 - len(kept) - 3} more" in found["patch_error"]
+    applied(repo, found["head"], patch, tmp_path / "fresh")
+    assert sorted(path.name for path in (tmp_path / "fresh").glob("f*")) == kept
+
+
+def test_what_only_applies_together_is_kept_together(tmp_path: Path, repo: Path, git: GitIn) -> None:
+    """A large file that becomes a folder: the small files in that folder do not come without its removal."""
+    (repo / "data").write_text("x" * 99 + "\n" * 1000)
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--message=data")
+    bench = Bench(tmp_path / "with-data", repo)
+    (bench.folder / "data").unlink()
+    (bench.folder / "data").mkdir()
+    (bench.folder / "data/small").write_text("1\n")
+    (bench.folder / "other").write_text("1\n")
+    found = bench.collect(max_patch_bytes=900)
+    assert paths(found) == ["other"]
+    assert [file["path"] for file in found["omitted"]] == ["data", "data/small"]
+    applied(repo, found["head"], bench.content(found["patch"]), tmp_path / "fresh")
+
+
+def test_a_chain_of_renames_is_kept_together() -> None:
+    """Where one file moves to another's place, neither comes without the other."""
+    found = [Change("R", b"b", b"a"), Change("R", b"c", b"b"), Change("T", b"t"), Change("A", b"x")]
+    assert choose(found, [10, 500, 20, 30], 100) == [False, False, True, True]
+    assert choose(found, [10, 50, 20, 30], 110) == [True, True, True, True]
+    assert choose(found, [10, 50, 20, 30], 50) == [False, False, True, True]
+
+
+def test_repositories_share_the_limit(tmp_path: Path, repo: Path) -> None:
+    """The limit is the run's: what the first repository takes, the second does not have."""
+    bench = Bench(tmp_path / "root", repo, repo)
+    for folder in bench.folders:
+        (folder / "large").write_text("x\n" * 2000)
+        (folder / "small").write_text("x\n")
+    first, second = bench.collect_all(max_patch_bytes=7000)
+    assert (paths(first), first["patch_error"]) == (["large", "small"], "")
+    assert paths(second) == ["small"] and "large (3.9 KB)" in second["patch_error"]
+    assert sum(file["size"] for file in bench.outbox.files) <= 7000
+
+
+@given(
+    data=st.lists(st.sampled_from([b"\n", b"diff --git ", b"diff", b"+", b" --git "]), max_size=20), at=st.integers()
+)
+def test_sections_are_the_same_however_they_are_cut(data: list[bytes], at: int) -> None:
+    """A diff is taken apart at the lines that only heads have, in whatever pieces it comes."""
+    whole = b"diff --git a b\n" + b"".join(data)
+    at %= len(whole)
+    sections = Sections()
+    found: dict[int, bytes] = {}
+    for part in (sections.feed(whole[:at]), sections.feed(whole[at:]), sections.finish()):
+        for number, piece in part:
+            found[number] = found.get(number, b"") + piece
+    expected = [line + b"\n" for line in whole.split(b"\n")]
+    expected[-1] = expected[-1][:-1]
+    heads = [number for number, line in enumerate(expected) if line.startswith(b"diff --git ")]
+    assert list(found.values()) == [
+        b"".join(expected[begin:end]) for begin, end in zip(heads, [*heads[1:], None], strict=True)
+    ]
+
+
+# --- commits ---
+
+
+def test_commits_come_as_mail_that_git_takes(bench: Bench, tmp_path: Path, repo: Path) -> None:
+    """The agent's commits are told, the oldest first, and `git am` makes them again: binary files, modes, renames."""
+    (bench.folder / "bin").write_bytes(bytes(range(256)))
+    first = _commit(bench.folder, "é.txt")
+    run(bench.folder, "git", "mv", "app.py", "moved.py")
+    (bench.folder / "moved.py").chmod(0o755)
+    run(bench.folder, "git", "add", "--all")
+    run(bench.folder, "git", "commit", "--quiet", "--message=moved\n\nwith a body")
+    second = run(bench.folder, "git", "rev-parse", "HEAD").decode().strip()
+    (bench.folder / "later").write_text("not committed\n")
+    found = bench.collect()
+    assert [(commit["id"], commit["subject"], commit["author"]) for commit in found["commits"]] == [
+        (first, "made é.txt", "A Gent <a@b>"),
+        (second, "moved", "A Gent <a@b>"),
+    ]
+    assert found["commits"][0]["authored_at"][:2] == "20"
+    fresh = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "--quiet", str(repo), str(fresh))
+    run(fresh, "git", "am", "--quiet", input=bench.content(found["mail"]))
+    assert run(fresh, "git", "rev-parse", "HEAD^{tree}") == run(bench.folder, "git", "rev-parse", f"{second}^{{tree}}")
+    assert run(fresh, "git", "log", "--format=%s %b", "--reverse") == (
+        b"first \nmade \xc3\xa9.txt \nmoved with a body\n\n"
+    )
+
+
+def test_work_on_another_branch_comes_back(bench: Bench, tmp_path: Path, repo: Path) -> None:
+    """Commits of a branch that is not checked out come as that branch's mail, which applies at the start."""
+    shared = _commit(bench.folder, "shared")
+    run(bench.folder, "git", "checkout", "--quiet", "-b", "side/one")
+    side = _commit(bench.folder, "side")
+    run(bench.folder, "git", "checkout", "--quiet", "main")
+    run(bench.folder, "git", "branch", "nothing-new")
+    found = bench.collect()
+    assert [commit["id"] for commit in found["commits"]] == [shared]
+    (branch,) = found["branches"]
+    assert (branch["name"], [commit["id"] for commit in branch["commits"]]) == ("side/one", [side])
+    fresh = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "--quiet", str(repo), str(fresh))
+    run(fresh, "git", "am", "--quiet", input=bench.content(branch["mail"]))
+    assert run(fresh, "git", "rev-parse", "HEAD^{tree}") == run(bench.folder, "git", "rev-parse", f"{side}^{{tree}}")
+
+
+def test_commits_that_do_not_begin_at_the_start(bench: Bench, tmp_path: Path, repo: Path) -> None:
+    """An amended first commit is the agent's, and the patch is against the start all the same."""
+    (bench.folder / "new").write_text("1\n")
+    run(bench.folder, "git", "add", ".")
+    run(bench.folder, "git", "commit", "--quiet", "--amend", "--message=amended")
+    found = bench.collect()
+    assert [commit["subject"] for commit in found["commits"]] == ["amended"]
+    assert paths(found) == ["new"]
+
+
+def test_what_was_there_at_the_start_is_not_the_agents(tmp_path: Path, repo: Path, git: GitIn) -> None:
+    """A history that the agent has fetched in full, and its branches, are nobody's new commits."""
+    git(repo, "commit", "--quiet", "--allow-empty", "--message=second")
+    bench = Bench(tmp_path / "root", repo)
+    run(bench.folder, "git", "fetch", "--quiet", "--unshallow")
+    run(bench.folder, "git", "checkout", "--quiet", "-b", "back", "HEAD~")
+    _commit(bench.folder, "new")
+    found = bench.collect()
+    assert [commit["subject"] for commit in found["commits"]] == ["made new"]
+    assert found["branches"] == [] and found["omitted"] == []
+
+
+def test_what_is_stashed_away_is_said(bench: Bench) -> None:
+    """A stash that was not taken back does not come back; it is not silent."""
+    (bench.folder / "README.md").write_text("stashed\n")
+    run(bench.folder, "git", "stash")
+    found = bench.collect()
+    assert (paths(found), found["patch_error"]) == ([], "")
+    assert "stashed" in found["omitted"][0]["reason"]
+
+
+def test_mail_over_the_limit(bench: Bench) -> None:
+    """Mail that does not fit is among the omitted; a branch's is an error, since its content is nowhere else."""
+    _commit(bench.folder, "data", "x\n" * 100)
+    found = bench.collect(max_patch_bytes=500)
+    assert paths(found) == ["data"] and len(found["commits"]) == 1 and found["mail"] is None
+    assert [file["path"] for file in found["omitted"]] == ["(commits)"] and found["patch_error"] == ""
+    run(bench.folder, "git", "checkout", "--quiet", "-b", "side")
+    _commit(bench.folder, "side", "x\n" * 1000)
+    run(bench.folder, "git", "checkout", "--quiet", "main")
+    found = bench.collect(max_patch_bytes=2000)
+    assert found["patch"] and found["mail"] and found["branches"][0]["mail"] is None
+    assert "the commits of the branch side did not come back" in found["patch_error"]
+
+
+# --- pushing ---
+
+
+@pytest.fixture
+def pushing(tmp_path: Path, repo: Path) -> Any:
+    """The sample repository on a server that wants a token, with a history, and cloned from there with depth 1."""
+    run(repo, "git", "commit", "--quiet", "--allow-empty", "--message=second")
+    with git_server(repo.parent, ("me", TOKEN)) as host:
+        yield Bench(tmp_path / "root", f"http://{host}/sample/.git", git=Git("me", TOKEN, host))
+
+
+def _tip(repo: Path, branch: str) -> str:
+    return run(repo, "git", "rev-parse", "--verify", "--quiet", branch, check=False).decode().strip()
+
+
+def test_work_is_pushed_to_a_branch(pushing: Bench, repo: Path, tmp_path: Path) -> None:
+    """Commits and what is not committed arrive on the branch; the token is on no disk and in no result."""
+    commit = _commit(pushing.folder, "committed")
+    (pushing.folder / "loose").write_text("1\n")
+    found = pushing.collect(push="flaude/x")
+    assert (found["pushed_branch"], found["push_error"]) == ("flaude/x", "")
+    assert run(repo, "git", "log", "--format=%an: %s", "flaude/x").decode().splitlines() == [
+        "flaude: Changes by Claude Code",
+        "A Gent: made committed",
+        "A Gent: second",
+        "Test: first",
+    ]
+    assert _tip(repo, "flaude/x~") == commit
+    assert _tip(repo, "flaude/x^{tree}") == tree_of(pushing.folder).strip()
+    assert TOKEN not in repr(found)
+    assert run(tmp_path, "grep", "-rlF", TOKEN, str(pushing.layout.root), check=False) == b""
+
+
+def test_commits_that_hold_all_are_pushed_as_they_are(pushing: Bench, repo: Path) -> None:
+    """When nothing but commits is there, the agent's own commit is the branch's; with nothing there is no push."""
+    found = pushing.collect(push="x")
+    assert (found["pushed_branch"], found["push_error"], _tip(repo, "x")) == ("", "", "")
+    commit = _commit(pushing.folder, "committed")
+    assert pushing.collect(push="x")["pushed_branch"] == "x"
+    assert _tip(repo, "x") == commit
+    more = _commit(pushing.folder, "more")
+    assert pushing.collect(push="x")["pushed_branch"] == "x", "it goes on from what is there"
+    assert _tip(repo, "x") == more
+
+
+@pytest.mark.parametrize("do", [_git_gone, _git_made_anew, _git_damaged])
+def test_work_is_pushed_whatever_became_of_the_repository(pushing: Bench, repo: Path, do: Any) -> None:
+    """Without the agent's commits its files are pushed, as one commit on top of the start."""
+    (pushing.folder / "new").write_text("1\n")
+    do(pushing.folder)
+    found = pushing.collect(push="x")
+    assert (found["pushed_branch"], found["push_error"]) == ("x", "")
+    assert _tip(repo, "x~") == found["head"]
+    assert "new" in run(repo, "git", "ls-tree", "--name-only", "x").decode().split()
+
+
+def test_a_push_never_forces(pushing: Bench, repo: Path) -> None:
+    """A branch with another history is left alone; that is an error of the push, and the patch is there."""
+    run(repo, "git", "branch", "taken", "main~")
+    run(repo, "git", "checkout", "--quiet", "taken")
+    run(repo, "git", "commit", "--quiet", "--allow-empty", "--message=theirs")
+    run(repo, "git", "checkout", "--quiet", "main")
+    before = _tip(repo, "taken")
+    (pushing.folder / "new").write_text("1\n")
+    found = pushing.collect(push="taken")
+    assert found["pushed_branch"] == "" and "[rejected] (fetch first)" in found["push_error"]
+    assert _tip(repo, "taken") == before
+    assert paths(found) == ["new"] and found["patch"] and found["patch_error"] == ""
+
+
+def test_a_refusal_is_told_in_the_servers_words(pushing: Bench, repo: Path) -> None:
+    """What the other side says (a protected branch) is in the error."""
+    hook = repo / ".git/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'GH006: Protected branch update failed' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    (pushing.folder / "new").write_text("1\n")
+    found = pushing.collect(push="x")
+    assert "pre-receive hook declined" in found["push_error"] and "GH006: Protected branch" in found["push_error"]
+    assert found["patch"] and _tip(repo, "x") == ""
+
+
+def test_a_token_that_is_refused(pushing: Bench, repo: Path) -> None:
+    """A token that may not push is an error of the push alone, and is not told."""
+    (pushing.folder / "new").write_text("1\n")
+    assert pushing.git is not None
+    pushing.git = Git("me", "ghp_wrong_4711", pushing.git.host)
+    found = pushing.collect(push="x")
+    assert "Authentication failed" in found["push_error"] and found["patch"]
+    assert "ghp_wrong" not in repr(found)
+
+
+def test_what_does_not_fit_into_the_patch_is_pushed_as_far_as_it_was_read(pushing: Bench, repo: Path) -> None:
+    """The limit is the patch's; a file that was too large to be read is as the agent committed it, or left out."""
+    _commit(pushing.folder, "large", "x\n" * 5000)
+    (pushing.folder / "loose").write_text("x\n" * 5000)
+    (pushing.folder / "small").write_text("x\n")
+    found = pushing.collect(push="x", max_patch_bytes=1000)
+    assert paths(found) == ["small"] and found["pushed_branch"] == "x"
+    assert sorted(run(repo, "git", "ls-tree", "--name-only", "x").decode().split()) == [
+        "README.md",
+        "app.py",
+        "large",
+        "small",
+    ]
+
+
+def test_a_push_without_patches(pushing: Bench, repo: Path) -> None:
+    """Who wants a branch alone gets that alone, and the list of what is in it."""
+    (pushing.folder / "new").write_text("1\n")
+    found = pushing.collect(push="x", patches=False)
+    assert (paths(found), found["patch"], found["pushed_branch"]) == (["new"], None, "x")
+
+
+# --- the baseline ---
+
+
+def test_a_baseline_costs_no_copy(bench: Bench) -> None:
+    """It has the clone's objects themselves, under names of its own."""
+    kept = baseline.place(bench.layout, 0) / "objects"
+    theirs = {file.stat().st_ino for file in (bench.folder / ".git/objects").rglob("*") if file.is_file()}
+    ours = {file.stat().st_ino for file in kept.rglob("*") if file.is_file()}
+    assert ours and ours <= theirs
+
+
+def test_a_clone_of_a_path_shares_nothing_with_it(tmp_path: Path, repo: Path) -> None:
+    """A repository that is named by its path is cloned like any other: the original's files stay its own."""
+    bench = Bench(tmp_path / "root", str(repo))
+    theirs = {file.stat().st_ino for file in (repo / ".git/objects").rglob("*") if file.is_file()}
+    assert not theirs & {file.stat().st_ino for file in (bench.folder / ".git/objects").rglob("*")}
+    assert run(bench.folder, "git", "rev-list", "--count", "HEAD") == b"1\n"
