@@ -272,7 +272,7 @@ def test_secrets_are_not_in_what_is_said_of_a_repository(
     assert SECRET not in json.dumps(result)
     first, second = result["repos"]
     assert [(file["path"], "[redacted]" in file["reason"]) for file in first["omitted"]] == [("README.md", True)]
-    assert first["patch_error"] == "1 file is not in the patch, as git could not read it: README.md (14 bytes)"
+    assert first["patch_error"] == "1 file is unreadable for git and not in the patch: README.md (14 bytes)"
     assert [change["path"] for change in first["changes"]] == [".gitattributes"]
     assert [change["path"] for change in second["changes"]] == ["[redacted].py"]
 

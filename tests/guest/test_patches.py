@@ -6,8 +6,9 @@ import asyncio
 import os
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from flaude.guest.job import Collect, Git, Job, Limits, Repo
 from flaude.guest.layout import Layout
 from flaude.guest.outbox import Outbox
 from flaude.guest.patch import Sections, choose
-from flaude.guest.user import agent_user
+from flaude.guest.user import User, agent_user
 
 EXAMPLES = int(os.environ.get("FLAUDE_EXAMPLES", "12"))
 TOKEN = "ghp_push_canary_0815"
@@ -36,13 +37,16 @@ GitIn = Callable[..., str]
 class Bench:
     """A workspace with clones, and what collecting makes of it."""
 
-    def __init__(self, root: Path, *urls: str | Path, git: Git | None = None) -> None:
-        self.layout = Layout(root)
+    def __init__(
+        self, root: Path, *urls: str | Path, git: Git | None = None, layout: Layout | None = None, **popen: Any
+    ) -> None:
+        self.layout = layout or Layout(root)
         self.layout.opt.mkdir(parents=True)
         self.layout.make()
-        self.layout.home.mkdir(parents=True)
         self.outbox = Outbox(self.layout.out)
-        self._user = agent_user(self.layout)
+        self._user = User("nobody", self.layout.home, popen) if popen else agent_user(self.layout)
+        for folder in (self.layout.home, self.layout.workspace):
+            self._user.owns(folder)
         self._environment = {**os.environ, "HOME": str(self.layout.home)}
         self.git = git
         self.repos = tuple(
@@ -69,6 +73,10 @@ class Bench:
         (found,) = self.collect_all(**options)
         return found
 
+    def as_agent(self, script: str) -> bytes:
+        """What a shell script prints that the agent's user runs in the first repository."""
+        return run(self.folder, "sh", "-c", script, check=False, stderr=subprocess.STDOUT, **self._user.popen)
+
     def content(self, name: str) -> bytes:
         """A file of the outbox."""
         assert name in [file["name"] for file in self.outbox.files]
@@ -79,7 +87,8 @@ def run(folder: Path | bytes, *argv: str | bytes, check: bool = True, **options:
     """A command with an identity for git; what it printed."""
     git = ("git", "-c", "user.name=A Gent", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
     words = [*git, *argv[1:]] if argv[0] == "git" else argv
-    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    done = subprocess.run(words, cwd=folder, check=False, **options)
     assert not check or done.returncode == 0, done
     printed: bytes = done.stdout
     return printed
@@ -115,6 +124,26 @@ def paths(found: dict[str, Any]) -> list[str]:
 def bench(tmp_path: Path, repo: Path) -> Bench:
     """The sample repository, cloned."""
     return Bench(tmp_path / "root", repo)
+
+
+class Owned(Layout):
+    """A folder that is treated like a whole machine, with a user for the agent."""
+
+    owns_machine = True
+
+
+@pytest.fixture
+def owned(repo: Path) -> Iterator[Bench]:
+    """The sample repository, cloned for another user, where we are root; else for ourselves."""
+    with tempfile.TemporaryDirectory() as name:  # where any user may go
+        root = Path(name)
+        root.chmod(0o755)
+        shutil.copytree(repo, root / "origin")
+        if os.geteuid():
+            yield Bench(root / "guest", root / "origin")
+        else:
+            layout = Owned(root / "guest")
+            yield Bench(root / "guest", root / "origin", layout=layout, user=65534, group=65534, extra_groups=[])
 
 
 # --- any edits ---
@@ -360,7 +389,7 @@ def test_repositories_inside(bench: Bench, tmp_path: Path, repo: Path) -> None:
     assert paths(found) == ["new", "whole"]
     assert f"+Subproject commit {inner}".encode() in bench.content(found["patch"])
     assert [file["path"] for file in found["omitted"]] == ["empty/", "whole"]
-    assert found["patch_error"] == "1 file is not in the patch, as git could not read it: empty/"
+    assert found["patch_error"] == "1 file is unreadable for git and not in the patch: empty/"
     shutil.rmtree(bench.folder / "empty")
     assert bench.collect()["patch_error"] == ""
 
@@ -384,20 +413,14 @@ def test_git_is_not_run_inside_of_repositories_inside(repo: Path, tmp_path: Path
     assert not mark.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_files_cost_themselves_alone(bench: Bench) -> None:
+def test_unreadable_files_cost_themselves_alone(owned: Bench) -> None:
     """Files and folders that cannot be read are named, and the rest is in the patch."""
-    (bench.folder / "closed").mkdir()
-    (bench.folder / "closed/file").write_text("1\n")
-    for name in ("new", "secret", "closed/file"):
-        (bench.folder / name).write_text("1\n")
-    (bench.folder / "secret").chmod(0)
-    (bench.folder / "closed").chmod(0)
-    found = bench.collect()
-    (bench.folder / "closed").chmod(0o755)
+    owned.as_agent("mkdir closed; for name in new secret closed/file; do echo 1 > $name; done; chmod 0 secret closed")
+    found = owned.collect()
+    owned.as_agent("chmod 755 closed")
     assert paths(found) == ["new"]
     assert sorted(file["path"] for file in found["omitted"]) == ["closed", "secret"]
-    assert "2 files are not in the patch, as git could not read" in found["patch_error"]
+    assert "2 files are unreadable for git and not in the patch: closed, secret (2 bytes)" in found["patch_error"]
 
 
 # --- limits ---
@@ -713,6 +736,29 @@ def test_a_baseline_costs_no_copy(bench: Bench) -> None:
     theirs = {file.stat().st_ino for file in (bench.folder / ".git/objects").rglob("*") if file.is_file()}
     ours = {file.stat().st_ino for file in kept.rglob("*") if file.is_file()}
     assert ours and ours <= theirs
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a user for the agent")
+def test_the_agent_cannot_change_the_baseline(owned: Bench) -> None:
+    """Its user can neither write there nor in the objects that the clone shares with it; the work comes back."""
+    kept = baseline.place(owned.layout, 0)
+
+    def state() -> list[tuple[Path, int, int, bytes]]:
+        files = [path for path in sorted(kept.rglob("*")) if path.is_file()]
+        return [(path, path.stat().st_uid, path.stat().st_mode, path.read_bytes()) for path in files]
+
+    before = state()
+    told = owned.as_agent(
+        f"""
+        rm -rf {kept}; for file in $(find {kept}); do echo bad >> $file; chmod u+w $file; mv $file {kept}/x; done
+        for file in .git/objects/*/*; do chmod u+w $file; echo bad >> $file; done
+        git config gc.auto 1; git -c user.name=a -c user.email=b commit -q --allow-empty -m x; git gc -q --prune=now
+        rm -rf .git; git init -q; echo new > new
+        """
+    )
+    assert state() == before, told
+    assert {uid for _, uid, _, _ in before} == {0}
+    assert paths(owned.collect()) == ["new"]
 
 
 def test_a_clone_of_a_path_shares_nothing_with_it(tmp_path: Path, repo: Path) -> None:

@@ -197,7 +197,7 @@ class _Tree:
         lines = [line for line in told.splitlines() if path.rstrip(b"/") in line]
         reason = text(lines[0]).strip()[-500:] if lines else "git could not read it"
         self._omissions.add(
-            path, reason, size=self._size(path) or None, loud="not in the patch, as git could not read it"
+            path, reason, size=self._size(path) or None, loud="unreadable for git and not in the patch"
         )
 
     async def tell_links(self) -> None:
