@@ -201,7 +201,7 @@ def test_a_hostile_repository_runs_nothing_while_collecting(
     ("holds", "collect_s", "error", "changed"),
     [
         (">/dev/null", 20, "", [".gitattributes", "README.md", "new.py"]),
-        ("", 3, "it took longer than 2.4 s", []),
+        ("", 3, "collecting took longer than 2.4 s", []),
     ],
     ids=["git ends", "git waits for it"],
 )

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.guest.git_server import git_server
 
-from flaude.guest import baseline
+from flaude.guest import baseline, tree
 from flaude.guest.changes import Change
 from flaude.guest.clone import clone_all
 from flaude.guest.collect import collect_all
@@ -29,7 +29,6 @@ from flaude.guest.user import User, agent_user
 
 EXAMPLES = int(os.environ.get("FLAUDE_EXAMPLES", "12"))
 TOKEN = "ghp_push_canary_0815"
-MB = 1024 * 1024
 
 GitIn = Callable[..., str]
 
@@ -47,13 +46,14 @@ class Bench:
         self._user = User("nobody", self.layout.home, popen) if popen else agent_user(self.layout)
         for folder in (self.layout.home, self.layout.workspace):
             self._user.owns(folder)
-        self._environment = {**os.environ, "HOME": str(self.layout.home)}
+        home = self.layout.home
+        self._environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
         self.git = git
         self.repos = tuple(
             Repo(f"file://{url}" if isinstance(url, Path) else url, f"r{number}") for number, url in enumerate(urls)
         )
         self.folders = [self.layout.workspace / repo.target_dir for repo in self.repos]
-        clones = clone_all(self.repos, git, self.layout, self._user, self._environment, 30)
+        clones = clone_all(self.repos, git, self.layout, self._user, self._environment, 60)
         self.heads = asyncio.run(clones)
 
     @property
@@ -101,9 +101,9 @@ def tree_of(folder: Path) -> str:
         shutil.copy2(folder / ".git/index", index)
     environment = {**os.environ, "GIT_INDEX_FILE": str(index)}
     run(folder, "git", "add", "--all", env=environment)
-    tree = run(folder, "git", "write-tree", env=environment).decode()
+    found = run(folder, "git", "write-tree", env=environment).decode()
     index.unlink()
-    return tree
+    return found
 
 
 def applied(origin: Path, head: str, patch: bytes, folder: Path) -> str:
@@ -395,21 +395,25 @@ def test_repositories_inside(bench: Bench, tmp_path: Path, repo: Path) -> None:
 
 
 def test_git_is_not_run_inside_of_repositories_inside(repo: Path, tmp_path: Path, git: GitIn) -> None:
-    """A submodule's own config runs nothing and its changed commit is in the patch."""
-    (repo / "sub").mkdir()
-    git(repo / "sub", "init", "--quiet")
-    git(repo / "sub", "commit", "--quiet", "--allow-empty", "--message=sub")
-    git(repo, "add", "sub")
-    git(repo, "commit", "--quiet", "--message=with sub")
-    bench = Bench(tmp_path / "with-sub", repo)
-    sub, mark = bench.folder / "sub", tmp_path / "ran"
-    run(sub, "git", "init", "--quiet")
-    _commit(sub, "file")
-    (sub / "file").write_text("dirty\n")
-    run(sub, "git", "config", "core.fsmonitor", f"touch {mark}; false")
+    """What a submodule's own config names is not run, and its new commit is in the patch."""
+    for name in ("same", "moved"):
+        (repo / name).mkdir()
+        git(repo / name, "init", "--quiet")
+        _commit(repo / name, "file")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--message=with submodules")
+    bench = Bench(tmp_path / "with-submodules", repo)
+    mark = tmp_path / "ran"
+    for name in ("same", "moved"):
+        run(bench.folder, "git", "clone", "--quiet", str(repo / name), name)
+        run(bench.folder / name, "git", "config", "filter.x.clean", f"touch {mark}; cat")
+        (bench.folder / name / ".git/info/attributes").write_text("* filter=x\n")
+        (bench.folder / name / "file").write_text("2\n")
+    run(bench.folder / "moved", "git", "commit", "--quiet", "--all", "--message=more")
+    mark.unlink(missing_ok=True)
     found = bench.collect()
-    assert (found["patch_error"], paths(found)) == ("", ["sub"])
-    assert [file["path"] for file in found["omitted"]] == ["sub"]
+    assert (found["patch_error"], paths(found)) == ("", ["moved"])
+    assert [file["path"] for file in found["omitted"]] == ["moved", "same"]
     assert not mark.exists()
 
 
@@ -449,6 +453,22 @@ def test_a_tracked_file_that_grew_to_gigabytes(bench: Bench) -> None:
     found = bench.collect()
     assert paths(found) == ["small.txt"]
     assert found["patch_error"] == "1 file is not in the patch, whose limit is 50 MB a run: app.py (2 GB)"
+
+
+def test_a_large_tracked_file_that_is_removed(
+    tmp_path: Path, repo: Path, git: GitIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A patch has what it removes: where that is more than git holds in memory, the file stays, and that is said."""
+    monkeypatch.setattr(tree, "_BIG_FILE_BYTES", 2000)  # half a gigabyte would take a minute
+    (repo / "big.bin").write_bytes(bytes(3000))
+    git(repo, "add", "big.bin")
+    git(repo, "commit", "--quiet", "--message=big")
+    bench = Bench(tmp_path / "root", repo)
+    (bench.folder / "big.bin").unlink()
+    (bench.folder / "small.txt").write_text("paid work\n")
+    found = bench.collect(max_patch_bytes=1000)
+    assert paths(found) == ["small.txt"]
+    assert found["patch_error"] == "1 file is not in the patch, whose limit is 1000 bytes a run: big.bin"
 
 
 def test_the_smallest_files_come_first(bench: Bench, tmp_path: Path, repo: Path) -> None:

@@ -115,7 +115,7 @@ class _Repository:
                     self._told["patch"] = outbox.announce(name, outbox.path(name))["name"]
             self._told["changes"] = [change.json() for change in found]
 
-        self._note(await _within(seconds, work()))
+        self._note(await _within("collecting", seconds, work()))
 
     async def collect_commits(self, outbox: Outbox, budget: Budget, seconds: float | None) -> None:
         """The commits, each line of work with its mail."""
@@ -134,7 +134,7 @@ class _Repository:
                     line.problem = "it was not reached"
                     await self._write_mail(made, number, line, outbox, budget)
 
-        failed = await _within(seconds, work())
+        failed = await _within("reading the commits", seconds, work())
         for note in [*self._lines.notes, *([failed] if failed else [])]:
             self._omissions.add("(commits)", note)
         for line in self._lines.others:
@@ -167,7 +167,7 @@ class _Repository:
                 await push(made, commit, self.head, self._repo.url, branch, self._job.git, layout)
                 self._pushed["pushed_branch"] = branch
 
-        self._pushed["push_error"] = await _within(seconds, work())
+        self._pushed["push_error"] = await _within("pushing", seconds, work())
 
     def json(self) -> dict[str, Any]:
         """As the result tells it."""
@@ -187,14 +187,14 @@ class _Repository:
         self._errors += [error] if error else []
 
 
-async def _within(seconds: float | None, work: Awaitable[None]) -> str:
+async def _within(what: str, seconds: float | None, work: Awaitable[None]) -> str:
     """Do it; what went wrong, or nothing. It is this step's alone, whatever it is."""
     try:
         await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError:
-        return f"it took longer than {seconds:.3g} s"
+        return f"{what} took longer than {seconds:.3g} s"
     except _TOLD as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  # a full disk, a defect of ours
-        return f"it failed: {error!r}"
+        return f"{what} failed: {error!r}"
     return ""

@@ -18,7 +18,7 @@ from .theirs import Entry, Theirs
 # git holds smaller files in memory and finds out what has changed in them; larger ones it only ever copies whole.
 _BIG_FILE_BYTES = 512 * 1024 * 1024
 # What is packed may have more bytes than its patch.
-_PACKED = 4
+_PACKED = 2
 _MOST_FAILING = 50
 _PIECE = 2000
 _FAILS = re.compile(rb"^(?:fatal|error): (.+?): clean filter '", re.MULTILINE)
@@ -142,10 +142,14 @@ class _Tree:
         if left is None:
             return
         dirty = await self._git("diff-files", "-z", "--name-only", "--ignore-submodules=all")
-        for path in names(dirty.stdout):
+        changed = [path for path in names(dirty.stdout) if path in self._known]
+        ids = b"".join(self._known[path].id + b"\n" for path in changed)
+        before = (await self._git("cat-file", "--batch-check=%(objectsize)", stdin=ids)).stdout.split(b"\n")
+        for path, told in zip(changed, before):
             size = self._size(path)
-            if size > max(_BIG_FILE_BYTES, left):
-                self._exclude(path, size, budget)
+            # A patch has what it removes as well.
+            if max(size, int(told) if told.isdigit() else 0) > max(_BIG_FILE_BYTES, left):
+                self._exclude(path, size or None, budget)
         sizes: dict[bytes, int] = {}
         for number, path in enumerate(others):
             sizes[path] = self._size(path)
@@ -157,7 +161,7 @@ class _Tree:
             if size > left or total > _PACKED * left:
                 self._exclude(path, size, budget)
 
-    def _exclude(self, path: bytes, size: int, budget: Budget) -> None:
+    def _exclude(self, path: bytes, size: int | None, budget: Budget) -> None:
         self.excluded.add(path)
         self._omissions.add(
             path, f"the patch is limited to {budget}", size=size, loud=f"not in the patch, whose limit is {budget}"
@@ -196,9 +200,7 @@ class _Tree:
         self.excluded.add(path)
         lines = [line for line in told.splitlines() if path.rstrip(b"/") in line]
         reason = text(lines[0]).strip()[-500:] if lines else "git could not read it"
-        self._omissions.add(
-            path, reason, size=self._size(path) or None, loud="unreadable for git and not in the patch"
-        )
+        self._omissions.add(path, reason, size=self._size(path) or None, loud="unreadable for git and not in the patch")
 
     async def tell_links(self) -> None:
         """Repositories inside, with what is in them, are no part of a patch."""
