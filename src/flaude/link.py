@@ -3,7 +3,8 @@
 Every verb may be asked again without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name
 their offset), so calls are repeated as if they were reads. No call waits longer than 15 seconds inside the machine,
 because Fly does not say how long an exec may last and users saw 408 from 25 seconds on; each 408 halves the wait.
-How much one answer may hold is not documented either: pieces grow while they arrive whole, and shrink when one does not.
+How much one answer may hold is not documented either: pieces grow while they arrive whole, and shrink when one does
+not.
 
 The guest takes the run's secrets out of all that it tells. What comes through here is filtered once more: a proxy may
 show a request in its error, and the agent, who knows its own token, may have found a way past the first filter.

@@ -16,28 +16,19 @@ def adjustment(pid: int | str) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
-def test_the_supervisor_is_spared_and_the_agent_is_not(
-    guest: Guest, script: Script, repo: Path, tmp_path: Path
-) -> None:
-    """The kernel never chooses the supervisor; the agent, and what git runs for it, are as any other process."""
+def test_the_supervisor_is_spared_and_the_agent_is_not(guest: Guest, script: Script) -> None:
+    """The kernel never chooses the supervisor; the agent, and what it starts, are as any other process."""
     try:
         Path("/proc/self/oom_score_adj").write_text("-1")
     except OSError as error:
         pytest.skip(f"lowering oom_score_adj: {error}")
     Path("/proc/self/oom_score_adj").write_text("0")
-    filter_ = tmp_path / "filter"
-    filter_.write_text(f"#!/bin/sh\ncat /proc/self/oom_score_adj >>{tmp_path}/filtered\ncat\n")
-    filter_.chmod(0o755)
-    body = f"""
+    body = """
         child = "cat /proc/self/oom_score_adj"
         print(open("/proc/self/oom_score_adj").read() + subprocess.check_output(child.split(), text=True), flush=True)
-        subprocess.run(["git", "config", "filter.tells.clean", {str(filter_)!r}], check=True)
-        open(".gitattributes", "w").write("*.md filter=tells\\n")
-        open("README.md", "a").write("more\\n")
         result()
     """
-    guest.start(script("if True:" + body), repos=[{"url": f"file://{repo}", "target_dir": "sample"}])
+    guest.start(script(body))
     _, records = guest.finish()
     assert adjustment(guest.process.pid) == -1000
     assert [record["line"] for record in records if record["type"] == "stdout"][:2] == ["0", "0"]
-    assert set((tmp_path / "filtered").read_text().split()) == {"0"}

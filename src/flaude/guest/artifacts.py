@@ -7,12 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import globs, names, tree
+from . import globs, names, walk
 from .omissions import Omissions
 from .outbox import Outbox
 from .pace import OutOfTime, Pace
 
 _MOST_FILES = 10_000
+_LOUD = "not among the artifacts"
 
 
 class _File(NamedTuple):
@@ -45,7 +46,7 @@ async def collect_artifacts(
         clean: Takes secrets out of what is told, names too.
         seconds: How long it may take, half of it for the search; None for as long as it likes.
     """
-    omissions, errors = Omissions(clean), []
+    omissions, errors = Omissions(), []
     files: list[_File] = []
     try:
         await _search(top, wanted, owner, files, omissions, Pace(None if seconds is None else seconds / 2))
@@ -56,26 +57,27 @@ async def collect_artifacts(
     told = await _announce(taken, folder, outbox, omissions, _Paths(clean), Pace(seconds))
     return {
         "artifacts": sorted(told, key=lambda artifact: artifact["path"]),
-        "artifacts_omitted": omissions.listed,
-        "artifacts_error": "; ".join([*omissions.sentences, *errors]),
+        "artifacts_omitted": [{**one, "path": clean(one["path"])} for one in omissions.json()],
+        "artifacts_error": clean("; ".join([*filter(None, [omissions.sentence]), *errors])),
     }
 
 
 async def _search(
     top: int, wanted: Sequence[str], owner: int, files: list[_File], omissions: Omissions, pace: Pace
 ) -> None:
-    with closing(tree.walk(top, globs.parse(wanted))) as walk:
-        for found in walk:
+    with closing(walk.walk(top, globs.parse(wanted))) as everything:
+        for found in everything:
             await pace.step()
             if found is None:
                 continue
             status = found.status
             if status is None:
-                omissions.add(found.path + "/", None, found.problem)
-            elif not tree.is_plain(status):
-                omissions.add_quietly(found.path, tree.kind(status))
-            elif tree.is_foreign(status, owner):
-                omissions.add(found.path, status.st_size, "a hard link to a file of another user")
+                _miss(omissions, found.path + "/", found.problem)
+            elif not walk.is_plain(status):
+                # It has no content to be missed.
+                omissions.add(names.readable(found.path), walk.kind(status))
+            elif walk.is_foreign(status, owner):
+                _miss(omissions, found.path, "a hard link to a file of another user", status.st_size)
             else:
                 files.append(_File(status.st_size, found.path))
                 if len(files) > 2 * _MOST_FILES:
@@ -86,9 +88,8 @@ def _keep_smallest(files: list[_File], omissions: Omissions) -> None:
     """Leave as many as may come, sorted."""
     files.sort()
     for file in reversed(files[_MOST_FILES:]):
-        omissions.add(
-            file.path, file.size, f"more than {_MOST_FILES} files", f", of which {_MOST_FILES} may come a run"
-        )
+        rule = f"{_LOUD}, of which {_MOST_FILES} may come a run"
+        omissions.add(names.readable(file.path), f"more than {_MOST_FILES} files", size=file.size, loud=rule)
     del files[_MOST_FILES:]
 
 
@@ -102,7 +103,8 @@ def _within(files: list[_File], max_bytes: int, omissions: Omissions) -> list[_F
         count += 1
     limit = names.size(max_bytes)
     for file in reversed(files[count:]):
-        omissions.add(file.path, file.size, f"over the limit of {limit} a run", f", whose limit is {limit} a run")
+        rule = f"{_LOUD}, whose limit is {limit} a run"
+        omissions.add(names.readable(file.path), f"over the limit of {limit} a run", size=file.size, loud=rule)
     return files[:count]
 
 
@@ -116,16 +118,20 @@ async def _announce(
             await pace.step()
             kept = await outbox.announce_large(name, folder / file.path, pace.step)
         except OutOfTime:
-            omissions.add(file.path, file.size, "there was no time for it")
+            _miss(omissions, file.path, "there was no time for it", file.size)
         except OSError as error:
-            omissions.add(file.path, file.size, error.strerror or str(error))
+            _miss(omissions, file.path, error.strerror or str(error), file.size)
         else:
             if kept["size"] == file.size:
                 told.append({"path": paths.tell(file.path), "file": name})
             else:
                 outbox.withdraw(name)
-                omissions.add(file.path, file.size, "it was written to while it was collected")
+                _miss(omissions, file.path, "it was written to while it was collected", file.size)
     return told
+
+
+def _miss(omissions: Omissions, path: str, reason: str, size: int | None = None) -> None:
+    omissions.add(names.readable(path), reason, size=size, loud=f"{_LOUD} ({reason})")
 
 
 class _Paths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .omissions import size_text
+from . import names
 
 
 class Budget:
@@ -22,4 +22,4 @@ class Budget:
         self._used += size
 
     def __str__(self) -> str:
-        return f"{size_text(self._limit)} a run"
+        return f"{names.size(self._limit)} a run"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import globs, names, tree
+from . import globs, names, walk
 from .artifacts import collect_artifacts
 from .job import Job
 from .layout import Layout
@@ -72,7 +72,7 @@ async def collect_files(
     if job.collect.transcript:
         await part("the transcript", _transcript(job, session, outbox, redact, left_s()))
     try:
-        top = tree.open_folder(layout.workspace, session.workdir.relative_to(layout.workspace).parts)
+        top = walk.open_folder(layout.workspace, session.workdir.relative_to(layout.workspace).parts)
     except OSError as error:
         errors.append(f"the working folder cannot be read: {error.strerror}")
     else:
@@ -124,8 +124,8 @@ async def _list(top: int, redact: Redactor, seconds: float | None) -> dict[str, 
     paths: list[str] = []
     left_out = 0
     pace = Pace(seconds)
-    with closing(tree.walk(top, globs.EVERYTHING)) as walk:
-        for found in walk:
+    with closing(walk.walk(top, globs.EVERYTHING)) as everything:
+        for found in everything:
             await pace.step()
             if found is None or found.status is None:
                 continue

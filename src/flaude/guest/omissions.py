@@ -1,32 +1,33 @@
-"""What is not in a patch although it is in the tree: each file with its reason, and a sentence about all. Pure."""
+"""What does not come back although it is there: each file with its reason, and sentences about all. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from . import names
 from .changes import text
 
 _MOST_NAMED = 3
 _MOST_TOLD = 1000
-_UNIT = 1024
 
 
 class Omissions:
-    """Collects them. Only what is loud makes the patch one that is not whole."""
+    """Counts all of them and keeps some. Only what is loud makes the work one that is not whole."""
 
     def __init__(self) -> None:
         self._told: list[dict[str, Any]] = []
-        self._loud: dict[str, list[str]] = {}
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
         self._left_out = 0
 
     def add(self, path: bytes | str, reason: str, *, size: int | None = None, loud: str = "") -> None:
         """One more.
 
         Args:
-            path: The path in the repository, or a word in parentheses.
-            reason: Why it is not in the patch.
+            path: The path, or a word in parentheses.
+            reason: Why it does not come back.
             size: Its size in bytes, where that is known.
-            loud: What the sentence about all says of it: how `3 files ...` goes on.
+            loud: What the sentence about all such files says of them: how `3 files are ...` goes on.
         """
         name = path if isinstance(path, str) else text(path)
         if len(self._told) < _MOST_TOLD:
@@ -34,7 +35,10 @@ class Omissions:
         else:
             self._left_out += 1
         if loud:
-            self._loud.setdefault(loud, []).append(name if size is None else f"{name} ({size_text(size)})")
+            self._counts[loud] = self._counts.get(loud, 0) + 1
+            examples = self._examples.setdefault(loud, [])
+            if len(examples) < _MOST_NAMED:
+                examples.append(name if size is None else f"{name} ({names.size(size)})")
 
     def json(self) -> list[dict[str, Any]]:
         """As the result tells them."""
@@ -46,22 +50,11 @@ class Omissions:
     def sentence(self) -> str:
         """What is missing and why; empty when nothing is."""
         return "; ".join(
-            f"{len(names)} {'file is' if len(names) == 1 else 'files are'} {loud}: {_some(names)}"
-            for loud, names in self._loud.items()
+            f"{count} {'file is' if count == 1 else 'files are'} {loud}: {_some(self._examples[loud], count)}"
+            for loud, count in self._counts.items()
         )
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def size_text(size: float) -> str:
-    """A number of bytes for people, with one decimal at most."""
-    if size < _UNIT:
-        return f"{size:g} bytes"
-    for unit in ("KB", "MB"):
-        size = size / _UNIT
-        if size < _UNIT:
-            return f"{round(size, 1):g} {unit}"
-    return f"{round(size / _UNIT, 1):g} GB"
+def _some(examples: list[str], count: int) -> str:
+    more = count - len(examples)
+    return ", ".join(examples) + (f" and {more} more" if more > 0 else "")

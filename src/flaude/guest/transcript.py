@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from . import names, tree
+from . import names, walk
 from .lines import LineSplitter
 from .outbox import Outbox
 from .pace import Pace
@@ -83,7 +83,7 @@ async def _open(name: str, config: Path, workdir: Path, owner: int, pace: Pace) 
     """The session's file: in the folder that Claude Code names after the working folder, or in any beside it."""
     expected = re.sub(r"[^0-9A-Za-z]", "-", os.path.realpath(workdir))
     try:
-        projects = tree.open_folder(config, ["projects"])
+        projects = walk.open_folder(config, ["projects"])
     except OSError as error:
         raise NoTranscript(f"there is no transcript: {error}") from None
     try:
@@ -95,10 +95,10 @@ async def _open(name: str, config: Path, workdir: Path, owner: int, pace: Pace) 
         for folder in (expected, *sorted(others)):
             await pace.step()
             try:
-                found = tree.open_file(projects, [folder, name])
+                found = walk.open_file(projects, [folder, name])
             except OSError:
                 continue
-            if not tree.is_foreign(os.fstat(found.fileno()), owner):
+            if not walk.is_foreign(os.fstat(found.fileno()), owner):
                 return found
             found.close()
     finally:

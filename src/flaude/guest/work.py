@@ -256,6 +256,7 @@ class Work:
             "ended_by": ended_by,
             "oom": ended_by == "exit" and code == verdict.KILLED and oom_kills(self._layout.root) > self._oom_kills,
             "message": self._spool.redact(message),
+            "session_id": agent.session_id,
             "result_line": agent.result_line,
             "rate_limit": agent.rate_limit,
             "stdout_tail": list(agent.tails["stdout"]),
