@@ -50,7 +50,7 @@ class Bench:
         self._environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
         self.git = git
         self.repos = tuple(
-            Repo(f"file://{url}" if isinstance(url, Path) else url, f"r{number}") for number, url in enumerate(urls)
+            Repo(f"file://{url}" if isinstance(url, Path) else url, f'r:"é{number}') for number, url in enumerate(urls)
         )
         self.folders = [self.layout.workspace / repo.target_dir for repo in self.repos]
         clones = clone_all(self.repos, git, self.layout, self._user, self._environment, 60)
@@ -400,6 +400,7 @@ def test_git_is_not_run_inside_of_repositories_inside(repo: Path, tmp_path: Path
         (repo / name).mkdir()
         git(repo / name, "init", "--quiet")
         _commit(repo / name, "file")
+    (repo / ".gitmodules").write_text('[submodule "moved"]\npath = moved\nurl = ./moved\nignore = all\n')
     git(repo, "add", ".")
     git(repo, "commit", "--quiet", "--message=with submodules")
     bench = Bench(tmp_path / "with-submodules", repo)

@@ -19,7 +19,7 @@ _HEADS = "refs/heads/"
 _MAIL = (
     "format-patch", "--stdout", "--binary", "--full-index", "--find-renames", "--no-ext-diff", "--no-textconv",
     "--no-color", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/", "--subject-prefix=PATCH", "--no-signature",
-    "--no-attach", "--no-thread", "--no-cover-letter",
+    "--ignore-submodules=none", "--no-attach", "--no-thread", "--no-cover-letter",
 )  # fmt: skip
 
 

@@ -14,7 +14,10 @@ from .file_up_to import FileUpTo
 from .omissions import Omissions
 from .scratch import NotCollected, Scratch, why
 
-_DIFF = ("diff", "--cached", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--no-relative")
+_DIFF = (
+    "diff", "--cached", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--no-relative",
+    "--ignore-submodules=none",
+)  # fmt: skip
 _PATCH = ("--patch", "--binary", "--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3")
 _LIST = ("--raw", "--numstat", "-z", "--abbrev=40")
 
