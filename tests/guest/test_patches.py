@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.guest.git_server import git_server
 
@@ -247,6 +247,10 @@ def edit(top: Path, step: tuple[Any, ...]) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(before=_edits, after=_edits)
+@example(
+    before=[("write", b"a", b"1\n"), ("write", b"d/x", b"1\n"), ("link", b"a", b"link")],
+    after=[("link", b"b", b"a"), ("write", b"d", b"2\n"), ("write", b"link", b"3\n"), ("mode", b"app.py")],
+)
 def test_any_edits_come_back(
     tmp_path_factory: pytest.TempPathFactory, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
 ) -> None:
@@ -342,6 +346,18 @@ def test_nothing_done_to_the_repository_costs_the_patch(bench: Bench, repo: Path
         assert [(file["path"], "cannot be read" in file["reason"]) for file in found["omitted"]] == [
             ("(commits)", True)
         ]
+
+
+def test_a_repository_above_is_not_the_agents(bench: Bench) -> None:
+    """Where the agent's `.git` is gone, one in a folder above says nothing about its commits and files."""
+    (bench.layout.workspace / "outside").write_text("1\n")
+    run(bench.layout.workspace, "git", "init", "--quiet")
+    _commit(bench.layout.workspace, "outside")
+    _git_gone(bench.folder)
+    (bench.folder / "new").write_text("1\n")
+    found = bench.collect()
+    assert (paths(found), found["commits"], found["patch_error"]) == (["new"], [], "")
+    assert [file["path"] for file in found["omitted"]] == ["(commits)"]
 
 
 def test_tracked_files_that_are_ignored_outlive_a_new_repository(tmp_path: Path, repo: Path, git: GitIn) -> None:
@@ -474,16 +490,18 @@ def test_a_large_tracked_file_that_is_removed(
 
 def test_the_smallest_files_come_first(bench: Bench, tmp_path: Path, repo: Path) -> None:
     """Where not all fits, the smallest do, up to the limit; the others are named; what is there applies."""
-    for number in range(1, 31):
-        (bench.folder / f"f{number:02}").write_text(f"{number}\n" * 100 * number)
+    names = [f"f{number:02}" for number in range(30)]
+    for number, name in enumerate(names):
+        (bench.folder / name).write_text(f"{number}\n" * 100 * (30 - number))
     found = bench.collect(max_patch_bytes=20_000)
     patch = bench.content(found["patch"])
     kept = paths(found)
-    assert kept == [f"f{number:02}" for number in range(1, len(kept) + 1)] and 5 < len(kept) < 20
+    left_out = names[: -len(kept)]
+    assert kept == names[-len(kept) :] and 5 < len(kept) < 20
     assert 15_000 < len(patch) <= 20_000
-    assert sorted(file["path"] for file in found["omitted"]) == [f"f{n:02}" for n in range(len(kept) + 1, 31)]
-    assert "files are not in the patch, whose limit is 19.5 KB a run: f" in found["patch_error"]
-    assert f"and {30 - len(kept) - 3} more" in found["patch_error"]
+    assert sorted(file["path"] for file in found["omitted"]) == left_out
+    assert f"{len(left_out)} files are not in the patch, whose limit is 19.5 KB a run: f" in found["patch_error"]
+    assert f"and {len(left_out) - 3} more" in found["patch_error"]
     applied(repo, found["head"], patch, tmp_path / "fresh")
     assert sorted(path.name for path in (tmp_path / "fresh").glob("f*")) == kept
 

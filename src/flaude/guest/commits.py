@@ -17,7 +17,7 @@ _MOST_COMMITS = 1000
 _MOST_BRANCHES = 100
 _HEADS = "refs/heads/"
 _MAIL = (
-    "format-patch", "--stdout", "--binary", "--full-index", "--find-renames", "--no-ext-diff", "--no-textconv",
+    "format-patch", "--stdout", "--full-index", "--find-renames", "--no-ext-diff", "--no-textconv",
     "--no-color", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/", "--subject-prefix=PATCH", "--no-signature",
     "--ignore-submodules=none", "--no-attach", "--no-thread", "--no-cover-letter",
 )  # fmt: skip
