@@ -25,6 +25,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python benchmarks/watching.py
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak

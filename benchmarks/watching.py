@@ -4,7 +4,7 @@
 run: the ratios say what many at once cost. Everything runs on this computer, the machines too, and flaude keeps to the
 pace that Fly allows (one exec a second and machine): with 100 machines on a few CPUs it is the machines that are slow.
 
-    make bench-watching
+    make bench
 """
 
 from __future__ import annotations

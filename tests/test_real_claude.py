@@ -54,7 +54,9 @@ def real(machines: Machines, claude_bin: Path, repo: Path) -> Any:
                     },
                     **fields,
                 )
-                executor = ConcurrentExecutor("my-app", fly=fly, wait_timeout=60, on_event=on_event)
+                executor = ConcurrentExecutor(
+                    "my-app", fly=fly, wait_timeout=60, on_event=on_event, output_dir=repo.parent / "out"
+                )
                 return await executor.run_one(config)
 
             yield api, run_one
@@ -75,7 +77,7 @@ async def test_an_edit_comes_back(real: Any) -> None:
     """The real CLI clones, edits a file and answers; the edit, the answer and the cost come back."""
     turns = [Use("echo 'hello-world now' > out.txt"), Say("All done: file written")]
     async with real(lambda _: turns) as (api, run_one):
-        result = await run_one("Write out.txt", model="claude-sonnet-5")
+        result = await run_one("Write out.txt", model="claude-sonnet-5", collect=["*.txt"], transcript=True)
     assert result.success, result
     run = result.run_result
     assert run.text == "All done: file written"
@@ -98,6 +100,10 @@ async def test_an_edit_comes_back(real: Any) -> None:
     assert None not in phases and phases == sorted(phases)
     assert 0 < run.machine_seconds < (times.done - times.queued).total_seconds() + 1
     assert 0 < run.machine_cost_usd < 0.01
+    assert [artifact.file.read_text() for artifact in run.artifacts] == ["hello-world now\n"]
+    assert run.transcript.path == f"{run.session_id}.jsonl"
+    assert "All done: file written" in run.transcript.file.read_text()
+    assert set(run.workspace_files) == {"README.md", "app.py", "out.txt"}
     assert RunResult.model_validate_json(run.model_dump_json()) == run
     (patch,) = run.patches
     assert [(change.path, change.status, change.added) for change in patch.changes] == [("out.txt", "A", 1)]
