@@ -516,9 +516,9 @@ time.sleep(300)
 
 def test_a_controller_that_is_back_in_time_takes_the_result(guest: Guest, script: Script) -> None:
     """One that pulls again before the orphan's agent has ended finds the machine there until its ack."""
-    guest.start(script(STUBBORN), limits={"orphan_s": 1, "grace_s": 6})
+    guest.start(script(STUBBORN), limits={"orphan_s": 4, "grace_s": 6})
     guest.pull_until(lambda records: lines(records) == ["up"])
-    while guest.call("status")["pulled_s_ago"] < 1.5:
+    while guest.call("status")["pulled_s_ago"] < 4.5:
         pass
     assert guest.finish()[0]["ended_by"] == "orphan"
     with pytest.raises(subprocess.TimeoutExpired):
