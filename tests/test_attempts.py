@@ -18,7 +18,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude.events import Event, Notice, PhaseBegan
+from flaude.events import Event, PhaseBegan, Retried
 from flaude.fly import FlyClient
 from flaude.local import (
     Answer,
@@ -51,11 +51,11 @@ def kinds(batch: BatchResult) -> list[FailureKind | None]:
 
 async def test_no_capacity_is_tried_again(local: LocalFly) -> None:
     """A region that has no room now may have some soon; all attempts are in the result, with names of their own."""
-    told: list[str] = []
+    told: list[int] = []
 
     def watch(event: Event) -> None:
-        if isinstance(event, Notice):
-            told.append(event.text)
+        if isinstance(event, Retried) and event.failure.kind is FailureKind.CAPACITY:
+            told.append(event.attempt)
 
     local.faults.add(Fault("create_machine", NO_ROOM, times=2))
     batch = await run(local, on_event=watch)
@@ -67,7 +67,7 @@ async def test_no_capacity_is_tried_again(local: LocalFly) -> None:
     assert [first.number, second.number, third.number] == [1, 2, 3]
     assert (second.name, third.name) == (f"{first.name}-a2", f"{first.name}-a3")
     assert first.gone and first.machine_id == "" and third.machine_id == local.created[0]
-    assert any("attempt 1 failed" in text for text in told)
+    assert told == [1, 2]
     assert len(local.created) == 1
 
 
@@ -347,7 +347,7 @@ async def test_a_stop_ends_the_wait_for_another_attempt(local: LocalFly) -> None
     local.faults.add(Fault("create_machine", NO_ROOM))
 
     def watch(event: Event) -> None:
-        if isinstance(event, Notice) and "attempt 1 failed" in event.text:
+        if isinstance(event, Retried) and event.attempt == 1:
             tasks.cancel_scope.cancel()
 
     executor = ConcurrentExecutor("my-app", fly=local, retries=Retries(wait=3600), on_event=watch)
