@@ -13,7 +13,7 @@ def hold(path: Path, size: int) -> None:
     """Take `size` bytes for a file that holds the room; nothing when that were much of a disk that is nearly full."""
     if not size:
         return
-    with contextlib.suppress(OSError):  # a disk that cannot do it: then there is no reserve
+    with contextlib.suppress(OSError, AttributeError):  # a disk or a system that cannot do it: there is no reserve
         disk = os.statvfs(path.parent)
         if size > _MOST_OF_FREE * disk.f_bavail * disk.f_frsize:
             return
