@@ -35,6 +35,7 @@ from flaude.run_plan import RunPlan
 from flaude.run_state import RunState, Step
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
+from flaude.watching import Emit
 from tests.conftest import TOKEN
 
 WRITES = "::write part.txt 1\n::say begun\n::silent"
@@ -287,7 +288,7 @@ def attempt(fly: FlyClient, stopping: Stopping) -> Run:
         queued=datetime.now(UTC),
         output_dir=Path("unused"),
     )
-    return Run(fly, plan, lambda _: None, stopping)
+    return Run(fly, plan, Emit(), stopping)
 
 
 async def test_a_create_that_is_torn_off(local: LocalFly) -> None:

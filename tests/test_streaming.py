@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from flaude import (
     ConcurrentExecutor,
@@ -146,6 +147,23 @@ async def test_a_slow_consumer_loses_no_result(local: LocalFly) -> None:
     assert 0 < printed < 10_000 and skipped + printed >= 2 * lines
     results = [event.result for event in rest if isinstance(event, Finished)]
     assert [result.success for result in results] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_consumer_that_keeps_up_misses_nothing(local: LocalFly, kind: str) -> None:
+    """Many lines at once are waited for until the handler has had them: far more than may wait."""
+    seen: list[Event] = []
+
+    async def watch(event: Event) -> None:
+        seen.append(event)
+        await checkpoint()
+
+    lines = 25_000
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=seen.append if kind == "plain" else watch)
+    batch = await executor.run_batch(requests(f"::lines {lines} 20"))
+    assert batch.all_succeeded
+    assert sum(isinstance(event, OtherOutput) and isinstance(event.line, str) for event in seen) == lines
+    assert not any(isinstance(event, Skipped) for event in seen)
 
 
 async def test_without_an_app_every_run_still_has_its_result(local: LocalFly) -> None:

@@ -1,4 +1,4 @@
-"""Events between runs, which never wait, and a consumer, who may be slow: bounded, and no result is ever lost."""
+"""Events between runs, which hardly wait, and a consumer, who may be slow: bounded, and no result is ever lost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ class Room:
 
     def __init__(self, characters: int = _MOST_CHARACTERS) -> None:
         self.left = characters
+        self._half = characters // 2
+
+    @property
+    def is_filling_up(self) -> bool:
+        """Whether more than half of it is taken."""
+        return self.left < self._half
 
 
 class EventBuffer:
-    """A queue whose producers do not wait: when it is full, output is left out, and `Skipped` says how much.
+    """A queue whose producers need not wait: when it is full, output is left out, and `Skipped` says how much.
 
     What a run says of itself (its phases, its result) is always taken: a handful of events a run. What the agent prints
     is taken as long as there is room: an agent must not wait, at a machine's price, for somebody who watches it.
@@ -42,6 +48,7 @@ class EventBuffer:
         self._skipped: Counter[int] = Counter()
         self._last: dict[int, Event] = {}
         self._news = anyio.Event()
+        self._taken = anyio.Event()
         self._closed = False
 
     def put(self, event: Event) -> None:
@@ -53,6 +60,18 @@ class EventBuffer:
             return
         self._say_skipped(event.index)
         self._append(event, size)
+
+    @property
+    def is_filling_up(self) -> bool:
+        """Whether half of what may wait waits."""
+        return len(self._events) > self._most // 2 or self._room.is_filling_up
+
+    async def drained(self) -> None:
+        """Return when it is no longer filling up."""
+        while self.is_filling_up:
+            if self._taken.is_set():  # several runs may wait
+                self._taken = anyio.Event()
+            await self._taken.wait()
 
     def close(self) -> None:
         """No further event comes: who iterates gets what is left."""
@@ -91,6 +110,7 @@ class EventBuffer:
     def _take(self) -> Event:
         event, size = self._events.popleft()
         self._room.left += size
+        self._taken.set()
         return event
 
     def _append(self, event: Event, size: int) -> None:

@@ -54,8 +54,8 @@ class ConcurrentExecutor:
         wait_timeout: How long one run may take once its machine has booted, in seconds.
         fly: Another Machines API than Fly's, such as a `flaude.local.LocalFly`.
         base_url: Likewise, by its address alone; else `FLY_FLAPS_BASE_URL`, `FLY_API_HOSTNAME`, Fly.
-        on_event: Called with every `Event`, plain or async. What it raises is logged and ends nothing. Runs do not wait
-            for it: events wait instead, and output beyond a thousand a run is left out (`Skipped`).
+        on_event: Called with every `Event`, plain or async. What it raises is logged and ends nothing. A run waits for
+            it for ten seconds in all; from then on output that does not fit into the buffer is left out (`Skipped`).
         timeouts: How long the parts of a run may take.
         retries: Which failed runs are tried again on a new machine; a number for that many more attempts.
         max_auth_failures: After so many runs in a row that failed to authenticate, a batch launches no more; 0 for
@@ -190,8 +190,8 @@ class ConcurrentExecutor:
     async def stream(self, requests: Iterable[ExecutionRequest]) -> AsyncGenerator[Event]:
         """What happens to the runs, as it happens; each ends with its `Finished`, which has the result.
 
-        Runs do not wait for who iterates: when that is slower than they are, output is left out (`Skipped`), results
-        never. Leaving the loop early stops the agents, and destroys the machines.
+        A run waits for who iterates for ten seconds in all; from then on output that does not fit into the buffer is
+        left out (`Skipped`), results never. Leaving the loop early stops the agents, and destroys the machines.
         """
         requests, consumer = list(requests), asyncio.current_task()
         events = EventBuffer(Room())

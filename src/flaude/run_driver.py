@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -58,6 +58,7 @@ from flaude.run_state import (
     advance,
 )
 from flaude.stopping import Stop, Stopping
+from flaude.watching import Emit
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a crea
 _STOP_MARGIN_S = 30.0
 _UNANSWERED = (RateLimitedError, UnreachableError)
 _BLIPS = (NotReadyError, *_UNANSWERED)
+_AT_ONCE = 100  # so many events are told without a look at who takes them
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
 
@@ -75,11 +77,11 @@ class Run:
     Args:
         fly: The client.
         plan: What to run, and where.
-        emit: Takes every event; neither waits nor raises.
+        emit: Takes every event.
         stopping: Tells when to stop.
     """
 
-    def __init__(self, fly: FlyClient, plan: RunPlan, emit: Callable[[events.Event], None], stopping: Stopping) -> None:
+    def __init__(self, fly: FlyClient, plan: RunPlan, emit: Emit, stopping: Stopping) -> None:
         self._fly = fly
         self._plan = plan
         self._emit = emit
@@ -302,8 +304,7 @@ class Run:
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        for record in records:
-            self._tell(record)
+        await self._tell_all(records)
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:
@@ -414,6 +415,19 @@ class Run:
         return GaveUp(kind, f"the machine {what} within {self._plan.timeouts.boot:g} s of its creation")
 
     # --- telling ---
+
+    async def _tell_all(self, records: Sequence[Mapping[str, Any]]) -> None:
+        told = 0
+        try:
+            for record in records:
+                told += 1
+                self._tell(record)
+                if told % _AT_ONCE == 0:
+                    await self._emit.breathe()
+        finally:
+            # They come once: whatever ends us here, what they say of the run must not be lost.
+            for record in records[told:]:
+                self._tell(record)
 
     def _tell(self, record: Mapping[str, Any]) -> None:
         match record.get("type"):

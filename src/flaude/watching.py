@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
@@ -19,20 +20,50 @@ _log = logging.getLogger(__name__)
 _LONGEST_S = 5.0
 """Seconds that an async handler may still take once its batch is to stop."""
 
-_MOST_WAITING = 1000
+_LONGEST_WAIT_S = 1.0
+_LONGEST_WAITS_S = 10.0
 
 EventHandler = Callable[[Event], Awaitable[None] | None]
-Emit = Callable[[Event], None]
-"""Takes an event; never waits and never raises."""
+
+
+class Emit:
+    """Takes the events of one run; calling it neither waits nor raises.
+
+    Args:
+        buffers: Where they go.
+    """
+
+    def __init__(self, buffers: Sequence[EventBuffer] = ()) -> None:
+        self._buffers = buffers
+        self._may_wait_s = _LONGEST_WAITS_S
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        for buffer in self._buffers:
+            buffer.put(event)
+
+    async def breathe(self) -> None:
+        """Let who watches catch up: for a second at a time, and no more than ten over the whole run.
+
+        A machine must not wait, at its price, for somebody who does not come back. Not even a cancelled task leaves it
+        earlier: what it was about to tell would be lost.
+        """
+        with anyio.CancelScope(shield=True):
+            await checkpoint()
+            began = anyio.current_time()
+            with anyio.move_on_after(min(_LONGEST_WAIT_S, self._may_wait_s)):
+                for buffer in self._buffers:
+                    await buffer.drained()
+            self._may_wait_s = max(0.0, self._may_wait_s - (anyio.current_time() - began))
 
 
 class Watcher:
     """The program's `on_event`: what it raises is logged, and the runs go on.
 
-    It is called with the events of a run in their order, and with those of several runs side by side. A run does not
-    wait for it: while it is busy, events wait in a buffer, and output that does not fit is left out (`Skipped`). Only
-    when a run is over it is waited for until the handler has had all of its events. That ends when the batch is to
-    stop: a handler that does not return then is left behind, and hears of nothing more.
+    It is called with the events of a run in their order, and with those of several runs side by side. A run hardly
+    waits for it: while it is busy, events wait in a buffer, and output that does not fit is left out (`Skipped`). When
+    a run is over it is waited for until the handler has had all of its events. That ends when the batch is to stop: a
+    handler that does not return then is left behind, and hears of nothing more.
 
     Args:
         on_event: Called with every event, plain or async; None for nobody.
@@ -57,14 +88,9 @@ class Watcher:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[Emit]:
         """Hand over the events of one run; yields what takes them, and ends when the handler has had them all."""
-        waiting = EventBuffer(self._room, _MOST_WAITING) if self._on_event else None
+        waiting = EventBuffer(self._room) if self._on_event else None
         delivered = anyio.Event()
-
-        def emit(event: Event) -> None:
-            if self._feed is not None:
-                self._feed.put(event)
-            if waiting is not None:
-                waiting.put(event)
+        emit = Emit([buffer for buffer in (self._feed, waiting) if buffer is not None])
 
         async def deliver(events: EventBuffer) -> None:
             try:

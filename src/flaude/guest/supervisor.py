@@ -22,7 +22,7 @@ from .work import Work
 _LONGEST_WAIT_S = 15.0
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
-_AT_REST_S = 1.0  # Fly allows one exec a second and machine
+_AT_REST_S = 0.5  # Fly allows one exec a second and machine: whoever asked so long ago may soon ask again
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
@@ -152,7 +152,7 @@ class Supervisor:
     async def _news(self, work: Work, offset: int, seconds: float) -> None:
         """Wait for news, and a moment more: what belongs together then takes one call, and calls are rationed.
 
-        After a while without an answer the next call is allowed at once, so news need not wait for long.
+        After a while without an answer the next call may follow soon, so news need not wait for long.
         """
         until = time.monotonic() + seconds
         await self._spool.wait(offset, seconds)
