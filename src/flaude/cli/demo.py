@@ -133,7 +133,11 @@ def _report(console: Console, batch: BatchResult) -> None:
         table.add_row(*_row(result))
     console.print()
     console.print(table)
-    console.print(f"{batch.succeeded}/{batch.total} succeeded, ${batch.cost_usd:.4f} in all\n")
+    machines = "unknown" if batch.machine_cost_usd is None else f"${batch.machine_cost_usd:.4f} on Fly"
+    console.print(
+        f"{batch.succeeded}/{batch.total} succeeded in {batch.seconds:.0f} s; agents ${batch.cost_usd:.4f}, "
+        f"{batch.machine_seconds:.0f} machine seconds {machines}\n"
+    )
     for result in batch.results:
         patches = result.run_result.patches if result.run_result else ()
         if patches and patches[0].diff:
