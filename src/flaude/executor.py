@@ -309,11 +309,12 @@ def _checked_folder(output_dir: object) -> Path:
         raise ConfigError(f"output_dir: give a folder's path, not {type(output_dir).__name__}")
     folder = Path(output_dir).absolute()
     try:
-        taken = folder.exists() and not folder.is_dir()
-        os.fsencode(folder)
-    except ValueError:  # a NUL, or what no file system could take
-        raise ConfigError(f"output_dir: {str(output_dir)!r} is no path") from None
-    if taken:
+        odd = b"\0" in os.fsencode(folder)
+    except ValueError:
+        odd = True
+    if odd:
+        raise ConfigError(f"output_dir: {str(output_dir)!r} is no path")
+    if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir: {folder} is a file; give a folder, which is made when it is not there")
     return folder
 
