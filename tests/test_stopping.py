@@ -23,6 +23,6 @@ def test_a_signal_and_the_cancellation_that_it_brings_are_one_request() -> None:
     stopping = Stopping()
     stopping.next("SIGINT")
     stopping.request("the batch was cancelled")
-    assert stopping.stage is Stop.AGENTS and stopping.reason == "SIGINT"
-    stopping.next("SIGINT")
-    assert stopping.stage is Stop.COLLECTING
+    assert (stopping.stage, stopping.reason) == (Stop.AGENTS, "SIGINT")
+    stopping.next("SIGINT again")
+    assert (stopping.stage, stopping.reason) == (Stop.COLLECTING, "SIGINT again")

@@ -207,6 +207,12 @@ async def test_leaving_the_lines_early_keeps_the_work(local: LocalFly, repo: Any
     assert [change.path for change in caught.value.result.patches[0].changes] == ["half.txt"]
 
 
+async def until_one(run: StreamingRun) -> None:
+    """Read until the agent has said it."""
+    while await anext(run) != "one":
+        pass
+
+
 async def test_lines_and_result_from_different_tasks(local: LocalFly) -> None:
     """One task prints the lines while another waits for the result; a line that is given up ends nothing."""
     lines: list[str] = []
@@ -215,10 +221,9 @@ async def test_lines_and_result_from_different_tasks(local: LocalFly) -> None:
         lines.extend([line async for line in run])
 
     async with run_with_logs("my-app", config("::say one\n::sleep 2\n::say two"), fly=local) as run:
-        assert await anext(run) == "one" or await anext(run)
+        await until_one(run)
         with pytest.raises(TimeoutError), anyio.fail_after(0.05):
-            while True:
-                await anext(run)
+            await anext(run)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, run)
             assert (await run.result()).text == "two"
@@ -229,11 +234,14 @@ async def test_lines_and_result_from_different_tasks(local: LocalFly) -> None:
 
 async def test_leaving_while_another_task_reads(local: LocalFly) -> None:
     """The block's end is the run's, whoever reads its lines at that moment."""
+
+    async def read(run: StreamingRun) -> None:
+        assert [line async for line in run] == []
+
     async with anyio.create_task_group() as tasks:
         async with run_with_logs("my-app", config("::say one\n::silent"), fly=local) as run:
-            while await anext(run) != "one":
-                pass
-            tasks.start_soon(anext, run, None)
+            await until_one(run)
+            tasks.start_soon(read, run)
             await checkpoint()
         assert local.alive == 0
 
