@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, FailureKind, MachineConfig, Timeouts
 from flaude.budget import Budget
 from flaude.events import Creating, Event
-from flaude.local import LocalFly
+from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
 from tests.conftest import TOKEN
 
@@ -104,6 +104,25 @@ async def test_machine_seconds_stop_the_agents_and_keep_their_work(local: LocalF
     assert "of 4 machine seconds are used" in works.failure.message
     assert batch.stopped_by.startswith("max_machine_seconds: ")
     assert batch.machine_seconds >= 4 and len(local.created) == 1
+
+
+async def test_a_batch_within_its_machine_seconds_ends_with_its_runs(local: LocalFly) -> None:
+    """A limit that is not reached changes nothing: nobody is stopped, and nobody waits for it."""
+    local.faults.add(Fault("create_machine", Answer(422, "no")))
+    executor = ConcurrentExecutor("my-app", fly=local, max_machine_seconds=1000)
+    batch = await executor.run_batch([request("refused", "::say x", None)])
+    assert batch.results[0].failure is not None and batch.results[0].failure.kind is FailureKind.CREATE_REFUSED
+    assert batch.stopped_by == "" and batch.machine_seconds == 0
+
+
+async def test_who_waits_for_the_budget_when_launching_stops_is_cancelled(local: LocalFly) -> None:
+    """A run that still waited for its part of the budget says what stopped it, and not that there was no money."""
+    requests = [request(str(index), "::api-error 401 Failed to authenticate") for index in range(2)]
+    batch = await ConcurrentExecutor("my-app", fly=local, budget_usd=1.0, max_auth_failures=1).run_batch(requests)
+    failure = batch.results[1].failure
+    assert failure is not None and failure.kind is FailureKind.CANCELLED
+    assert "1 runs in a row failed to authenticate" in failure.message
+    assert "failed to authenticate" in batch.stopped_by and len(local.created) == 1
 
 
 async def test_who_waits_for_the_budget_hears_of_a_stop() -> None:
