@@ -90,12 +90,13 @@ async def test_retries_can_be_forbidden(local: LocalFly, retries: Any) -> None:
 
 
 async def test_a_machine_lost_before_its_agent_began_is_replaced(local: LocalFly) -> None:
-    """A machine that dies while it clones costs nothing but time: the run goes on on a new one."""
+    """A machine that dies while it clones costs nothing but time: the run goes on on a new one, and brought nothing."""
     local.faults.add(Fault("exec_machine", Answer(503), times=6), Fault("create_machine", Dies(0.3), times=1))
     batch = await run(local)
     assert batch.all_succeeded, batch
     assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
     assert len(local.created) == 2 and batch.leftovers == []
+    assert batch.results[0].superseded == ()
 
 
 async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: LocalFly) -> None:
@@ -110,6 +111,14 @@ async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: Local
     batch = await run(local, "::say begun\n::sleep 4", retries=Retries(after_start=True, wait=0.1))
     assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
     assert batch.all_succeeded
+    (superseded,) = batch.results[0].superseded
+    first, second = batch.results[0].attempts
+    assert (superseded.machine_id, superseded.attempts, superseded.failure) == (
+        first.machine_id,
+        (first,),
+        first.failure,
+    )
+    assert superseded.machine_seconds == first.machine_seconds > 0 and second.machine_id != first.machine_id
 
 
 async def test_out_of_memory_has_its_own_name(local: LocalFly) -> None:
