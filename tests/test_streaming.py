@@ -16,6 +16,8 @@ from flaude import (
     FailureKind,
     MachineConfig,
     MachineExitError,
+    NoCredentialsError,
+    NotFoundError,
     NoTokenError,
     Retries,
     RunFailedError,
@@ -169,7 +171,34 @@ async def test_a_consumer_that_keeps_up_misses_nothing(local: LocalFly, kind: st
 async def test_without_an_app_every_run_still_has_its_result(local: LocalFly) -> None:
     """What keeps a batch from starting is told as the result of every run."""
     seen = [event async for event in ConcurrentExecutor("other-app", fly=local).stream(requests("::say a", "::say b"))]
-    assert [type(event) for event in seen] == [Finished, Finished]
+    assert [(type(event), event.index) for event in seen] == [(Finished, 0), (Finished, 1)]
+
+
+async def test_a_request_that_cannot_be_run_has_its_last_event(local: LocalFly) -> None:
+    """What is refused before it could have a machine ends as every run does, for all who watch."""
+    heard: list[Event] = []
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=heard.append)
+    seen = [event async for event in executor.stream([ExecutionRequest(MachineConfig(prompt="x"), tag="t")])]
+    (finished,) = seen
+    assert isinstance(finished, Finished) and isinstance(finished.result.error, NoCredentialsError)
+    assert (finished.index, finished.tag, finished.machine_id) == (0, "t", "") and heard == seen
+
+
+@pytest.mark.parametrize("way", ["stream", "as_completed"])
+async def test_what_is_no_request_is_refused(local: LocalFly, way: str) -> None:
+    """It is said by its place, before anything runs, to whoever iterates as well."""
+    executor = ConcurrentExecutor("my-app", fly=local)
+    with anyio.fail_after(20), pytest.raises(ConfigError, match=r"requests\[1\]: give an ExecutionRequest, not str"):
+        await anext(getattr(executor, way)([*requests("x"), "y"]))
+    assert local.created == []
+
+
+async def test_without_an_app_every_result_is_yielded(local: LocalFly) -> None:
+    """What keeps a batch from starting comes out of `as_completed` too, once a request."""
+    executor = ConcurrentExecutor("other-app", fly=local)
+    with anyio.fail_after(20):
+        results = [result async for result in executor.as_completed(requests("x", "y"))]
+    assert [(result.tag, type(result.error)) for result in results] == [("0", NotFoundError), ("1", NotFoundError)]
 
 
 async def test_lines_of_a_run(local: LocalFly) -> None:
