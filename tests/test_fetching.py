@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from flaude import ConcurrentExecutor, FailureKind, GuestError, MachineConfig
@@ -133,9 +134,29 @@ async def test_a_blip_does_not_make_a_file_begin_anew(tmp_path: Path) -> None:
     assert await fetching.go_on(link, result)
     with pytest.raises(GuestError, match="a blip"):
         await fetching.go_on(link, result)
+    assert len(guest.fetches) == 4, "a few times"
     while await fetching.go_on(link, result):
         pass
     assert [offset for offset, _ in guest.fetches].count(0) == 1
+    assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
+
+
+async def test_a_stop_does_not_cost_the_piece_that_has_arrived(tmp_path: Path) -> None:
+    """A piece is written and counted, or neither: whoever is told to stop in between goes on behind it."""
+    scope = anyio.CancelScope()
+
+    def stop(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        if number == 1:
+            scope.cancel()
+        return answer
+
+    guest = Guest({"a": BIG}, stop)
+    result, fetching, link = guest.result(a="a"), Fetching(tmp_path), guest.link
+    with scope:
+        await fetching.go_on(link, result)
+    while await fetching.go_on(link, result):
+        pass
+    assert [offset for offset, _ in guest.fetches] == [0, 1 << 20]
     assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
 
 
@@ -147,6 +168,14 @@ async def test_no_file_lands_outside_of_its_folder(tmp_path: Path, path: str) ->
     assert [lost.path for lost in fetching.arrived.lost] == [path]
     assert [artifact.path for artifact in fetching.arrived.artifacts] == ["sub/good.txt"]
     assert below(tmp_path) == ["mine/artifacts/sub/good.txt"]
+
+
+async def test_no_file_takes_anothers_place(tmp_path: Path) -> None:
+    """Two paths that are one here: the first stays what it is, and the second is lost with its reason."""
+    guest = Guest({"one": b"1", "two": b"2"})
+    arrived = (await fetched(guest, guest.result(one="a/b", two="a/./b"), tmp_path)).arrived
+    assert [(artifact.path, artifact.file.read_bytes()) for artifact in arrived.artifacts] == [("a/b", b"1")]
+    assert [(lost.path, "the same name" in lost.reason) for lost in arrived.lost] == [("a/./b", True)]
 
 
 async def test_a_file_that_cannot_be_written_does_not_cost_the_others(tmp_path: Path) -> None:
