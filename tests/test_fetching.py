@@ -80,12 +80,23 @@ BIG = os.urandom(3_000_000)
 
 
 async def test_pieces_grow_while_they_arrive_whole() -> None:
-    """Calls are rationed: each piece may be twice as large as the last one, until one does not arrive whole."""
-    guest = Guest({"f": os.urandom(19_000_000)}, lambda number, one: {"data": ""} if number == 4 else one)
+    """Calls are rationed: each piece may be twice as large, up to 8 MB, until one does not arrive whole."""
+    guest = Guest({"f": bytes(21_000_000)}, lambda number, one: {"data": ""} if number == 4 else one)
     file = guest.result(f="f").file("f")
     assert await guest.link.fetch(file) == guest.files["f"]
     mega = 1 << 20
-    assert [length for _, length in guest.fetches] == [mega, 2 * mega, 4 * mega, 8 * mega, 4 * mega, 8 * mega]
+    assert [length for _, length in guest.fetches] == [mega * size for size in (1, 2, 4, 8, 4, 8, 8)]
+
+
+async def test_pieces_that_do_not_arrive_shrink() -> None:
+    """Each one that is damaged makes the next half as large, down to 64 KB."""
+    guest = Guest({"f": b"x"}, lambda number, one: {"data": ""} if number <= 6 else one)
+    link, file = guest.link, guest.result(f="f").file("f")
+    for _ in range(2):
+        with pytest.raises(GuestError, match="ends at byte 0 of 1"):
+            await link.fetch(file)
+    assert await link.fetch(file) == b"x"
+    assert [length >> 10 for _, length in guest.fetches] == [1024, 512, 256, 128, 64, 64, 64]
 
 
 @pytest.mark.parametrize(
