@@ -12,9 +12,9 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, FailureKind, MachineConfig, Timeouts
+from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, Failure, FailureKind, MachineConfig, Timeouts
 from flaude.budget import Budget
-from flaude.events import Creating, Event
+from flaude.events import Created, Creating, Event, Finished
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
 from tests.conftest import TOKEN
@@ -115,14 +115,22 @@ async def test_a_batch_within_its_machine_seconds_ends_with_its_runs(local: Loca
     assert batch.stopped_by == "" and batch.machine_seconds == 0
 
 
-async def test_who_waits_for_the_budget_when_launching_stops_is_cancelled(local: LocalFly) -> None:
+async def test_who_waits_for_the_budget_of_a_batch_that_is_stopped(local: LocalFly) -> None:
     """A run that still waited for its part of the budget says what stopped it, and not that there was no money."""
-    requests = [request(str(index), "::api-error 401 Failed to authenticate") for index in range(2)]
-    batch = await ConcurrentExecutor("my-app", fly=local, budget_usd=1.0, max_auth_failures=1).run_batch(requests)
-    failure = batch.results[1].failure
-    assert failure is not None and failure.kind is FailureKind.CANCELLED
-    assert "1 runs in a row failed to authenticate" in failure.message
-    assert "failed to authenticate" in batch.stopped_by and len(local.created) == 1
+    failures: dict[str, Failure | None] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Created):
+            tasks.cancel_scope.cancel()
+        if isinstance(event, Finished):
+            failures[event.tag] = event.result.failure
+
+    executor = ConcurrentExecutor("my-app", fly=local, budget_usd=1.0, on_event=watch)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.run_batch, [request("first", "::silent"), request("waits", "::silent")])
+    waited = failures["waits"]
+    assert waited is not None and waited.kind is FailureKind.CANCELLED
+    assert waited.message == "not launched: the batch was cancelled" and len(local.created) == 1
 
 
 async def test_who_waits_for_the_budget_hears_of_a_stop() -> None:
