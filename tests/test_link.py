@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -78,6 +80,32 @@ async def test_an_exec_that_is_too_long_is_shorter_the_next_time() -> None:
         with pytest.raises(UnreachableError):
             await link.pull("j", 0)
     assert fly.asked == [25, 18, 14, 12, 12]
+
+
+class Answering:
+    """A client whose every exec is answered so."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+
+    async def exec_machine(self, *_arguments: Any, **_options: Any) -> SimpleNamespace:
+        """Answer."""
+        return SimpleNamespace(exit_code=0, stdout=json.dumps(self.answer), stderr="")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"state": "running", "offset": 5, "next": 9}, "for offset 5 instead of 0"),
+        ({"state": "odd", "offset": 0, "next": 0}, "answer to pull is not readable"),
+        ({"error": "no job has been started"}, "pull: no job has been started"),
+    ],
+)
+async def test_an_answer_to_something_else_is_refused(answer: dict[str, Any], error: str) -> None:
+    """What is no answer to this very pull is an error: its bytes would be fed at the wrong place."""
+    link = GuestLink(cast("FlyClient", Answering(answer)), "my-app", "m")
+    with pytest.raises(GuestError, match=error):
+        await link.pull("j", 0)
 
 
 async def test_a_file_that_arrived_damaged_is_refused() -> None:
