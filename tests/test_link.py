@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,7 @@ from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
 from flaude.machine_spec import machine_spec
-from flaude.protocol import GuestFile, unpack
+from flaude.protocol import GuestFile, PullReply, unpack
 from tests.conftest import TOKEN
 
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
@@ -106,6 +107,47 @@ async def test_an_answer_to_something_else_is_refused(answer: dict[str, Any], er
     link = GuestLink(cast("FlyClient", Answering(answer)), "my-app", "m")
     with pytest.raises(GuestError, match=error):
         await link.pull("j", 0)
+
+
+class Chatty:
+    """A client whose guest has as much to tell as it is asked for.
+
+    Args:
+        torn: The numbers of the answers that arrive in part.
+    """
+
+    def __init__(self, torn: set[int]) -> None:
+        self.asked: list[int] = []
+        self._torn = torn
+
+    async def exec_machine(self, *_arguments: Any, stdin: str, **_options: Any) -> SimpleNamespace:
+        """Answer a `pull`."""
+        request = json.loads(stdin)
+        self.asked.append(request["max_bytes"])
+        answer = {"state": "running", "offset": request["offset"], "next": request["offset"] + request["max_bytes"]}
+        cut = -1 if len(self.asked) in self._torn else None
+        return SimpleNamespace(exit_code=0, stdout=json.dumps(answer)[:cut], stderr="")
+
+
+async def test_answers_to_pulls_grow_and_shrink() -> None:
+    """A full answer makes the next one twice as long, and one that is torn half as long."""
+    fly = Chatty({3})
+    link, offset = GuestLink(cast("FlyClient", fly), "my-app", "m"), 0
+    for _ in range(5):
+        with suppress(GuestError):
+            offset = (await link.pull("j", offset)).next
+    assert [asked >> 20 for asked in fly.asked] == [1, 2, 4, 2, 4]
+
+
+async def test_files_in_a_result_come_as_they_are() -> None:
+    """A patch that happens to hold what looks like a secret is no patch any more when that is taken out."""
+    data = pack(b"a patch")
+    value = {"job_id": "j", "exit_code": 0, "ended_by": "exit", "message": f"said {data}"}
+    file = {"name": "x", "size": 7, "sha256": "0" * 64, "data": data}
+    link = GuestLink(cast("FlyClient", Impatient()), "my-app", "m", [data])
+    reply = PullReply(state="done", offset=0, next=0, result={**value, "files": [file]})
+    result = await link.result(reply)
+    assert result.file("x").data == data and result.message == "said [redacted]"
 
 
 async def test_a_file_that_arrived_damaged_is_refused() -> None:
