@@ -61,6 +61,16 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
     assert result.result_line is not None and "the answer is [redacted]" in repr(result.result_line)
 
 
+def test_the_job_has_the_limits_of_the_config() -> None:
+    """Megabytes become bytes, and room is kept for the patch where the agent may fill the disk."""
+    config = MachineConfig(prompt="x", max_patch_mb=7, max_artifacts_mb=9, collect=["*.log"], transcript=True)
+    made = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials={}, push_branch="b")
+    limits, mb = made["limits"], 1 << 20
+    told = limits["max_patch_bytes"], limits["max_artifact_bytes"], limits["reserve_bytes"]
+    assert told == (7 * mb, 9 * mb, 21 * mb)
+    assert made["collect"] == {"patches": True, "artifacts": ["*.log"], "transcript": True, "push_branch": "b"}
+
+
 class Impatient:
     """A client whose every exec is too long for Fly."""
 
