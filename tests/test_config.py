@@ -177,6 +177,9 @@ def test_every_preset_is_allowed() -> None:
         ({"app_name": "Not An App"}, "app_name: "),
         ({"max_concurrency": -1}, "max_concurrency: "),
         ({"wait_timeout": 0}, "wait_timeout: "),
+        ({"max_auth_failures": -1}, "max_auth_failures: "),
+        ({"max_auth_failures": 2.5}, "max_auth_failures: "),
+        ({"max_auth_failures": True}, "max_auth_failures: "),
     ],
 )
 def test_bad_executor_arguments_name_themselves(arguments: dict[str, Any], message: str) -> None:
