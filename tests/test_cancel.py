@@ -251,6 +251,19 @@ async def test_a_stage_leaves_the_blocks_that_heed_it() -> None:
     assert len(left) == 4
 
 
+async def test_a_further_stage_gives_no_more_time() -> None:
+    """A block that has a while to end has it from the stage that told it so."""
+    stopping = Stopping()
+    with stopping.interrupts(Stop.AGENTS, after_s=50) as scope:
+        stopping.ask(Stop.LAUNCHES, "x")
+        assert scope.deadline == float("inf")
+        stopping.ask(Stop.AGENTS, "y")
+        until = scope.deadline
+        await checkpoint()
+        stopping.ask(Stop.COLLECTING, "z")
+        assert scope.deadline == until <= anyio.current_time() + 50
+
+
 async def test_a_call_that_hangs_does_not_hold_up_a_stop(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that hangs while a stopped run is collected is left when the time for collecting is over."""
     monkeypatch.setattr("flaude.run_driver._STOP_MARGIN_S", 1.0)
