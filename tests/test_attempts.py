@@ -18,7 +18,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude.events import Event, PhaseBegan, Retried
+from flaude.events import Destroyed, Event, PhaseBegan, Retried
 from flaude.fly import FlyClient
 from flaude.local import (
     Answer,
@@ -265,9 +265,11 @@ async def test_a_slow_delete_is_waited_for(local: LocalFly) -> None:
 
 
 async def test_a_delete_that_outlasts_the_patience_is_named(machines: Machines) -> None:
-    """A machine that is not gone in time is told by `destroyed`, by its attempt and by the batch's `leftovers`."""
+    """A machine that is not gone in time is told by an event, by its attempt and by the batch's `leftovers`."""
+    heard: list[Event] = []
     async with machines(faults=[NO_WAY_IN, Fault("delete_machine", SlowDelete(4))]) as fly:
-        batch = await run(fly, timeouts=Timeouts(destroy=1), retries=0)
+        batch = await run(fly, timeouts=Timeouts(destroy=1), retries=0, on_event=heard.append)
+        assert [event.confirmed for event in heard if isinstance(event, Destroyed)] == [False]
         (result,) = batch.results
         assert result.run_result is not None
         assert not result.run_result.destroyed and not result.attempts[0].gone
