@@ -317,6 +317,7 @@ async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
         await asyncio.wait([task])
     assert task.cancelled()
     assert [one.state.machine_id] == local.created and one.state.gone
+    assert one.machine_s == one.attempt.machine_seconds > 0, "its machine's time does not go on"
 
 
 async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:
