@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -48,6 +49,7 @@ from flaude.events import (
     ToolUse,
 )
 from flaude.local import Answer, Fault, LocalFly
+from flaude.streaming import lines_of
 from tests.conftest import TOKEN
 
 
@@ -211,6 +213,33 @@ async def test_lines_of_a_run(local: LocalFly) -> None:
     assert lines[:3] == ["one", "two", "[Bash] ls /nowhere"]
     assert lines[3].startswith("[error] Exit code") and lines[4:] == ["odd", "done"]
     assert result.text == "done" and run.machine_id == result.machine_id
+
+
+WHERE = ("b", 0, "t", datetime.now(UTC), "m")
+
+
+@pytest.mark.parametrize(
+    ("event", "lines"),
+    [
+        (AssistantText(*WHERE, "one\ntwo\n"), ["one", "two"]),
+        (ToolUse(*WHERE, "id", "Bash", {"command": "ls\npwd", "description": "x"}), ["[Bash] ls…"]),
+        (ToolUse(*WHERE, "id", "Read", {"path": "x" * 200}), [f"[Read] {'x' * 200}"]),
+        (ToolUse(*WHERE, "id", "Read", {"path": "x" * 201}), [f"[Read] {'x' * 200}…"]),
+        (ToolUse(*WHERE, "id", "List", {}), ["[List] "]),
+        (ToolResult(*WHERE, "id", "no such file", is_error=True), ["[error] no such file"]),
+        (ToolResult(*WHERE, "id", "fine", is_error=False), []),
+        (OtherOutput(*WHERE, "odd"), ["odd"]),
+        (OtherOutput(*WHERE, {"type": "system"}), []),
+        (StderrOutput(*WHERE, "on stderr"), []),
+        (Notice(*WHERE, "waiting"), ["[flaude] waiting"]),
+        (RateLimited(*WHERE, "rejected", None), ["[flaude] Claude's API limits the account: rejected"]),
+        (Skipped(*WHERE, 3), ["[flaude] 3 events left out: they came faster than they were read"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Event) else None,
+)
+def test_events_as_lines(event: Event, lines: list[str]) -> None:
+    """A line is short and says what matters to people; most events are none."""
+    assert lines_of(event, include_stderr=False) == lines
 
 
 async def test_lines_with_stderr_and_the_older_spelling(local: LocalFly) -> None:
