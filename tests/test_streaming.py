@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,7 @@ from flaude import (
     run_stream,
     run_with_logs,
 )
+from flaude.agent_events import output_events
 from flaude.events import (
     AssistantText,
     Booted,
@@ -219,6 +221,21 @@ WHERE = ("b", 0, "t", datetime.now(UTC), "m")
 
 
 @pytest.mark.parametrize(
+    ("info", "event"),
+    [
+        ({"status": "rejected", "resetsAt": 60}, RateLimited(*WHERE, "rejected", datetime.fromtimestamp(60, UTC))),
+        ({"status": "allowed_warning"}, RateLimited(*WHERE, "allowed_warning", None)),
+        ({"status": "allowed"}, None),
+        ([], None),
+    ],
+)
+def test_only_a_limit_is_told_as_one(info: Any, event: Event | None) -> None:
+    """What Claude Code says of limits that are not met is shown as it stands."""
+    line = {"type": "rate_limit_event", "rate_limit_info": info}
+    assert list(output_events(WHERE, json.dumps(line))) == [event or OtherOutput(*WHERE, line)]
+
+
+@pytest.mark.parametrize(
     ("event", "lines"),
     [
         (AssistantText(*WHERE, "one\ntwo\n"), ["one", "two"]),
@@ -271,6 +288,7 @@ async def test_a_result_that_is_a_failure_raises_unless_asked_not_to(local: Loca
             await run.result()
         assert (await run.result(raise_on_failure=False)).exit_code == 1
     assert caught.value.result is not None and caught.value.result.cost_usd == 0.25
+    assert "Claude Code: no" in str(caught.value)
 
 
 async def test_a_run_that_was_not_entered(monkeypatch: pytest.MonkeyPatch) -> None:
