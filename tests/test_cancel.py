@@ -28,7 +28,7 @@ from flaude import (
 )
 from flaude.events import Event, Finished, Output
 from flaude.fly import FlyClient
-from flaude.local import Fault, Hang, Hook, LocalFly
+from flaude.local import Answer, Fault, Hang, Hook, LocalFly
 from flaude.protocol import GuestFile, GuestRepo, GuestResult
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
@@ -318,6 +318,15 @@ async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
     assert task.cancelled()
     assert [one.state.machine_id] == local.created and one.state.gone
     assert one.machine_s == one.attempt.machine_seconds > 0, "its machine's time does not go on"
+
+
+async def test_a_create_that_is_refused_costs_no_time(local: LocalFly) -> None:
+    """Without a machine there are no machine seconds, neither then nor later."""
+    local.faults.add(Fault("create_machine", Answer(422, "no")))
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        one = attempt(fly, Stopping())
+        await one.execute()
+    assert one.state.gone and (one.machine_s, one.attempt.machine_seconds) == (0, 0)
 
 
 async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:

@@ -42,14 +42,18 @@ async def test_events_come_in_their_order() -> None:
     buffer, seen = EventBuffer(Room()), list[Event]()
 
     async def consume() -> None:
-        seen.extend(await taken(buffer))
+        async for event in buffer:
+            seen.append(event)
 
     events = [said(0, "a"), said(1, "b"), finished(0), Notice(*where(1), "n"), finished(1)]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(consume)
         for event in events:
-            buffer.put(event)
             await checkpoint()
+            buffer.put(event)
+            for _ in range(3):
+                await checkpoint()
+            assert seen[-1:] == [event]
         buffer.close()
     assert seen == events
 
