@@ -205,12 +205,15 @@ async def test_a_lost_create_and_then_a_refusal(local: LocalFly) -> None:
 
 
 async def test_waiting_for_ones_turn_is_no_failure(local: LocalFly) -> None:
-    """A create that has waited for Fly's rate limit, longer than the patience, is not given up at its first blip."""
+    """A create that has waited for Fly's rate limit costs nothing until then, and is not given up at its first blip."""
     local.faults.add(Fault("create_machine", Answer(503), after=5, times=2))
     executor = ConcurrentExecutor("my-app", fly=local, timeouts=Timeouts(retry=0.1, patience=2.5), retries=0)
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
     batch = await executor.run_batch([ExecutionRequest(config)] * 6)
     assert batch.all_succeeded, batch
+    times = [result.run_result.times for result in batch.results if result.run_result]
+    waits = [(one.create - one.queued).total_seconds() for one in times if one.create and one.queued]
+    assert len(waits) == 6 and max(waits) > 2, "the wait is no part of the machine's time"
 
 
 async def test_an_outage_at_the_very_beginning_is_waited_out(local: LocalFly) -> None:
