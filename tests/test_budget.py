@@ -156,8 +156,9 @@ async def test_who_waits_for_the_budget_hears_of_a_stop() -> None:
 async def test_dollars_are_counted_as_they_are_written() -> None:
     """Ten times 0.1 is 1."""
     budget = Budget(1.0)
-    async with AsyncExitStack() as stack:
-        parts = [await stack.enter_async_context(budget.reserve(0.1, Stopping())) for _ in range(10)]
+    with anyio.fail_after(5):
+        async with AsyncExitStack() as stack:
+            parts = [await stack.enter_async_context(budget.reserve(0.1, Stopping())) for _ in range(10)]
     assert all(part.granted for part in parts) and budget.told == "budget_usd: $1.00 of $1.00 are spent"
 
 

@@ -320,13 +320,13 @@ async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
     assert one.machine_s == one.attempt.machine_seconds > 0, "its machine's time does not go on"
 
 
-async def test_a_create_that_is_refused_costs_no_time(local: LocalFly) -> None:
-    """Without a machine there are no machine seconds, neither then nor later."""
+async def test_a_create_that_is_refused_costs_nothing(local: LocalFly) -> None:
+    """Without a machine there are no machine seconds, neither then nor later, and their price is known: nothing."""
     local.faults.add(Fault("create_machine", Answer(422, "no")))
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
         one = attempt(fly, Stopping())
         await one.execute()
-    assert one.state.gone and (one.machine_s, one.attempt.machine_seconds) == (0, 0)
+    assert one.state.gone and (one.machine_s, one.attempt.machine_seconds, one.attempt.machine_cost_usd) == (0, 0, 0)
 
 
 async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:
