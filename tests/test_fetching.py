@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,13 +14,14 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from flaude import ConcurrentExecutor, FailureKind, GuestError, MachineConfig
+from flaude import ConcurrentExecutor, FailureKind, GuestError, MachineConfig, Timeouts
 from flaude.fetching import Fetching
 from flaude.fly import FlyClient
 from flaude.guest.server import pack
 from flaude.link import GuestLink
 from flaude.local import DropAfter, Fault, LocalFly, Truncate
 from flaude.protocol import GuestArtifact, GuestFile, GuestResult
+from flaude.run_plan import RunPlan
 from tests.conftest import TOKEN, Machines
 
 
@@ -241,6 +243,28 @@ async def test_artifacts_and_transcript_come_back(machines: Machines, repo: Path
     assert run.session_id in run.transcript.path
     assert {"notes.txt", "reports/a.html", "README.md"} <= set(run.workspace_files)
     assert not any(".git/" in path for path in run.workspace_files)
+
+
+@pytest.mark.parametrize(
+    ("tag", "attempt", "name"), [("a b", 1, "003-a-b"), ("", 1, "003-run"), ("!?", 1, "003-run"), ("a", 2, "003-a-a2")]
+)
+def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path, tag: str, attempt: int, name: str) -> None:
+    """People find a run by its place and its tag, and what an earlier attempt brought is not written over."""
+    plan = RunPlan(
+        app="my-app",
+        config=MachineConfig(prompt="x"),
+        batch="b",
+        index=3,
+        attempt=attempt,
+        name="m",
+        tag=tag,
+        run_s=60,
+        timeouts=Timeouts(),
+        credentials={},
+        queued=datetime.now(UTC),
+        output_dir=tmp_path,
+    )
+    assert plan.folder == tmp_path / "b" / name
 
 
 async def test_without_files_no_folder_is_made(local: LocalFly, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -51,6 +53,7 @@ from flaude.events import (
     ToolUse,
 )
 from flaude.local import Answer, Fault, LocalFly
+from flaude.stream import stream
 from flaude.streaming import lines_of
 from tests.conftest import TOKEN
 
@@ -215,6 +218,35 @@ async def test_lines_of_a_run(local: LocalFly) -> None:
     assert lines[:3] == ["one", "two", "[Bash] ls /nowhere"]
     assert lines[3].startswith("[error] Exit code") and lines[4:] == ["odd", "done"]
     assert result.text == "done" and run.machine_id == result.machine_id
+
+
+async def test_a_cancellation_while_the_work_cleans_up_is_not_lost() -> None:
+    """Who leaves the loop, and is cancelled while the work comes to its end, is cancelled."""
+    cleaning = anyio.Event()
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaning.set()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep_forever()
+
+    async def consume() -> None:
+        numbers = stream(items(), work)
+        assert await anext(numbers) == 1
+        await checkpoint()
+        await numbers.aclose()
+
+    task = asyncio.create_task(consume())
+    with anyio.fail_after(5):
+        await cleaning.wait()
+        task.cancel()
+        await asyncio.wait([task])
+    assert task.cancelled()
 
 
 WHERE = ("b", 0, "t", datetime.now(UTC), "m")

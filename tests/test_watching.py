@@ -111,6 +111,7 @@ async def test_a_handler_that_never_returns(local: LocalFly, how: str, caplog: p
         cancel[0]() if how == "scope" else task.cancel()
         await asyncio.wait([task])
     assert isinstance(heard[-1], Output) and "hears of nothing more" in caplog.text
+    assert sum(isinstance(event, Output) for event in heard) == 1
     assert local.alive == 0 and len(local.created) == 1
 
 
