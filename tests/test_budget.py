@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, Failure, FailureKind, MachineConfig, Timeouts
-from flaude.budget import Budget
+from flaude import (
+    ConcurrentExecutor,
+    ConfigError,
+    ExecutionRequest,
+    Failure,
+    FailureKind,
+    MachineConfig,
+    Retries,
+    Timeouts,
+)
+from flaude.budget import Budget, dollars
 from flaude.events import Created, Creating, Event, Finished
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
@@ -54,6 +64,27 @@ async def test_what_does_not_fit_ends_as_budget(local: LocalFly) -> None:
     assert "$1.80 of $2.00 are spent, and this run may cost $1.00" in third.failure.message
     assert batch.stopped_by == "budget_usd: $1.80 of $2.00 are spent"
     assert len(local.created) == 2 and batch.cost_usd == pytest.approx(1.8)
+
+
+async def test_an_attempt_that_the_budget_refuses_is_told(local: LocalFly) -> None:
+    """A run that is not tried again for want of money says so beside what its last attempt failed with."""
+    no_room = Fault("create_machine", Answer(409, "aborted: no capacity"), times=1)
+    local.faults.add(no_room)
+    requests = [request(str(index), "::cost 0.9\n::say done") for index in range(2)]
+    executor = ConcurrentExecutor(
+        "my-app", fly=local, budget_usd=1.5, max_concurrency=1, retries=Retries(more=1, wait=1)
+    )
+    batch = await executor.run_batch(requests)
+    failed = next(result for result in batch.results if not result.success)
+    assert failed.failure is not None and failed.failure.kind is FailureKind.CAPACITY
+    assert "not tried again: budget_usd: $0.90 of $1.50 are spent" in failed.failure.message
+    assert str(failed.error).endswith("may cost $1.00")
+
+
+@pytest.mark.parametrize(("usd", "told"), [("2", "$2.00"), ("0.1", "$0.10"), ("0.0042", "$0.0042"), ("100", "$100.00")])
+def test_dollars_are_told_as_they_are(usd: str, told: str) -> None:
+    """Small amounts are not told as nothing."""
+    assert dollars(Decimal(usd)) == told
 
 
 async def test_an_unknown_cost_counts_as_all_of_it(local: LocalFly) -> None:

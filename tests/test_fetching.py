@@ -14,14 +14,26 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from flaude import ConcurrentExecutor, FailureKind, GuestError, MachineConfig, Timeouts
+from flaude import (
+    ConcurrentExecutor,
+    ConfigError,
+    FailureKind,
+    GuestError,
+    MachineConfig,
+    Timeouts,
+    Times,
+    UnreachableError,
+)
 from flaude.fetching import Fetching
 from flaude.fly import FlyClient
 from flaude.guest.server import pack
 from flaude.link import GuestLink
 from flaude.local import DropAfter, Fault, LocalFly, Truncate
-from flaude.protocol import GuestArtifact, GuestFile, GuestResult
+from flaude.outcome import execution_result
+from flaude.piece_size import PieceSize
+from flaude.protocol import GuestArtifact, GuestFile, GuestRepo, GuestResult
 from flaude.run_plan import RunPlan
+from flaude.run_state import RunState, Step
 from tests.conftest import TOKEN, Machines
 
 
@@ -38,13 +50,22 @@ class Guest:
     ) -> None:
         self.files = files
         self.fetches: list[tuple[int, int]] = []
+        self.together: list[list[str]] = []
+        self.at_once = 1000
+        self.longest = 1 << 40
         self._damage = damage
 
     async def exec_machine(self, *arguments: Any, stdin: str, **_options: Any) -> SimpleNamespace:
         """Answer a `fetch`."""
         assert arguments[2][-1] == "fetch"
         request = json.loads(stdin)
+        if "names" in request:
+            self.together.append(request["names"])
+            packed = [pack(self.files[name]) for name in request["names"]]
+            return SimpleNamespace(exit_code=0, stdout=json.dumps({"files": packed[: self.at_once]}), stderr="")
         offset, length = request["offset"], request["length"]
+        if length > self.longest:
+            raise UnreachableError("bad gateway", status=502)
         self.fetches.append((offset, length))
         piece = self.files[request["name"]][offset : offset + length]
         answer = self._damage(len(self.fetches), {"offset": offset, "data": pack(piece)})
@@ -83,22 +104,99 @@ BIG = os.urandom(3_000_000)
 
 async def test_pieces_grow_while_they_arrive_whole() -> None:
     """Calls are rationed: each piece may be twice as large, up to 8 MB, until one does not arrive whole."""
-    guest = Guest({"f": bytes(21_000_000)}, lambda number, one: {"data": ""} if number == 4 else one)
+    guest = Guest({"f": os.urandom(19_000_000)}, lambda number, one: {"data": ""} if number == 4 else one)
     file = guest.result(f="f").file("f")
     assert await guest.link.fetch(file) == guest.files["f"]
     mega = 1 << 20
-    assert [length for _, length in guest.fetches] == [mega * size for size in (1, 2, 4, 8, 4, 8, 8)]
+    assert [length for _, length in guest.fetches] == [mega, 2 * mega, 4 * mega, 8 * mega, 4 * mega, 4 * mega, 4 * mega]
 
 
-async def test_pieces_that_do_not_arrive_shrink() -> None:
-    """Each one that is damaged makes the next half as large, down to 64 KB."""
-    guest = Guest({"f": b"x"}, lambda number, one: {"data": ""} if number <= 6 else one)
-    link, file = guest.link, guest.result(f="f").file("f")
-    for _ in range(2):
-        with pytest.raises(GuestError, match="ends at byte 0 of 1"):
-            await link.fetch(file)
-    assert await link.fetch(file) == b"x"
-    assert [length >> 10 for _, length in guest.fetches] == [1024, 512, 256, 128, 64, 64, 64]
+async def test_pieces_that_are_too_long_for_the_way_shrink(tmp_path: Path) -> None:
+    """A gateway that lets no long answer through costs a failure or two, not the file: nor does it a patch."""
+    guest = Guest({"a": os.urandom(12_000_000), "p": os.urandom(9_000_000)})
+    guest.longest = 3_000_000
+    repo = GuestRepo(url="u", path="p", patch="p")
+    result = guest.result(a="a").model_copy(update={"repos": (repo,)})
+    fetching, link, failures = Fetching(tmp_path), guest.link, 0
+    while True:
+        try:
+            if not await fetching.go_on(link, result):
+                break
+        except UnreachableError:
+            failures += 1
+    assert failures == 1
+    assert fetching.arrived.contents["p"] == guest.files["p"]
+    assert fetching.arrived.artifacts[0].file.read_bytes() == guest.files["a"]
+    assert [offset for offset, _ in guest.fetches].count(0) == 2, "nothing began anew"
+
+
+def test_a_size_that_failed_is_tried_again_after_a_while() -> None:
+    """A blip is no limit: after enough whole pieces a longer one is tried, and twice as many after each failure."""
+    size = PieceSize()
+    size.failed()
+    assert size.bytes == 512 * 1024
+    pieces = 0
+    while size.bytes == 512 * 1024:
+        size.arrived(size.bytes)
+        pieces += 1
+    assert pieces == 16
+    size.failed()
+    size.arrived(100)
+    pieces = 0
+    while size.bytes == 512 * 1024:
+        size.arrived(size.bytes)
+        pieces += 1
+    assert pieces == 32
+    for _ in range(20):
+        size.failed()
+    assert size.bytes == 64 * 1024
+
+
+async def test_small_files_come_together(tmp_path: Path) -> None:
+    """Calls are rationed: many small files take few of them, whatever fits into one answer."""
+    guest = Guest({f"f{number}": b"x" * number for number in range(1, 120)})
+    guest.at_once = 50
+    paths = {name: f"{name}.txt" for name in guest.files}
+    fetching = await fetched(guest, guest.result(**paths), tmp_path)
+    assert {artifact.path: artifact.file.read_bytes() for artifact in fetching.arrived.artifacts} == {
+        f"{name}.txt": content for name, content in guest.files.items()
+    }
+    assert [len(names) for names in guest.together] == [119, 69, 19] and guest.fetches == []
+
+
+async def test_a_file_that_is_never_whole_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """A file whose checksum is always wrong is given up after a few times, and named; the others arrive."""
+    guest = Guest({"a": BIG, "b": b"2"})
+    result = guest.result(a="a", b="b")
+    wrong = tuple(file.model_copy(update={"sha256": "0" * 64}) if file.name == "a" else file for file in result.files)
+    result = result.model_copy(update={"files": wrong})
+    fetching, link, failures = Fetching(tmp_path), guest.link, 0
+    while True:
+        try:
+            if not await fetching.go_on(link, result):
+                break
+        except GuestError:
+            failures += 1
+    assert failures == 4 and [lost.path for lost in fetching.arrived.lost] == ["a"]
+    assert [artifact.path for artifact in fetching.arrived.artifacts] == ["b"]
+    assert below(tmp_path) == ["artifacts/b"]
+
+
+async def test_what_is_given_up_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """A file that was on its way when its run was ended is not left on the disk, and is told as not arrived."""
+    guest = Guest({"a": BIG})
+    result, fetching = guest.result(a="a"), Fetching(tmp_path)
+    assert await fetching.go_on(guest.link, result)
+    assert len(below(tmp_path)) == 1
+    fetching.close()
+    assert below(tmp_path) == []
+    state = RunState(step=Step.DONE, machine_id="m", result=result.model_copy(update={"result_line": {"result": "ok"}}))
+    outcome = execution_result("t", state, Times(), fetching.arrived)
+    assert outcome.failure is not None and outcome.failure.kind is FailureKind.COLLECT and not outcome.success
+    assert outcome.run_result is not None
+    assert [(one.path, one.size, one.reason) for one in outcome.run_result.artifacts_omitted] == [
+        ("a", len(BIG), "did not arrive")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -277,8 +375,8 @@ async def test_without_files_no_folder_is_made(local: LocalFly, tmp_path: Path) 
 
 async def test_what_cannot_be_written_is_a_failure_of_collecting(local: LocalFly, repo: Path, tmp_path: Path) -> None:
     """Where the disk here takes no files the run is no success; its patch, its answer and its cost are there."""
-    (tmp_path / "out").write_text("a file where the folder should be")
     executor = ConcurrentExecutor("my-app", fly=local, output_dir=tmp_path / "out")
+    (tmp_path / "out").write_text("a file where the folder should be")
     result = await executor.run_one(asking(repo))
     assert result.failure is not None and result.failure.kind is FailureKind.COLLECT
     assert "data.bin could not be written: Not a directory" in result.failure.message
@@ -286,6 +384,15 @@ async def test_what_cannot_be_written_is_a_failure_of_collecting(local: LocalFly
     assert run is not None and run.exit_code == 0 and run.text == "done" and run.cost_usd
     assert "reports/a.html" in [change.path for change in run.patches[0].changes]
     assert {lost.path for lost in run.artifacts_omitted} >= {"data.bin", "reports/a.html"}
+
+
+@pytest.mark.parametrize("folder", [None, 3, "a\0b", "\ud800"])
+def test_a_folder_that_is_none(folder: Any) -> None:
+    """What cannot be a folder is said before anything is paid; so is a file in its place."""
+    with pytest.raises(ConfigError, match="output_dir"):
+        ConcurrentExecutor("my-app", output_dir=folder)
+    with pytest.raises(ConfigError, match="is a file"):
+        ConcurrentExecutor("my-app", output_dir=__file__)
 
 
 async def test_files_over_the_limit_are_told(local: LocalFly, tmp_path: Path) -> None:

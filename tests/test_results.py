@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flaude import Attempt, BatchResult, ExecutionResult, FailureKind, RunFailedError, RunResult, Times, Usage
+from flaude import (
+    Attempt,
+    BatchResult,
+    ConfigError,
+    ExecutionResult,
+    Failure,
+    FailureKind,
+    FlaudeError,
+    MachineExitError,
+    NoCredentialsError,
+    Phase,
+    RunFailedError,
+    RunResult,
+    UnreachableError,
+    Usage,
+)
 from flaude.outcome import not_launched
 
 # What the parts of a result may be; pydantic's models tell the rest.
@@ -71,11 +89,38 @@ def test_a_batch_adds_up_all_attempts() -> None:
 
 def test_what_is_not_known_is_not_told_as_nothing() -> None:
     """A machine without a price makes the sum unknown; an agent that did not report its cost is counted."""
-    began = Times(agent=datetime.now(UTC))
-    stopped = execution(attempt(1, cost_usd=None, machine_seconds=5, machine_cost_usd=None, times=began))
+    stopped = execution(attempt(1, cost_usd=None, machine_seconds=5, machine_cost_usd=None, agent_started=True))
     never = execution(attempt(1, cost_usd=None))
-    batch = BatchResult(results=[stopped, execution(attempt(1, cost_usd=1, machine_cost_usd=1, times=began)), never])
+    told = execution(attempt(1, cost_usd=1, machine_cost_usd=1, agent_started=True))
+    batch = BatchResult(results=[stopped, told, never])
     assert batch.machine_cost_usd is None and batch.cost_usd == 1 and batch.unknown_costs == 1
+
+
+def test_superseded_work_counts() -> None:
+    """The tokens of an attempt that was repeated after its agent had begun were used, and are in the sum."""
+    again = execution(attempt(2), usage=Usage(output_tokens=5))
+    first = RunResult(machine_id="m", exit_code=1, state="destroyed", destroyed=True, usage=Usage(output_tokens=2))
+    batch = BatchResult(results=[replace(again, superseded=(first,))])
+    assert batch.usage.output_tokens == 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RunFailedError(Failure(kind=FailureKind.IDLE, phase=Phase.AGENT, message="silent")),
+        MachineExitError("m", 3, "destroyed", ["line"], reason="why"),
+        NoCredentialsError(),
+        UnreachableError("no answer", status=502),
+        ConfigError("name: no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_results_with_errors_can_be_copied_and_pickled(error: FlaudeError) -> None:
+    """A result goes to another process, or into a copy, with its error and all that this one says."""
+    result = ExecutionResult(tag="t", error=error)
+    for copied in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):  # noqa: S301  # our own
+        assert type(copied.error) is type(error) and str(copied.error) == str(error)
+        assert vars(copied.error) == vars(error) and copied.failure == result.failure
 
 
 def test_what_was_not_launched_says_why() -> None:

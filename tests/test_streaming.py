@@ -25,6 +25,7 @@ from flaude import (
     NoTokenError,
     Retries,
     RunFailedError,
+    StreamingRun,
     Timeouts,
     run_stream,
     run_with_logs,
@@ -264,7 +265,7 @@ WHERE = ("b", 0, "t", datetime.now(UTC), "m")
 def test_only_a_limit_is_told_as_one(info: Any, event: Event | None) -> None:
     """What Claude Code says of limits that are not met is shown as it stands."""
     line = {"type": "rate_limit_event", "rate_limit_info": info}
-    assert list(output_events(WHERE, json.dumps(line))) == [event or OtherOutput(*WHERE, line)]
+    assert list(output_events(WHERE, json.dumps(line), lambda value: value)) == [event or OtherOutput(*WHERE, line)]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +312,37 @@ async def test_leaving_the_lines_early_keeps_the_work(local: LocalFly, repo: Any
         await run.result()
     assert caught.value.failure.kind is FailureKind.CANCELLED and caught.value.result is not None
     assert [change.path for change in caught.value.result.patches[0].changes] == ["half.txt"]
+
+
+async def test_lines_and_result_from_different_tasks(local: LocalFly) -> None:
+    """One task prints the lines while another waits for the result; a line that is given up ends nothing."""
+    lines: list[str] = []
+
+    async def read(run: StreamingRun) -> None:
+        lines.extend([line async for line in run])
+
+    async with run_with_logs("my-app", config("::say one\n::sleep 2\n::say two"), fly=local) as run:
+        assert await anext(run) == "one" or await anext(run)
+        with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+            while True:
+                await anext(run)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, run)
+            assert (await run.result()).text == "two"
+    assert lines == ["two"] and local.alive == 0
+    with pytest.raises(ConfigError, match="entered once"):
+        await run.__aenter__()
+
+
+async def test_leaving_while_another_task_reads(local: LocalFly) -> None:
+    """The block's end is the run's, whoever reads its lines at that moment."""
+    async with anyio.create_task_group() as tasks:
+        async with run_with_logs("my-app", config("::say one\n::silent"), fly=local) as run:
+            while await anext(run) != "one":
+                pass
+            tasks.start_soon(anext, run, None)
+            await checkpoint()
+        assert local.alive == 0
 
 
 async def test_a_result_that_is_a_failure_raises_unless_asked_not_to(local: LocalFly) -> None:

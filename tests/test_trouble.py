@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from contextlib import suppress
@@ -25,7 +26,7 @@ from flaude import (
     RepoSpec,
     Timeouts,
 )
-from flaude.events import Event, OtherOutput, Output
+from flaude.events import AssistantText, Event, OtherOutput, Output
 from flaude.fly import FlyClient
 from flaude.local import LocalFly, LocalImage
 from tests.conftest import TOKEN, Machines
@@ -270,3 +271,36 @@ async def test_secrets_stay_in_the_machine(local: LocalFly, repo: Path, caplog: 
         for place in (repr(result), caplog.text, *seen, *configs):
             assert canary not in place
     assert any("[redacted]" in event for event in seen)
+
+
+@pytest.mark.parametrize("word", ["exit", "file", "path", "running", "artifact", "patch", "type", "result", "state"])
+async def test_a_secret_may_be_any_word(local: LocalFly, repo: Path, tmp_path: Path, word: str) -> None:
+    """A secret that is a word of our own messages is taken out of what is told, and costs nothing else."""
+    config = MachineConfig(
+        claude_code_oauth_token=TOKEN,
+        prompt="::write new.txt 1\n::say done",
+        repos=[f"file://{repo}"],
+        env={"WORD": SecretStr(word)},
+        collect=["*.txt"],
+    )
+    result = await ConcurrentExecutor("my-app", fly=local, output_dir=tmp_path / "out").run_one(config)
+    assert result.success, result
+    assert result.run_result is not None and len(result.run_result.artifacts) == 1
+    assert [change.path for change in result.run_result.patches[0].changes] == ["new.txt"]
+
+
+async def test_a_secret_that_is_written_in_another_way(local: LocalFly) -> None:
+    """However a line spells it (escapes, JSON in JSON), no event, answer or tail has the secret."""
+    odd = 'pa"ss\\word-canary-0815'
+    spelled = "".join(f"\\u{ord(letter):04x}" for letter in odd)
+    text = {"type": "assistant", "message": {"content": [{"type": "text", "text": "@"}]}}
+    nested = {"type": "assistant", "message": {"content": [{"type": "text", "text": json.dumps({"a": odd})}]}}
+    lines = json.dumps(text).replace("@", spelled) + "\n" + json.dumps(nested) + "\n"
+    seen: list[Event] = []
+    config = MachineConfig(
+        claude_code_oauth_token=TOKEN, prompt=f"::raw {lines.encode().hex()}\n::say done", env={"ODD": SecretStr(odd)}
+    )
+    result = await ConcurrentExecutor("my-app", fly=local, on_event=seen.append).run_one(config)
+    texts = [event.text for event in seen if isinstance(event, AssistantText)]
+    assert len(texts) == 3 and all("[redacted]" in said for said in texts[:2])
+    assert "0815" not in repr(texts) + repr(result)

@@ -11,7 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig, Phase, Timeouts
-from flaude.events import Event, Finished, Output, PhaseBegan
+from flaude.events import Event, Finished, OtherOutput, Output, PhaseBegan, Skipped
 from flaude.local import LocalFly
 from tests.conftest import TOKEN
 
@@ -130,3 +130,40 @@ async def test_a_handler_that_is_under_way_may_come_to_its_end(local: LocalFly) 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(executor.run_batch, requests("::say begun\n::silent"))
     assert any(isinstance(event, Output) for event in heard) and isinstance(heard[-1], Finished)
+
+
+async def test_a_slow_handler_hears_every_result(local: LocalFly) -> None:
+    """A batch that is to stop does not wait for a backlog of output; what became of each run is heard all the same."""
+    heard: list[Event] = []
+    printed = anyio.Event()
+
+    async def watch(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Output):
+            await anyio.sleep(0.05)  # as a handler does that writes to a database
+            printed.set()
+
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, timeouts=Timeouts(grace=1))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.run_batch, requests("::lines 2000 20\n::silent", "::silent"))
+        await printed.wait()
+        tasks.cancel_scope.cancel()
+    assert [type(event) for event in heard].count(Finished) == 2
+    assert isinstance(heard[-1], Finished)
+    left_out = sum(event.count for event in heard if isinstance(event, Skipped))
+    assert left_out + sum(isinstance(event, OtherOutput) for event in heard) >= 2000
+
+
+async def test_a_plain_handler_that_asks_for_what_was_cancelled(local: LocalFly, caplog: Any) -> None:
+    """A cancellation that a plain handler raises is its own: it is logged, and the handler hears the rest."""
+    heard: list[Event] = []
+
+    def watch(event: Event) -> None:
+        heard.append(event)
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lost.cancel()
+        lost.result()
+
+    batch = await ConcurrentExecutor("my-app", fly=local, on_event=watch).run_batch(requests("::say x"))
+    assert batch.all_succeeded and isinstance(heard[-1], Finished)
+    assert "on_event raised" in caplog.text

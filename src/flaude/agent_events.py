@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flaude import claude
 from flaude.events import AssistantText, Event, OtherOutput, RateLimited, ToolResult, ToolUse
@@ -13,9 +13,15 @@ Where: TypeAlias = tuple[str, int, str, datetime, str]
 """The fields of every `Event`: batch, index, tag, time and machine."""
 
 
-def output_events(where: Where, text: str) -> Iterator[Event]:
-    """The events of one line of stdout: one for each block of a message, one for any other line."""
-    value = claude.as_object(text)
+def output_events(where: Where, text: str, clean: Callable[[Any], Any]) -> Iterator[Event]:
+    """The events of one line of stdout: one for each block of a message, one for any other line.
+
+    Args:
+        where: Of which run.
+        text: The line.
+        clean: Takes secrets out of what the line says: it may have been written in another way than it is read.
+    """
+    value = clean(claude.as_object(text))
     if value is None:
         yield OtherOutput(*where, text)
         return

@@ -169,7 +169,7 @@ class Batch:
 
     async def _see_out(self) -> None:
         """Let the runs come to their end; every further cancellation makes it a faster one."""
-        self._stopping.ask(Stop.AGENTS, "the batch was cancelled")
+        self._stopping.request("the batch was cancelled")
         while not self._over.is_set():
             try:
                 with anyio.CancelScope(shield=True):
@@ -239,9 +239,10 @@ class Batch:
 
     async def _finish(self, index: int, result: ExecutionResult) -> None:
         self._results[index] = result
-        async with self._watcher.following() as emit:
-            emit(Finished(self._id, index, result.tag, datetime.now(UTC), "", result=result))
-            await self._done(result)
+        with anyio.CancelScope(shield=True):
+            async with self._watcher.following() as emit:
+                emit(Finished(self._id, index, result.tag, datetime.now(UTC), "", result=result))
+                await self._done(result)
 
     def _last_words(self) -> str:
         leftovers = [leftover for execution in self._executions for leftover in execution.leftovers]
@@ -257,8 +258,17 @@ async def refuse(
     error: FlaudeError,
     done: Callable[[ExecutionResult], Awaitable[None]],
     feed: EventBuffer | None,
+    seconds: float,
 ) -> BatchResult:
     """A batch of which nothing can be run: every request has the same error, and its last event.
+
+    Args:
+        rules: What it was to keep to.
+        requests: What was to be run.
+        error: Why it is not.
+        done: Called with every result.
+        feed: Takes every event.
+        seconds: How long it took to find that out.
 
     Raises:
         BaseException: What `on_event` has raised to end the program.
@@ -267,9 +277,10 @@ async def refuse(
     endings: list[BaseException] = []
     watcher = Watcher(rules.on_event, Stopping(), endings.append, feed)
     for index, result in enumerate(results):
-        async with watcher.following() as emit:
-            emit(Finished(batch, index, result.tag, datetime.now(UTC), "", result=result))
-            await done(result)
+        with anyio.CancelScope(shield=True):
+            async with watcher.following() as emit:
+                emit(Finished(batch, index, result.tag, datetime.now(UTC), "", result=result))
+                await done(result)
     if endings:
         raise endings[0]
-    return BatchResult(results=results)
+    return BatchResult(results=results, seconds=seconds, stopped_by=str(error) if requests else "")

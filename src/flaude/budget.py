@@ -57,7 +57,7 @@ class Budget:
     @property
     def told(self) -> str:
         """How much of it is spent, in words."""
-        return f"budget_usd: ${self._spent:.2f} of ${self._usd or 0:.2f} are spent"
+        return f"budget_usd: {dollars(self._spent)} of {dollars(self._usd or Decimal(0))} are spent"
 
     @asynccontextmanager
     async def reserve(self, usd: float | None, stopping: Stopping) -> AsyncIterator[Reservation]:
@@ -105,4 +105,10 @@ class Budget:
 
 def _exact(usd: float) -> Decimal:
     # As it is written, not as it is stored: ten times 0.1 is 1 here.
-    return Decimal(repr(usd))
+    return Decimal(repr(float(usd)))
+
+
+def dollars(amount: Decimal) -> str:
+    """An amount for people: cents, or as many digits as it takes."""
+    cents = amount.quantize(Decimal("0.01"))
+    return f"${cents if cents == amount else amount.normalize():f}"

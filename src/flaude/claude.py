@@ -198,20 +198,7 @@ class OtherLine:
     value: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TextLine:
-    """A line that is no JSON object."""
-
-    text: str
-
-
-Line = MessageLine | ResultLine | RateLimitLine | OtherLine | TextLine
-
-
-def parse_line(line: str) -> Line:
-    """One line of `--output-format stream-json`; never raises, whatever the line holds."""
-    value = as_object(line)
-    return TextLine(line) if value is None else typed(value)
+Line = MessageLine | ResultLine | RateLimitLine | OtherLine
 
 
 def as_object(line: str) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from flaude.errors import ConfigError
-from flaude.repos import RepoSpec, as_repo_specs, is_ref
+from flaude.repos import RepoSpec, as_repo_specs, is_branch
 from flaude.vm_sizes import Guest, guest
 
 DEFAULT_IMAGE = "node:22-bookworm"
@@ -224,11 +224,8 @@ class MachineConfig(BaseModel):
     def _check_push(self) -> None:
         if not self.push_branch:
             return
-        branch = self.push_branch.replace("{tag}", "tag")
-        if not is_ref(branch) or branch.endswith((".lock", "/", ".")) or re.search("[{}]", branch):
-            raise ConfigError(
-                f"push_branch: {self.push_branch!r} is no branch's name; only {{tag}} may stand in braces"
-            )
+        if not is_branch(self.push_branch.replace("{tag}", "tag")):
+            raise ConfigError(f"push_branch: {self.push_branch!r} is no branch's name; in braces only {{tag}} may be")
         if not self.repos:
             raise ConfigError("push_branch: there is nothing to push; give repos")
         over_tls = [repo.url for repo in self.repo_specs if not repo.url.startswith(("file://", "http://"))]

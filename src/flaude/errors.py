@@ -26,14 +26,24 @@ another task than the main one they are a CancelledError as well, so that they b
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from flaude.results import BatchResult, Failure, FailureKind, Phase, RunResult
 
 
 class FlaudeError(Exception):
-    """Base of all errors that flaude raises on purpose."""
+    """Base of all errors that flaude raises on purpose; they can be copied and pickled, as results can."""
+
+    def __reduce__(self) -> tuple[Callable[..., FlaudeError], tuple[object, ...]]:
+        """Not by their arguments: those are data, and `args` has the sentence that is made of them."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[FlaudeError], args: tuple[object, ...], state: dict[str, object]) -> FlaudeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class _RefusalError(FlaudeError):

@@ -55,11 +55,15 @@ class EventBuffer:
         """Take an event."""
         size = _size(event)
         if size and (len(self._events) >= self._most or size > self._room.left):
-            self._skipped[event.index] += 1
-            self._last[event.index] = event
+            self._leave_out(event)
             return
         self._say_skipped(event.index)
         self._append(event, size)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._events
 
     @property
     def is_filling_up(self) -> bool:
@@ -81,18 +85,17 @@ class EventBuffer:
         self._news.set()
 
     def drop_output(self) -> None:
-        """Leave out all output that waits, for a consumer who is to come to an end."""
-        kept: deque[tuple[Event, int]] = deque()
-        for event, size in self._events:
+        """Leave out, and count, all output that waits, for a consumer who is to come to an end."""
+        waiting, self._events = self._events, deque()
+        for event, size in waiting:
             if size:
                 self._room.left += size
+                self._leave_out(event)
             else:
-                kept.append((event, 0))
-        self._events = kept
-
-    def rest(self) -> list[Event]:
-        """All that waits, at once."""
-        return [self._take() for _ in range(len(self._events))]
+                self._say_skipped(event.index)
+                self._append(event, 0)
+        if self._closed:
+            self.close()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """The events, until it is closed and empty."""
@@ -103,7 +106,8 @@ class EventBuffer:
         while not self._events:
             if self._closed:
                 raise StopAsyncIteration
-            self._news = anyio.Event()
+            if self._news.is_set():  # several may wait
+                self._news = anyio.Event()
             await self._news.wait()
         return self._take()
 
@@ -117,6 +121,10 @@ class EventBuffer:
         self._room.left -= size
         self._events.append((event, size))
         self._news.set()
+
+    def _leave_out(self, event: Event) -> None:
+        self._skipped[event.index] += 1
+        self._last[event.index] = event
 
     def _say_skipped(self, index: int) -> None:
         if count := self._skipped.pop(index, 0):

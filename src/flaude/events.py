@@ -3,6 +3,8 @@
 A run's events, in their order; those of the agent in between, and from a new machine on once more when it is retried:
 
     Queued, Creating, Created, Booted, Cloned, Started, …, Collecting, Destroying, Destroyed, Finished
+
+An attempt that got no machine has nothing from Created to Destroyed.
 """
 
 from __future__ import annotations

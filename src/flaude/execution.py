@@ -9,7 +9,7 @@ import anyio
 
 from flaude import claude
 from flaude.agent_events import Where
-from flaude.budget import Budget
+from flaude.budget import Budget, dollars
 from flaude.events import Notice, Retried
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
@@ -75,14 +75,17 @@ class Execution:
             self._emit(Retried(*self._where(), attempt=plan.attempt, failure=failure, pause_s=pause_s))
             with self._stopping.interrupts(Stop.LAUNCHES):
                 await anyio.sleep(pause_s)
-            plan = replace(plan, attempt=plan.attempt + 1, name=attempt_name(self._plan.name, plan.attempt + 1))
+            number = plan.attempt + 1
+            plan = replace(plan, attempt=number, name=attempt_name(self._plan.name, number), queued=datetime.now(UTC))
 
     async def _attempt(self, plan: RunPlan, breaker: Breaker) -> Run | None:
         """One attempt, in a place and with a part of the budget; None when there was none to be had."""
         # The budget first: nobody waits for money in a place that another run could use.
         async with self._budget.reserve(plan.config.max_budget_usd, self._stopping) as reservation:
             if not reservation.granted:
-                self._unlaunched = f"{self._budget.told}, and this run may cost ${reservation.usd:.2f}"
+                if self._stopping.stage is not Stop.NOTHING:
+                    return None
+                self._unlaunched = f"{self._budget.told}, and this run may cost {dollars(reservation.usd)}"
                 return None
             async with self._launching.place(self._stopping, plan.account) as number:
                 if number is None:
@@ -131,11 +134,13 @@ class Execution:
         """The outcome as far as it is known."""
         run = self._run
         if run is None:
-            if self._unlaunched and self._stopping.stage is Stop.NOTHING:
+            if self._unlaunched:
                 return not_launched(self._plan.tag, FailureKind.BUDGET, self._unlaunched)
             return not_launched(self._plan.tag, self._stopping.kind, self._stopping.reason)
         attempts = (*self._earlier, run.attempt)
-        return execution_result(self._plan.tag, run.state, run.times, run.fetching.arrived, attempts, self._superseded)
+        note = f"not tried again: {self._unlaunched}" if self._unlaunched else ""
+        arrived = run.fetching.arrived
+        return execution_result(self._plan.tag, run.state, run.times, arrived, attempts, self._superseded, note)
 
     @property
     def machine_seconds(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -93,7 +94,9 @@ class ConcurrentExecutor:
         max_machine_seconds: float | None = None,
     ) -> None:
         check_app_name(app_name)
-        if max_concurrency is not None and (not isinstance(max_concurrency, int) or max_concurrency < 0):
+        if max_concurrency is not None and (
+            isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 0
+        ):
             raise ConfigError(
                 f"max_concurrency: give a number above 0, or None or 0 for no limit; not {max_concurrency}"
             )
@@ -103,6 +106,10 @@ class ConcurrentExecutor:
             raise ConfigError(f"max_auth_failures: give a number from 0, not {max_auth_failures!r}")
         if not isinstance(retries, Retries | int | None):
             raise ConfigError(f"retries: give a number or a Retries, not {type(retries).__name__}")
+        if on_event is not None and not callable(on_event):
+            raise ConfigError(f"on_event: give a function that takes an event, not {type(on_event).__name__}")
+        if timeouts is not None and not isinstance(timeouts, Timeouts):
+            raise ConfigError(f"timeouts: give a Timeouts, not {type(timeouts).__name__}")
         self._token = token
         self._base_url = base_url
         self._endpoint = fly
@@ -116,7 +123,7 @@ class ConcurrentExecutor:
             max_auth_failures=max_auth_failures,
             handle_signals=handle_signals,
             on_event=on_event,
-            output_dir=Path(output_dir),
+            output_dir=_checked_folder(output_dir),
             budget_usd=_checked_amount("budget_usd", budget_usd),
             max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
         )
@@ -191,20 +198,34 @@ class ConcurrentExecutor:
         """What happens to the runs, as it happens; each ends with its `Finished`, which has the result.
 
         A run waits for who iterates for ten seconds in all; from then on output that does not fit into the buffer is
-        left out (`Skipped`), results never. Leaving the loop early stops the agents, and destroys the machines.
+        left out (`Skipped`), results never. To leave the loop early, hold this in a `contextlib.aclosing`: that returns
+        when all is stopped and destroyed, where Python alone would do it some time later.
         """
         requests, consumer = list(requests), asyncio.current_task()
         events = EventBuffer(Room())
-
-        async def work() -> None:
-            try:
-                await self._run_all(requests, _nobody, consumer, events)
-            finally:
-                events.close()
-
-        async with aclosing(stream(events, work)) as happening:
+        async with aclosing(stream(events, lambda: self.run_into(events, requests, _nobody, consumer))) as happening:
             async for event in happening:
                 yield event
+
+    async def run_into(
+        self,
+        events: EventBuffer,
+        requests: Sequence[ExecutionRequest],
+        done: Callable[[ExecutionResult], Awaitable[None]],
+        owner: asyncio.Task[Any] | None,
+    ) -> None:
+        """What `stream` is made of, for who holds the buffer of events: it is closed when the last run is over.
+
+        Args:
+            events: Takes every event.
+            requests: What to run.
+            done: Called with every result.
+            owner: The task that is to hear of signals.
+        """
+        try:
+            await self._run_all(requests, done, owner, events)
+        finally:
+            events.close()
 
     async def _run_all(
         self,
@@ -221,6 +242,7 @@ class ConcurrentExecutor:
                     f"requests[{index}].config.max_budget_usd: missing; with budget_usd each launch reserves what its "
                     "run may cost, so every request has to say it"
                 )
+        began = anyio.current_time()
         async with AsyncExitStack() as stack:
             try:
                 shared = await stack.enter_async_context(self._open())
@@ -228,7 +250,7 @@ class ConcurrentExecutor:
                     await self._find_app(shared.fly)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
-                return await refuse(self._rules, requests, error, done, feed)
+                return await refuse(self._rules, requests, error, done, feed, anyio.current_time() - began)
             return await Batch(self._rules, requests, shared.fly, shared.launching, done, owner, feed).run()
 
     async def _find_app(self, fly: FlyClient) -> None:
@@ -279,6 +301,22 @@ def _checked_amount(name: str, value: float | None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigError(f"{name}: give a number above 0, or None for no limit, not {value!r}")
     return value
+
+
+def _checked_folder(output_dir: object) -> Path:
+    """Where files may go, wherever the program goes meanwhile."""
+    if not isinstance(output_dir, str | Path):
+        raise ConfigError(f"output_dir: give a folder's path, not {type(output_dir).__name__}")
+    folder = Path(output_dir).absolute()
+    try:
+        odd = b"\0" in os.fsencode(folder)
+    except ValueError:
+        odd = True
+    if odd:
+        raise ConfigError(f"output_dir: {str(output_dir)!r} is no path")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output_dir: {folder} is a file; give a folder, which is made when it is not there")
+    return folder
 
 
 async def _nobody(_result: ExecutionResult) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 
 import anyio
@@ -13,6 +16,10 @@ from flaude.errors import GuestError
 from flaude.link import GuestLink
 from flaude.protocol import GuestArtifact, GuestFile, GuestResult
 from flaude.results import Artifact, Omitted
+
+_MOST_DAMAGED = 5
+_MOST_TOGETHER = 500
+_SMALL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -40,13 +47,12 @@ class Fetching:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: deque[_Download] | None = None
         self._contents: dict[str, bytes] = {}
         self._artifacts: list[Artifact] = []
         self._transcript: Artifact | None = None
         self._lost: list[Omitted] = []
-        self._folder = folder
-        self._done: set[str] = set()
-        self._download: _Download | None = None
 
     @property
     def arrived(self) -> Arrived:
@@ -60,90 +66,191 @@ class Fetching:
             GuestError: It arrived damaged, or the guest does not have it; what has arrived before is kept.
             FlyError: As `GuestLink.fetch`.
         """
-        for name in (name for repo in result.repos for name in repo.files):
-            if name not in self._contents:
-                self._contents[name] = await link.fetch(result.file(name))
-                return True
-        for artifact in result.artifacts:
-            if artifact.file not in self._done:
-                file = Path("artifacts", *PurePosixPath(artifact.path).parts)
-                await self._fetch(link, artifact, result.file(artifact.file), file)
-                return True
-        if result.transcript and result.transcript.file not in self._done:
-            await self._fetch(link, result.transcript, result.file(result.transcript.file), Path("transcript.jsonl"))
-            return True
-        return False
-
-    async def _fetch(self, link: GuestLink, artifact: GuestArtifact, file: GuestFile, target: Path) -> None:
-        if self._download is None:
-            self._download = _Download(file, self._folder / ".part")
+        if self._waiting is None:
+            self._waiting = deque(self._downloads(result))
+        if not self._waiting:
+            return False
+        download = self._waiting[0]
         try:
-            path = self._place(artifact, target)
-            if not await self._download.go_on(link):
-                return
-            await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
-            await self._download.move_to(path)
-        except OSError as error:
-            # The disk here is full, or its file system does not take the name: the rest comes all the same.
-            reason = f"could not be written: {error.strerror or error}"
-            self._lost.append(Omitted(path=artifact.path, size=file.size, reason=reason))
+            whole = download.is_whole or await self._fetch(link, download)
+        except (OSError, ValueError) as error:
+            self._lose(download, _not_written(error))
+        except GuestError as error:
+            download.damaged += 1
+            # A patch is waited for as long as Fly is; a file that is never whole must not keep the others waiting.
+            if download.artifact is None or download.damaged < _MOST_DAMAGED:
+                raise
+            self._lose(download, str(error))
         else:
-            found = Artifact(path=artifact.path, size=file.size, sha256=file.sha256, file=path)
-            if target.parts[0] == "artifacts":
-                self._artifacts.append(found)
-            else:
-                self._transcript = found
-        self._done.add(artifact.file)
-        self._download = None
+            if whole:
+                await self._keep(download)
+        return True
 
-    def _place(self, artifact: GuestArtifact, target: Path) -> Path:
-        """Where it is to lie, if it may lie there."""
-        path = self._folder / target
-        if not _lies_below(artifact.path):
-            raise OSError("its path leads out of its folder")
-        if any(other.file == path for other in self._artifacts):
-            raise OSError("another file has the same name here")
-        return path
+    def close(self) -> None:
+        """Leave nothing half done behind."""
+        for download in self._waiting or ():
+            download.discard()
+
+    def _downloads(self, result: GuestResult) -> Iterator[_Download]:
+        files = {file.name: file for file in result.files}
+
+        def file(name: str) -> GuestFile:
+            return files.get(name) or result.file(name)
+
+        for repo in result.repos:
+            yield from (_Download(file(name)) for name in repo.files)
+        for number, artifact in enumerate(result.artifacts):
+            yield _Download(file(artifact.file), artifact, self._folder / f".part-{number}")
+        if result.transcript:
+            yield _Download(
+                file(result.transcript.file), result.transcript, self._folder / ".part-transcript", last=True
+            )
+
+    async def _fetch(self, link: GuestLink, download: _Download) -> bool:
+        """One more piece of it, or it and the small ones that follow, in one call; whether it is whole."""
+        together = list(islice(takewhile(_is_small, self._waiting or ()), _MOST_TOGETHER))
+        if len(together) <= 1:
+            return await download.go_on(link)
+        contents = await link.fetch_together([other.file for other in together])
+        for other in together:
+            other.content = contents.get(other.file.name)
+        return download.is_whole
+
+    async def _keep(self, download: _Download) -> None:
+        """It is whole: put it where it belongs."""
+        artifact = download.artifact
+        if artifact is None:
+            self._contents[download.file.name] = download.content or b""
+            self._done()
+            return
+        path = self._folder / (
+            "transcript.jsonl" if download.last else Path("artifacts", *PurePosixPath(artifact.path).parts)
+        )
+        try:
+            _check(artifact.path)
+            await download.move_to(path)
+        except (OSError, ValueError) as error:
+            self._lose(download, _not_written(error))
+            return
+        found = Artifact(path=artifact.path, size=download.file.size, sha256=download.file.sha256, file=path)
+        if download.last:
+            self._transcript = found
+        else:
+            self._artifacts.append(found)
+        self._done()
+
+    def _lose(self, download: _Download, reason: str) -> None:
+        path = download.artifact.path if download.artifact else download.file.name
+        self._lost.append(Omitted(path=path, size=download.file.size, reason=reason))
+        download.discard()
+        self._done()
+
+    def _done(self) -> None:
+        if self._waiting:
+            self._waiting.popleft()
 
 
 class _Download:
-    """One file on its way to the disk."""
+    """One file on its way: a patch or a small file in memory, another one to the disk.
 
-    def __init__(self, file: GuestFile, part: Path) -> None:
-        self._file = file
-        self._part = anyio.Path(part)
+    Args:
+        file: The file.
+        artifact: What it is, unless it is a patch.
+        part: Where it grows.
+        last: Whether it is the transcript.
+    """
+
+    def __init__(
+        self, file: GuestFile, artifact: GuestArtifact | None = None, part: Path | None = None, *, last: bool = False
+    ) -> None:
+        self.file = file
+        self.artifact = artifact
+        self.last = last
+        self.damaged = 0
+        self.content: bytes | None = None
+        self._part = anyio.Path(part) if part else None
+        self._pieces: list[bytes] = []
         self._size = 0
         self._checksum = hashlib.sha256()
+        self._on_disk = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is here and what it should be."""
+        return self.content is not None or (self._on_disk and self._size == self.file.size)
 
     async def go_on(self, link: GuestLink) -> bool:
-        """Fetch and write one more piece; whether the file is whole now.
+        """Fetch one more piece; whether the file is whole now.
 
         Raises:
-            GuestError: Its checksum is wrong: it begins anew.
+            GuestError: It did not arrive, or its checksum is wrong: then it begins anew.
             OSError: It could not be written.
         """
-        if self._size == 0:
-            await self._part.parent.mkdir(parents=True, exist_ok=True)
-            await self._part.write_bytes(b"")
-        piece = await link.piece(self._file, self._size) if self._file.size else b""
-        with anyio.CancelScope(shield=True):  # written and counted, or neither
-            async with await self._part.open("ab") as opened:
-                await opened.write(piece)
+        piece = await link.piece(self.file, self._size) if self.file.size else b""
+        with anyio.CancelScope(shield=True):  # kept and counted, or neither
+            if self._part is None:
+                self._pieces.append(piece)
+            else:
+                await self._write(piece)
             self._size += len(piece)
             self._checksum.update(piece)
-        if self._size < self._file.size:
+        if self._size < self.file.size:
             return False
-        if self._checksum.hexdigest() != self._file.sha256:
-            self._size, self._checksum = 0, hashlib.sha256()
-            raise GuestError(f"{self._file.name} arrived damaged: its SHA-256 is not {self._file.sha256}")
+        if self._checksum.hexdigest() != self.file.sha256:
+            self._pieces, self._size, self._checksum = [], 0, hashlib.sha256()
+            raise GuestError(f"{self.file.name} arrived damaged: its SHA-256 is not {self.file.sha256}")
+        if self._part is None:
+            self.content = b"".join(self._pieces)
+        self._on_disk = self._part is not None
         return True
 
+    async def _write(self, piece: bytes) -> None:
+        assert self._part is not None  # noqa: S101  # who calls has looked
+        if self._size == 0:
+            await self._part.parent.mkdir(parents=True, exist_ok=True)
+        async with await self._part.open("ab" if self._size else "wb") as opened:
+            await opened.write(piece)
+
     async def move_to(self, path: Path) -> None:
-        """Give it its name, now that it is whole."""
-        await self._part.replace(path)
+        """Give it its name, now that it is whole.
+
+        Raises:
+            OSError: It could not be written.
+            ValueError: The name is none.
+        """
+        await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
+        if await anyio.Path(path).exists():  # in a file system that does not tell them apart
+            raise ValueError("another file has the same name here")
+        if self.content is not None:
+            await anyio.Path(path).write_bytes(self.content)
+        elif self._part is not None:
+            await self._part.replace(path)
+
+    def discard(self) -> None:
+        """Leave nothing of it on the disk."""
+        if self._part is not None:
+            with contextlib.suppress(OSError, ValueError):
+                Path(self._part).unlink(missing_ok=True)
 
 
-def _lies_below(path: str) -> bool:
+def _is_small(download: _Download) -> bool:
+    """Whether it is one of many files that are better fetched together: each call takes a second."""
+    return (
+        download.artifact is not None
+        and not download.is_whole
+        and download.file.data is None
+        and 0 < download.file.size <= _SMALL_BYTES
+        and not download.damaged
+    )
+
+
+def _check(path: str) -> None:
     """Whether a path that the guest names stays in the folder that it is relative to."""
     parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+        raise ValueError("its path leads out of its folder")
+
+
+def _not_written(error: Exception) -> str:
+    # The disk here is full, or its file system does not take the name: the rest comes all the same.
+    return f"could not be written: {getattr(error, 'strerror', None) or error}"

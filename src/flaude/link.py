@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from flaude.errors import GuestError, NotReadyError, UnreachableError
 from flaude.fly import FlyClient
 from flaude.guest.redact import Redactor
+from flaude.piece_size import PieceSize
 from flaude.protocol import GuestFile, GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
 GUEST_PATH = "/opt/flaude/guest.pyz"
@@ -30,9 +31,6 @@ GUEST_PATH = "/opt/flaude/guest.pyz"
 _LONGEST_WAIT_S = 15.0
 _SHORTEST_WAIT_S = 2.0
 _EXEC_MARGIN_S = 10
-_FIRST_PIECE_BYTES = 1024 * 1024
-_LARGEST_PIECE_BYTES = 8 * 1024 * 1024
-_SMALLEST_PIECE_BYTES = 64 * 1024
 _MOST_DAMAGED = 3
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
 
@@ -58,12 +56,12 @@ class GuestLink:
 
     def __init__(self, fly: FlyClient, app: str, machine_id: str, secrets: Iterable[str] = ()) -> None:
         self.clean = Redactor(secrets)
-        self.spool = SpoolReader(self.clean.json)
+        self.spool = SpoolReader(self.clean.told)
         self._fly = fly
         self._app = app
         self._machine_id = machine_id
         self._wait_s = _LONGEST_WAIT_S
-        self._piece_bytes = _FIRST_PIECE_BYTES
+        self._pieces = PieceSize()
 
     async def start(self, job: Mapping[str, Any]) -> None:
         """Hand over the job, secrets included: the one time that they travel."""
@@ -73,15 +71,16 @@ class GuestLink:
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
-        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": self._piece_bytes}
+        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": self._pieces.bytes}
         try:
             answer = await self._call("pull", request, wait_s=self._wait_s)
         except UnreachableError as error:
             if error.status == 408:  # noqa: PLR2004  # Request Timeout: this exec was too long for Fly
                 self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)
+            self._pieces.failed()
             raise
         except GuestError:
-            self._smaller_pieces()
+            self._pieces.failed()
             raise
         try:
             reply = PullReply.model_validate(answer)
@@ -89,7 +88,7 @@ class GuestLink:
             raise GuestError(f"the guest's answer to pull is not readable: {self.clean(str(error))}") from None
         if reply.offset != offset:
             raise GuestError(f"the guest answered for offset {reply.offset} instead of {offset}")
-        self._larger_pieces(reply.next - offset)
+        self._pieces.arrived(reply.next - offset)
         return reply
 
     async def result(self, reply: PullReply) -> GuestResult:
@@ -105,8 +104,9 @@ class GuestLink:
     def _clean_result(self, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        # Not the files: they come as they are, the small ones in here.
-        return {name: part if name == "files" else self.clean.json(part) for name, part in value.items()}
+        # Files come as they are, the small ones in here. What the agent has printed may have secrets in its keys too.
+        agents = {name: self.clean.json(value[name]) for name in ("result_line", "rate_limit") if name in value}
+        return {**self.clean.told({**value, "files": None}), **agents, "files": value.get("files", [])}
 
     async def fetch(self, file: GuestFile) -> bytes:
         """A whole file, in pieces, checked against its size and SHA-256."""
@@ -123,17 +123,38 @@ class GuestLink:
             return _piece_at(offset, {"offset": offset, "data": file.data}, file)[offset:]
         damaged = 0
         while True:
-            request = {"name": file.name, "offset": offset, "length": self._piece_bytes}
+            request = {"name": file.name, "offset": offset, "length": self._pieces.bytes}
             try:
                 piece = _piece_at(offset, await self._call("fetch", request), file)
+            except UnreachableError:
+                self._pieces.failed()
+                raise
             except GuestError:
                 damaged += 1
-                self._smaller_pieces()
+                self._pieces.failed()
                 if damaged == _MOST_DAMAGED:
                     raise
             else:
-                self._larger_pieces(len(piece))
+                self._pieces.arrived(len(piece))
                 return piece
+
+    async def fetch_together(self, files: Sequence[GuestFile]) -> dict[str, bytes]:
+        """Small files in one call: the contents of those that fit into it, by name; at least the first one's."""
+        request = {"names": [file.name for file in files], "length": self._pieces.bytes}
+        try:
+            answer = await self._call("fetch", request)
+        except (UnreachableError, GuestError):
+            self._pieces.failed()
+            raise
+        found, told = {}, answer.get("files")
+        for file, packed in zip(files, told if isinstance(told, list) else [], strict=False):
+            content = unpack(str(packed))
+            if hashlib.sha256(content).hexdigest() != file.sha256:
+                raise GuestError(f"{file.name} arrived damaged: its SHA-256 is not {file.sha256}")
+            found[file.name] = content
+        if not found:
+            raise GuestError(f"{files[0].name} did not arrive")
+        return found
 
     async def cancel(self, job_id: str, reason: str) -> None:
         """Ask the agent to stop; what it did is collected all the same."""
@@ -150,14 +171,6 @@ class GuestLink:
             return StatusReply.model_validate(answer)
         except ValidationError as error:
             raise GuestError(f"the guest's status is not readable: {error}") from None
-
-    def _larger_pieces(self, arrived: int) -> None:
-        # Calls are rationed, and how long an answer may be is not documented: as long as it works, the next is longer.
-        if arrived >= self._piece_bytes:
-            self._piece_bytes = min(_LARGEST_PIECE_BYTES, 2 * self._piece_bytes)
-
-    def _smaller_pieces(self) -> None:
-        self._piece_bytes = max(_SMALLEST_PIECE_BYTES, self._piece_bytes // 2)
 
     async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
         reply = await self._fly.exec_machine(

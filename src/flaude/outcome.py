@@ -8,11 +8,23 @@ from flaude.errors import RunFailedError
 from flaude.fetching import Arrived
 from flaude.prices import machine_cost_usd
 from flaude.protocol import EndedBy, GuestRepo, GuestResult
-from flaude.results import Attempt, Branch, ExecutionResult, Failure, FailureKind, Phase, RepoResult, RunResult, Times
+from flaude.results import (
+    Attempt,
+    Branch,
+    ExecutionResult,
+    Failure,
+    FailureKind,
+    Omitted,
+    Phase,
+    RepoResult,
+    RunResult,
+    Times,
+)
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
 
 _TAIL_CHARACTERS = 500
+_MOST_NAMED = 3
 _NOTHING = Arrived()
 
 _STOPS = (FailureKind.CANCELLED, FailureKind.DEADLINE, FailureKind.BUDGET)
@@ -39,6 +51,7 @@ def execution_result(
     arrived: Arrived = _NOTHING,
     attempts: tuple[Attempt, ...] = (),
     superseded: tuple[RunResult, ...] = (),
+    note: str = "",
 ) -> ExecutionResult:
     """The outcome of a run that is over.
 
@@ -49,9 +62,12 @@ def execution_result(
         arrived: The files that it brought.
         attempts: All attempts.
         superseded: What earlier attempts brought whose agents had started.
+        note: What is to be added to the reason of its failure.
     """
     failure = failure_of(state, arrived)
     own_end = state.result is not None and state.result.ended_by == "exit" and failure is not state.failure
+    if failure is not None and note:
+        failure = failure.model_copy(update={"message": f"{failure.message}; {note}"})
     whole = failure is None or (own_end and failure.kind is not FailureKind.COLLECT)
     error = None if failure is None or whole else RunFailedError(failure)
     run_result = _run_result(state, failure, times, arrived, attempts) if state.machine_id else None
@@ -75,6 +91,7 @@ def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = 
         state=state.machine_state,
         gone=state.gone,
         failure=failure_of(state, arrived),
+        agent_started=state.agent_started,
         cost_usd=_result_line(state.result).total_cost_usd,
         machine_seconds=seconds,
         machine_cost_usd=machine_cost_usd(plan.config.guest, state.region, seconds) if seconds else 0.0,
@@ -119,8 +136,21 @@ def _incomplete(result: GuestResult, arrived: Arrived) -> Failure | None:
     """The failure of an agent that did its work, of which not all came back."""
     told = [f"{repo.url}: {repo.error}" for repo in _repo_results(result, arrived) if repo.error]
     told += [result.artifacts_error] if result.artifacts_error else []
-    told += [f"{omitted.path} {omitted.reason}" for omitted in arrived.lost]
+    lost = _lost(result, arrived)
+    told += [f"{omitted.path} {omitted.reason}" for omitted in lost[:_MOST_NAMED]]
+    told += [f"{len(lost) - _MOST_NAMED} more files did not come back"] if len(lost) > _MOST_NAMED else []
     return Failure(kind=FailureKind.COLLECT, phase=Phase.COLLECT, message="; ".join(told)) if told else None
+
+
+def _lost(result: GuestResult, arrived: Arrived) -> list[Omitted]:
+    """Files that the guest had for us, and that are not here."""
+    here = {artifact.path for artifact in arrived.artifacts} | {omitted.path for omitted in arrived.lost}
+    wanted = [artifact for artifact in result.artifacts if artifact.path not in here]
+    if result.transcript and arrived.transcript is None and result.transcript.path not in here:
+        wanted.append(result.transcript)
+    sizes = {file.name: file.size for file in result.files}
+    missing = [Omitted(path=one.path, size=sizes.get(one.file), reason="did not arrive") for one in wanted]
+    return [*arrived.lost, *missing]
 
 
 def _result_line(result: GuestResult | None) -> claude.ResultLine:
@@ -158,7 +188,7 @@ def _run_result(
         permission_denials=line.denials,
         patches=_repo_results(result, arrived),
         artifacts=arrived.artifacts,
-        artifacts_omitted=(*result.artifacts_omitted, *arrived.lost),
+        artifacts_omitted=(*result.artifacts_omitted, *_lost(result, arrived)),
         transcript=arrived.transcript,
         workspace_files=result.workspace_files,
         workspace_files_left_out=result.workspace_files_left_out,

@@ -60,6 +60,13 @@ def is_ref(name: str) -> bool:
     return not name.startswith("-") and not re.search(r"[\s~^:?*\[\\\x00-\x1f\x7f]|\.\.|@\{|//|/\.", name)
 
 
+def is_branch(name: str) -> bool:
+    """Whether git takes it for the name of a branch (git-check-ref-format), and nobody for anything else."""
+    parts = name.split("/")
+    odd = any(part.startswith(".") or part.endswith((".lock", ".")) or not part for part in parts)
+    return is_ref(name) and not odd and name not in ("@", "HEAD") and parts[0] != "refs" and not re.search("[{}]", name)
+
+
 def _check_url(url: str) -> None:
     if _SCP_LIKE.match(url):
         return

@@ -239,6 +239,7 @@ class Attempt(_Frozen):
         state: The machine's last known state, in Fly's words.
         gone: Whether nothing of it is left: Fly confirmed that the machine is gone, or never made one.
         failure: Why this try failed; `None` when it did not.
+        agent_started: Whether the agent had begun, or may have.
         cost_usd: What the agent cost in US dollars, as Claude Code reports it; `None` when it reported nothing.
         machine_seconds: How long there was a machine.
         machine_cost_usd: What the machine cost in US dollars, by `flaude.prices`; `None` when its price is not known.
@@ -252,6 +253,7 @@ class Attempt(_Frozen):
     state: str = ""
     gone: bool
     failure: Failure | None = None
+    agent_started: bool = False
     cost_usd: float | None = None
     machine_seconds: float = 0.0
     machine_cost_usd: float | None = 0.0
@@ -434,7 +436,7 @@ class BatchResult:
     @property
     def unknown_costs(self) -> int:
         """Number of attempts whose agent began and did not report its cost: it was stopped, or its machine lost."""
-        return sum(attempt.times.agent is not None and attempt.cost_usd is None for attempt in self._attempts())
+        return sum(attempt.agent_started and attempt.cost_usd is None for attempt in self._attempts())
 
     @property
     def machine_seconds(self) -> float:
@@ -448,8 +450,8 @@ class BatchResult:
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all runs."""
-        runs = [result.run_result for result in self.results if result.run_result is not None]
+        """Tokens of all runs, those of superseded attempts too."""
+        runs = [run for result in self.results for run in (result.run_result, *result.superseded) if run is not None]
         return Usage(**{name: sum(getattr(run.usage, name) for run in runs) for name in Usage.model_fields})
 
     @property

@@ -113,7 +113,10 @@ class Run:
         when it is done.
         """
         with anyio.CancelScope(shield=True):
-            await self._drive()
+            try:
+                await self._drive()
+            finally:
+                self.fetching.close()
         if self._ending is not None:
             raise self._ending
 
@@ -432,7 +435,7 @@ class Run:
     def _tell(self, record: Mapping[str, Any]) -> None:
         match record.get("type"):
             case "stdout":
-                for event in output_events(self._where(), str(record.get("line", ""))):
+                for event in output_events(self._where(), str(record.get("line", "")), self._link.clean.json):
                     self._emit(event)
             case "stderr":
                 self._emit(events.StderrOutput(*self._where(), text=str(record.get("line", ""))))

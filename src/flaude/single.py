@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint
 from flaude.errors import ConfigError, MachineExitError, RunFailedError
@@ -16,6 +18,7 @@ async def run(
     name: str | None = None,
     token: str | None = None,
     wait_timeout: float = 3600.0,
+    output_dir: str | Path = "flaude-output",
     fly: FlyEndpoint | None = None,
 ) -> RunResult:
     """Run one prompt on a machine of its own, which is gone afterwards.
@@ -26,6 +29,7 @@ async def run(
         name: The machine's name; made up when it is `None`.
         token: Fly token; else as for `ConcurrentExecutor`.
         wait_timeout: How long the run may take once its machine has booted, in seconds.
+        output_dir: Where the files go that `collect` and `transcript` ask for; see `ConcurrentExecutor`.
         fly: Another Machines API than Fly's.
 
     Returns:
@@ -37,7 +41,7 @@ async def run(
         RunFailedError: The run did not come to the agent's own end, or its work not back whole; what did come back is
             in its `result`.
     """
-    executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, fly=fly)
+    executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, output_dir=output_dir, fly=fly)
     return result_of(await executor.run_one(config, name=name))
 
 
@@ -49,6 +53,7 @@ async def run_and_destroy(
     token: str | None = None,
     wait_timeout: float = 3600.0,
     raise_on_failure: bool = True,
+    output_dir: str | Path = "flaude-output",
     fly: FlyEndpoint | None = None,
 ) -> RunResult:
     """Like `run`, and an exit code other than 0 is an error too.
@@ -60,13 +65,16 @@ async def run_and_destroy(
         token: See `run`.
         wait_timeout: See `run`.
         raise_on_failure: With `False`, it is `run`.
+        output_dir: See `run`.
         fly: See `run`.
 
     Raises:
         MachineExitError: The agent ended with another exit code than 0; it holds the tail of the output.
         FlaudeError: As `run`.
     """
-    result = await run(app_name, config, name=name, token=token, wait_timeout=wait_timeout, fly=fly)
+    result = await run(
+        app_name, config, name=name, token=token, wait_timeout=wait_timeout, output_dir=output_dir, fly=fly
+    )
     if raise_on_failure:
         check_exit_code(result)
     return result

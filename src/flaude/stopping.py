@@ -34,6 +34,7 @@ class Stopping:
         self.stage = Stop.NOTHING
         self.reason = ""
         self.kind = FailureKind.CANCELLED
+        self._requested = False
         self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
 
     def ask(self, stage: Stop, reason: str, kind: FailureKind = FailureKind.CANCELLED) -> None:
@@ -51,9 +52,17 @@ class Stopping:
             if from_ <= stage:
                 _leave(scope, after_s)
 
+    def request(self, reason: str) -> None:
+        """Somebody wants the end: agents are to stop, if nothing else has asked them to yet."""
+        self._requested = True
+        self.ask(Stop.AGENTS, reason)
+
     def next(self, reason: str) -> None:
-        """Ask agents to stop or, when that has been asked before, to leave what they have."""
-        self.ask(Stop.AGENTS if self.stage < Stop.AGENTS else Stop.COLLECTING, reason)
+        """Somebody wants the end or, who has wanted it before, wants it at once: nothing more is collected."""
+        if self._requested:
+            self.ask(Stop.COLLECTING, reason)
+        else:
+            self.request(reason)
 
     @contextmanager
     def interrupts(self, from_: Stop, *, after_s: float = 0.0) -> Iterator[anyio.CancelScope]:

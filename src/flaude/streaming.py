@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint
 from flaude.errors import ConfigError
+from flaude.event_buffer import EventBuffer, Room
 from flaude.events import (
     AssistantText,
     Event,
-    Finished,
     Notice,
     OtherOutput,
     RateLimited,
@@ -27,6 +29,7 @@ from flaude.executor import ConcurrentExecutor
 from flaude.request import ExecutionRequest
 from flaude.results import ExecutionResult, RunResult
 from flaude.single import check_exit_code, result_of
+from flaude.stream import Background
 
 _LONGEST_LINE = 200
 
@@ -38,11 +41,12 @@ async def run_stream(
     name: str | None = None,
     token: str | None = None,
     wait_timeout: float = 3600.0,
+    output_dir: str | Path = "flaude-output",
     fly: FlyEndpoint | None = None,
 ) -> AsyncGenerator[Event]:
     """Run one prompt and yield what happens, as it happens; the last event is `Finished`, with the result.
 
-    Leaving the loop early stops the agent and destroys the machine.
+    To leave the loop early, hold this in a `contextlib.aclosing`: that stops the agent and destroys the machine.
 
     Args:
         app_name: The Fly app to make the machine in.
@@ -50,12 +54,13 @@ async def run_stream(
         name: The machine's name; made up when it is `None`.
         token: Fly token; else as for `ConcurrentExecutor`.
         wait_timeout: How long the run may take once its machine has booted, in seconds.
+        output_dir: Where the files go that `collect` and `transcript` ask for; see `ConcurrentExecutor`.
         fly: Another Machines API than Fly's.
 
     Raises:
         ConfigError: An argument is wrong.
     """
-    executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, fly=fly)
+    executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, output_dir=output_dir, fly=fly)
     async with aclosing(executor.stream([ExecutionRequest(config=config, name=name)])) as events:
         async for event in events:
             yield event
@@ -69,6 +74,7 @@ def run_with_logs(
     token: str | None = None,
     wait_timeout: float = 3600.0,
     include_stderr: bool = False,
+    output_dir: str | Path = "flaude-output",
     fly: FlyEndpoint | None = None,
 ) -> StreamingRun:
     """One run whose output is read line by line.
@@ -85,40 +91,36 @@ def run_with_logs(
         token: See `run_stream`.
         wait_timeout: See `run_stream`.
         include_stderr: Whether the agent's stderr is among the lines.
+        output_dir: See `run_stream`.
         fly: See `run_stream`.
 
     Raises:
         ConfigError: An argument is wrong.
     """
-    return StreamingRun(app_name, config, name, token, wait_timeout, fly, include_stderr=include_stderr)
+    executor = ConcurrentExecutor(app_name, token=token, wait_timeout=wait_timeout, output_dir=output_dir, fly=fly)
+    return StreamingRun(executor, ExecutionRequest(config=config, name=name), include_stderr=include_stderr)
 
 
 class StreamingRun:
     """A run in an `async with`: begins when that is entered, and is stopped and destroyed when that is left early.
 
-    Iterate over it for what the agent says and does, and what flaude has to say, as lines of text.
+    Iterate over it for what the agent says and does, and what flaude has to say, as lines of text: with a timeout if
+    you like, and from any task. Giving up a line does not end the run; only leaving the block does.
     """
 
-    def __init__(
-        self,
-        app_name: str,
-        config: MachineConfig,
-        name: str | None,
-        token: str | None,
-        wait_timeout: float,
-        fly: FlyEndpoint | None,
-        *,
-        include_stderr: bool,
-    ) -> None:
-        self._executor = ConcurrentExecutor(
-            app_name, token=token, wait_timeout=wait_timeout, fly=fly, on_event=self._keep_result
-        )
-        self._request = ExecutionRequest(config=config, name=name)
+    def __init__(self, executor: ConcurrentExecutor, request: ExecutionRequest, *, include_stderr: bool) -> None:
+        self._executor = executor
+        self._request = request
         self._include_stderr = include_stderr
-        self._events: AsyncGenerator[Event] | None = None
+        self._events = _Events(Room())
+        self._background: Background | None = None
         self._lines: deque[str] = deque()
         self._finished: ExecutionResult | None = None
-        self.machine_id = ""
+
+    @property
+    def machine_id(self) -> str:
+        """Fly's id of the machine; empty as long as there is none."""
+        return self._events.machine_id
 
     def __await__(self) -> Generator[Any, None, Self]:
         """The same: `async with await run_with_logs(…)` does as well."""
@@ -126,17 +128,22 @@ class StreamingRun:
         yield
 
     async def __aenter__(self) -> Self:
-        """Begin the run."""
-        self._events = self._executor.stream([self._request])
-        await self._next()
+        """Begin the run.
+
+        Raises:
+            ConfigError: It has begun before.
+        """
+        if self._background is not None:
+            raise ConfigError("run_with_logs: a run is entered once; call run_with_logs again for another one")
+        owner = asyncio.current_task()
+        self._background = Background(lambda: self._executor.run_into(self._events, [self._request], self._keep, owner))
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop the run if it is not over, collect what there is, and destroy its machine."""
-        if self._events is not None:
-            await self._events.aclose()
+        await self._begun.end()
 
     def __aiter__(self) -> Self:
         """Itself: a loop that was left may be taken up again."""
@@ -144,13 +151,17 @@ class StreamingRun:
 
     async def __anext__(self) -> str:
         """The next line."""
+        begun = self._begun
         while not self._lines:
-            if not await self._next():
+            event = await anext(self._events, None)
+            if event is None:
+                await begun.wait()
                 raise StopAsyncIteration
+            self._lines.extend(lines_of(event, include_stderr=self._include_stderr))
         return self._lines.popleft()
 
     async def result(self, *, raise_on_failure: bool = True) -> RunResult:
-        """What came of it, once it is over; lines that nobody has read are left out.
+        """What came of it, once it is over; nobody has to read the lines for that.
 
         Args:
             raise_on_failure: With `False`, an exit code other than 0 is no error.
@@ -159,8 +170,7 @@ class StreamingRun:
             MachineExitError: The agent ended with another exit code than 0.
             FlaudeError: As `run`.
         """
-        while await self._next():
-            pass
+        await self._begun.wait()
         if self._finished is None:
             raise ConfigError("run_with_logs: the run was cancelled before it had a result")
         result = result_of(self._finished)
@@ -168,21 +178,25 @@ class StreamingRun:
             check_exit_code(result)
         return result
 
-    async def _next(self) -> bool:
-        """Take the next event; whether there was one."""
-        if self._events is None:
+    @property
+    def _begun(self) -> Background:
+        if self._background is None:
             raise ConfigError("run_with_logs: enter it first, with `async with run_with_logs(…) as run:`")
-        event = await anext(self._events, None)
-        if event is None:
-            return False
-        self.machine_id = event.machine_id or self.machine_id
-        self._lines.extend(lines_of(event, include_stderr=self._include_stderr))
-        return True
+        return self._background
 
-    def _keep_result(self, event: Event) -> None:
-        # Not from the events that are iterated over: whoever leaves early would never see it.
-        if isinstance(event, Finished):
-            self._finished = event.result
+    async def _keep(self, result: ExecutionResult) -> None:
+        self._finished = result
+
+
+class _Events(EventBuffer):
+    """The run's events, and what is to be known of it whether or not they are read."""
+
+    machine_id = ""
+
+    def put(self, event: Event) -> None:
+        """Take an event."""
+        self.machine_id = event.machine_id or self.machine_id
+        super().put(event)
 
 
 def lines_of(event: Event, *, include_stderr: bool) -> list[str]:

@@ -108,18 +108,19 @@ class Watcher:
                 yield emit
             finally:
                 waiting.close()
-                with self._stopping.interrupts(Stop.AGENTS, after_s=_LONGEST_S) as scope:
+                with self._stopping.interrupts(Stop.AGENTS) as scope:
                     await delivered.wait()
                 if scope.cancelled_caught:
-                    self._leave_behind()
-                    tasks.cancel_scope.cancel()
+                    # What the agent has printed can be missed; what became of the run cannot.
+                    waiting.drop_output()
+                    await delivered.wait()
 
     async def _hand(self, event: Event) -> None:
         """Hand an event over; raises only when the task itself is cancelled."""
         if self._on_event is None:
             return
         try:
-            answer = self._on_event(event)
+            answer = self._call(self._on_event, event)
             if isawaitable(answer):
                 await self._wait_for(answer)
         except Exception:  # noqa: BLE001  # whatever a watcher does, the runs go on
@@ -128,6 +129,14 @@ class Watcher:
             raise
         except BaseException as ending:  # noqa: BLE001  # an exit, or what a test's framework ends a test with
             self._end(ending)
+
+    def _call(self, on_event: EventHandler, event: Event) -> Awaitable[None] | None:
+        try:
+            return on_event(event)
+        except asyncio.CancelledError:
+            # Nothing was awaited: not we were cancelled, but something that it asked for its result.
+            _log.exception("on_event raised for %s", type(event).__name__)
+            return None
 
     async def _wait_for(self, answer: Awaitable[None]) -> None:
         with self._stopping.interrupts(Stop.AGENTS, after_s=_LONGEST_S) as scope:

@@ -152,9 +152,9 @@ class Agent:
         if found is None:
             return
         self._claude = author
-        value = self._spool.redact.json(found)
+        clean = self._spool.redact.json
         if found["type"] == "result":
-            self.result_line = value
+            self.result_line = {key: clean(value) for key, value in found.items()}
         elif found["type"] == "rate_limit_event":
-            self.rate_limit = value["rate_limit_info"]
+            self.rate_limit = clean(found["rate_limit_info"])
         self.session_id = said.session_id(found) or self.session_id

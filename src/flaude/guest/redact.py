@@ -10,6 +10,9 @@ MARK = "[redacted]"
 _SHORTEST = 4
 """Shorter values are left: they hide nothing, and replacing `1` or `:` everywhere would ruin the output."""
 
+OURS = frozenset({"type", "state", "ended_by", "job_id", "status", "file", "patch", "mail", "sha256", "data"})
+"""Names of what the guest says in its own words, or that must come as it is."""
+
 _SHORTEST_WORD = 16
 """The same for a single word of a value of several lines: a line of a key has 64, its names and marks have fewer."""
 
@@ -23,7 +26,7 @@ class Redactor:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         parts = {part for value in values for part in _parts(value)}
-        forms = {form for part in parts for form in (part, json.dumps(part)[1:-1], _plain_json(part))}
+        forms = {form for part in parts for form in _forms(part)}
         self._forms = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -50,6 +53,23 @@ class Redactor:
         if isinstance(value, dict):
             return {self.json(key): self.json(item) for key, item in value.items()}
         return value
+
+    def told(self, value: Any, name: str = "") -> Any:
+        """The same for a message of our own: its keys, and what stands under `OURS`, are ours and hide nothing.
+
+        A secret may be any word, and a message without its own words could not be read.
+        """
+        if isinstance(value, list):
+            return [self.told(item, name) for item in value]
+        if isinstance(value, dict):
+            return {key: self.told(item, key) for key, item in value.items()}
+        return value if name in OURS else self.json(value)
+
+
+def _forms(part: str) -> set[str]:
+    """The part as it is, as it stands in JSON, and as it stands in JSON that is a text in JSON."""
+    once = {json.dumps(part)[1:-1], _plain_json(part)}
+    return {part, *once, *(json.dumps(form)[1:-1] for form in once), *map(_plain_json, once)}
 
 
 def _parts(value: str) -> list[str]:

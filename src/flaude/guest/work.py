@@ -265,7 +265,7 @@ class Work:
             "times": self._times,
             "agent_user": user.name,
             "workdir": str(self._workdir),
-            "repos": self._spool.redact.json(repos),
+            "repos": self._spool.redact.told(repos),
             **files,
             "files": self._outbox.files,
         }
