@@ -18,7 +18,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude.events import Event, PhaseBegan, Retried
+from flaude.events import Destroyed, Event, PhaseBegan, Retried
 from flaude.fly import FlyClient
 from flaude.local import (
     Answer,
@@ -90,12 +90,13 @@ async def test_retries_can_be_forbidden(local: LocalFly, retries: Any) -> None:
 
 
 async def test_a_machine_lost_before_its_agent_began_is_replaced(local: LocalFly) -> None:
-    """A machine that dies while it clones costs nothing but time: the run goes on on a new one."""
+    """A machine that dies while it clones costs nothing but time: the run goes on on a new one, and brought nothing."""
     local.faults.add(Fault("exec_machine", Answer(503), times=6), Fault("create_machine", Dies(0.3), times=1))
     batch = await run(local)
     assert batch.all_succeeded, batch
     assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
     assert len(local.created) == 2 and batch.leftovers == []
+    assert batch.results[0].superseded == ()
 
 
 async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: LocalFly) -> None:
@@ -110,6 +111,14 @@ async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: Local
     batch = await run(local, "::say begun\n::sleep 4", retries=Retries(after_start=True, wait=0.1))
     assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
     assert batch.all_succeeded
+    (superseded,) = batch.results[0].superseded
+    first, second = batch.results[0].attempts
+    assert (superseded.machine_id, superseded.attempts, superseded.failure) == (
+        first.machine_id,
+        (first,),
+        first.failure,
+    )
+    assert superseded.machine_seconds == first.machine_seconds > 0 and second.machine_id != first.machine_id
 
 
 async def test_out_of_memory_has_its_own_name(local: LocalFly) -> None:
@@ -196,12 +205,15 @@ async def test_a_lost_create_and_then_a_refusal(local: LocalFly) -> None:
 
 
 async def test_waiting_for_ones_turn_is_no_failure(local: LocalFly) -> None:
-    """A create that has waited for Fly's rate limit, longer than the patience, is not given up at its first blip."""
+    """A create that has waited for Fly's rate limit costs nothing until then, and is not given up at its first blip."""
     local.faults.add(Fault("create_machine", Answer(503), after=5, times=2))
     executor = ConcurrentExecutor("my-app", fly=local, timeouts=Timeouts(retry=0.1, patience=2.5), retries=0)
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
     batch = await executor.run_batch([ExecutionRequest(config)] * 6)
     assert batch.all_succeeded, batch
+    times = [result.run_result.times for result in batch.results if result.run_result]
+    waits = [(one.create - one.queued).total_seconds() for one in times if one.create and one.queued]
+    assert len(waits) == 6 and max(waits) > 2, "the wait is no part of the machine's time"
 
 
 async def test_an_outage_at_the_very_beginning_is_waited_out(local: LocalFly) -> None:
@@ -256,9 +268,11 @@ async def test_a_slow_delete_is_waited_for(local: LocalFly) -> None:
 
 
 async def test_a_delete_that_outlasts_the_patience_is_named(machines: Machines) -> None:
-    """A machine that is not gone in time is told by `destroyed`, by its attempt and by the batch's `leftovers`."""
+    """A machine that is not gone in time is told by an event, by its attempt and by the batch's `leftovers`."""
+    heard: list[Event] = []
     async with machines(faults=[NO_WAY_IN, Fault("delete_machine", SlowDelete(4))]) as fly:
-        batch = await run(fly, timeouts=Timeouts(destroy=1), retries=0)
+        batch = await run(fly, timeouts=Timeouts(destroy=1), retries=0, on_event=heard.append)
+        assert [event.confirmed for event in heard if isinstance(event, Destroyed)] == [False]
         (result,) = batch.results
         assert result.run_result is not None
         assert not result.run_result.destroyed and not result.attempts[0].gone

@@ -13,9 +13,18 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, FailureKind, MachineConfig, Retries, Timeouts
+from flaude import (
+    ConcurrentExecutor,
+    ConfigError,
+    ExecutionRequest,
+    Failure,
+    FailureKind,
+    MachineConfig,
+    Retries,
+    Timeouts,
+)
 from flaude.budget import Budget, dollars
-from flaude.events import Creating, Event
+from flaude.events import Created, Creating, Event, Finished
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
 from tests.conftest import TOKEN
@@ -128,6 +137,33 @@ async def test_machine_seconds_stop_the_agents_and_keep_their_work(local: LocalF
     assert batch.machine_seconds >= 4 and len(local.created) == 1
 
 
+async def test_a_batch_within_its_machine_seconds_ends_with_its_runs(local: LocalFly) -> None:
+    """A limit that is not reached changes nothing: nobody is stopped, and nobody waits for it."""
+    local.faults.add(Fault("create_machine", Answer(422, "no")))
+    executor = ConcurrentExecutor("my-app", fly=local, max_machine_seconds=1000)
+    batch = await executor.run_batch([request("refused", "::say x", None)])
+    assert batch.results[0].failure is not None and batch.results[0].failure.kind is FailureKind.CREATE_REFUSED
+    assert batch.stopped_by == "" and batch.machine_seconds == 0
+
+
+async def test_who_waits_for_the_budget_of_a_batch_that_is_stopped(local: LocalFly) -> None:
+    """A run that still waited for its part of the budget says what stopped it, and not that there was no money."""
+    failures: dict[str, Failure | None] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Created):
+            tasks.cancel_scope.cancel()
+        if isinstance(event, Finished):
+            failures[event.tag] = event.result.failure
+
+    executor = ConcurrentExecutor("my-app", fly=local, budget_usd=1.0, on_event=watch)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.run_batch, [request("first", "::silent"), request("waits", "::silent")])
+    waited = failures["waits"]
+    assert waited is not None and waited.kind is FailureKind.CANCELLED
+    assert waited.message == "not launched: the batch was cancelled" and len(local.created) == 1
+
+
 async def test_who_waits_for_the_budget_hears_of_a_stop() -> None:
     """A run that waits for its part is let go when launching stops, and keeps nobody behind it waiting."""
     budget, stopping, calm = Budget(1.0), Stopping(), Stopping()
@@ -146,6 +182,15 @@ async def test_who_waits_for_the_budget_hears_of_a_stop() -> None:
         assert granted == [], "the second waits behind the first: in their order"
         stopping.ask(Stop.LAUNCHES, "enough")
     assert first.granted and granted == [False, True]
+
+
+async def test_dollars_are_counted_as_they_are_written() -> None:
+    """Ten times 0.1 is 1."""
+    budget = Budget(1.0)
+    with anyio.fail_after(5):
+        async with AsyncExitStack() as stack:
+            parts = [await stack.enter_async_context(budget.reserve(0.1, Stopping())) for _ in range(10)]
+    assert all(part.granted for part in parts) and budget.told == "budget_usd: $1.00 of $1.00 are spent"
 
 
 cents = st.integers(1, 60).map(lambda number: number / 100)

@@ -28,7 +28,7 @@ from flaude import (
 )
 from flaude.events import Event, Finished, Output
 from flaude.fly import FlyClient
-from flaude.local import Fault, Hang, Hook, LocalFly
+from flaude.local import Answer, Fault, Hang, Hook, LocalFly
 from flaude.protocol import GuestFile, GuestRepo, GuestResult
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
@@ -251,6 +251,19 @@ async def test_a_stage_leaves_the_blocks_that_heed_it() -> None:
     assert len(left) == 4
 
 
+async def test_a_further_stage_gives_no_more_time() -> None:
+    """A block that has a while to end has it from the stage that told it so."""
+    stopping = Stopping()
+    with stopping.interrupts(Stop.AGENTS, after_s=50) as scope:
+        stopping.ask(Stop.LAUNCHES, "x")
+        assert scope.deadline == float("inf")
+        stopping.ask(Stop.AGENTS, "y")
+        until = scope.deadline
+        await checkpoint()
+        stopping.ask(Stop.COLLECTING, "z")
+        assert scope.deadline == until <= anyio.current_time() + 50
+
+
 async def test_a_call_that_hangs_does_not_hold_up_a_stop(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that hangs while a stopped run is collected is left when the time for collecting is over."""
     monkeypatch.setattr("flaude.run_driver._STOP_MARGIN_S", 1.0)
@@ -304,6 +317,16 @@ async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
         await asyncio.wait([task])
     assert task.cancelled()
     assert [one.state.machine_id] == local.created and one.state.gone
+    assert one.machine_s == one.attempt.machine_seconds > 0, "its machine's time does not go on"
+
+
+async def test_a_create_that_is_refused_costs_nothing(local: LocalFly) -> None:
+    """Without a machine there are no machine seconds, neither then nor later, and their price is known: nothing."""
+    local.faults.add(Fault("create_machine", Answer(422, "no")))
+    async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        one = attempt(fly, Stopping())
+        await one.execute()
+    assert one.state.gone and (one.machine_s, one.attempt.machine_seconds, one.attempt.machine_cost_usd) == (0, 0, 0)
 
 
 async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:

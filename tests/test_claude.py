@@ -78,11 +78,44 @@ def test_success_is_read_whole() -> None:
     assert said == TextBlock("All done: file written")
 
 
+def message(*content: Any) -> str:
+    """A line with a message of these blocks."""
+    return json.dumps({"type": "user", "message": {"content": list(content)}})
+
+
+def test_what_is_no_text_in_a_message_is_left_out() -> None:
+    """Images and thinking are left out beside text; a message of nothing else is shown as it stands."""
+    image, text = {"type": "image", "source": {}}, {"type": "text", "text": "a"}
+    assert parse_line(message(image, text, "odd")) == MessageLine((TextBlock("a"),))
+    assert parse_line(message(image)) == OtherLine(json.loads(message(image)))
+    answer = {"type": "tool_result", "tool_use_id": "t", "content": [text, image, text]}
+    assert parse_line(message(answer)) == MessageLine((ToolResultBlock("t", "a\na", is_error=False),))
+
+
+@pytest.mark.parametrize(("told", "failed"), [(True, True), (False, False), (None, False), ("false", False)])
+def test_a_tool_failed_when_it_says_so(told: Any, failed: bool) -> None:
+    """Only `true` is an error; what a newer version might write there is none."""
+    answer = {"type": "tool_result", "tool_use_id": "t", "content": "x", "is_error": told}
+    assert parse_line(message(answer)) == MessageLine((ToolResultBlock("t", "x", failed),))
+
+
 def test_tokens_are_those_of_all_models() -> None:
     """At its budget the CLI prints no tokens in `usage`, and in `modelUsage` it does: they are counted there."""
     result = parse_line(sample("max-budget")[-1])
     assert isinstance(result, ResultLine)
     assert result.usage["output_tokens"] == 0 and result.tokens.output_tokens == 20
+
+
+def test_what_a_model_used_is_read_whole() -> None:
+    """Each of its numbers stands where it belongs, and the run's tokens are their sums."""
+    keys = ["inputTokens", "outputTokens", "cacheCreationInputTokens", "cacheReadInputTokens", "webSearchRequests"]
+    used = {key: 2**index for index, key in enumerate(keys)} | {"costUSD": 0.5}
+    line = parse_result({"modelUsage": {"a": used, "b": used}})
+    assert line is not None
+    amounts = {"input_tokens": 1, "output_tokens": 2, "cache_creation_input_tokens": 4, "cache_read_input_tokens": 8}
+    model = ModelUsage(**amounts, web_search_requests=16, cost_usd=0.5)
+    assert line.models == {"a": model, "b": model}
+    assert line.tokens.model_dump() == {name: 2 * amount for name, amount in amounts.items()}
 
 
 def test_odd_amounts_are_missing() -> None:
@@ -91,6 +124,8 @@ def test_odd_amounts_are_missing() -> None:
     line = parse_result({"modelUsage": {"m": odd, "n": {"costUSD": 10**400}, "o": 3}, "total_cost_usd": float("inf")})
     assert line is not None and line.total_cost_usd is None
     assert line.models == {"m": ModelUsage(), "n": ModelUsage()}
+    line = parse_result({"modelUsage": {"m": {"costUSD": True}}})
+    assert line is not None and line.models == {"m": ModelUsage()}
 
 
 def test_permission_denials_are_read() -> None:

@@ -49,6 +49,15 @@ def make(**fields: Any) -> MachineConfig:
             {"repos": [RepoSpec("https://h/a", target_dir="sub"), RepoSpec("https://h/b", target_dir="sub/deep")]},
             "repos[1].target_dir: ",
         ),
+        ({"collect": ["../x"]}, "collect: '../x' leads out of the working folder"),
+        ({"collect": ["a/../../x"]}, "collect: 'a/../../x' leads out"),
+        ({"collect": ["/etc/*"]}, "collect: '/etc/*' leads out"),
+        ({"collect": ["~/x"]}, "collect: '~/x' leads out"),
+        ({"collect": ["a\0b"]}, "collect: 'a\\x00b' leads out"),
+        ({"collect": "*.html"}, "collect: "),
+        ({"collect": [""]}, "collect: give a list of non-empty strings"),
+        ({"max_patch_mb": 0}, "max_patch_mb: "),
+        ({"max_artifacts_mb": 0}, "max_artifacts_mb: "),
         ({"repos": [{"url": "https://h/a", "brunch": "x"}]}, "repos[0]: only url, branch and target_dir"),
     ],
 )
@@ -168,6 +177,9 @@ def test_every_preset_is_allowed() -> None:
         ({"app_name": "Not An App"}, "app_name: "),
         ({"max_concurrency": -1}, "max_concurrency: "),
         ({"wait_timeout": 0}, "wait_timeout: "),
+        ({"max_auth_failures": -1}, "max_auth_failures: "),
+        ({"max_auth_failures": 2.5}, "max_auth_failures: "),
+        ({"max_auth_failures": True}, "max_auth_failures: "),
     ],
 )
 def test_bad_executor_arguments_name_themselves(arguments: dict[str, Any], message: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,14 +54,18 @@ async def test_events_come_in_their_order() -> None:
     buffer, seen = EventBuffer(Room()), list[Event]()
 
     async def consume() -> None:
-        seen.extend(await taken(buffer))
+        async for event in buffer:
+            seen.append(event)
 
     events = [said(0, "a"), said(1, "b"), finished(0), Notice(*where(1), "n"), finished(1)]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(consume)
         for event in events:
-            buffer.put(event)
             await checkpoint()
+            buffer.put(event)
+            for _ in range(3):
+                await checkpoint()
+            assert seen[-1:] == [event]
         buffer.close()
     assert seen == events
 
@@ -100,6 +105,30 @@ async def test_memory_is_bounded_by_characters(large: Event) -> None:
     second.put(large)
     assert [type(event) for event in rest(second)] == [Skipped, type(large)]
     assert room.left == 800
+
+
+@pytest.mark.parametrize(("texts", "most"), [("abc", 4), (["x" * 60], 100)], ids=["events", "characters"])
+async def test_who_lets_it_drain_waits_for_half_of_it(texts: Sequence[str], most: int) -> None:
+    """All who wait go on as soon as no more than half of what may wait, or of the room, is taken."""
+    buffer, waiting = EventBuffer(Room(100), most), 2
+
+    async def wait() -> None:
+        nonlocal waiting
+        await buffer.drained()
+        waiting -= 1
+
+    await buffer.drained()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for text in texts:
+                buffer.put(said(0, text))
+            tasks.start_soon(wait)
+            tasks.start_soon(wait)
+            for _ in range(5):
+                await checkpoint()
+            assert waiting == 2
+            await anext(aiter(buffer))
+    await buffer.drained()
 
 
 async def test_a_consumer_that_is_to_end_gets_no_more_output() -> None:

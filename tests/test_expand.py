@@ -288,6 +288,13 @@ def test_the_tag_is_a_variable() -> None:
     assert prompts("{tag}", [{"tag": "t"}]) == ["t"]
 
 
+def test_the_tag_in_a_branch_is_put_in_at_the_launch() -> None:
+    """A tag may be what git takes for no branch; columns are put in as everywhere."""
+    template = {"prompt": "x", "repos": ["file:///srv/{repo}"], "push_branch": "{repo}/{tag}"}
+    made = expand(template, [{"repo": "api", "tag": "fix: a b"}])
+    assert [(request.tag, request.config.push_branch) for request in made] == [("fix: a b", "api/{tag}")]
+
+
 def test_a_missing_variable_names_itself_and_the_row() -> None:
     """The error says which variable, where, in which row, and both ways out."""
     text = error({"prompt": "Fix {modul}"}, [{"repo": "https://h/o/api", "module": "m"}] * 2)

@@ -6,13 +6,24 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
 
-from flaude import ConcurrentExecutor, ConfigError, FailureKind, GuestError, MachineConfig, Times, UnreachableError
+from flaude import (
+    ConcurrentExecutor,
+    ConfigError,
+    FailureKind,
+    GuestError,
+    MachineConfig,
+    Timeouts,
+    Times,
+    UnreachableError,
+)
 from flaude.fetching import Fetching
 from flaude.fly import FlyClient
 from flaude.guest.server import pack
@@ -21,6 +32,7 @@ from flaude.local import DropAfter, Fault, LocalFly, Truncate
 from flaude.outcome import execution_result
 from flaude.piece_size import PieceSize
 from flaude.protocol import GuestArtifact, GuestFile, GuestRepo, GuestResult
+from flaude.run_plan import RunPlan
 from flaude.run_state import RunState, Step
 from tests.conftest import TOKEN, Machines
 
@@ -91,7 +103,7 @@ BIG = os.urandom(3_000_000)
 
 
 async def test_pieces_grow_while_they_arrive_whole() -> None:
-    """Calls are rationed: each piece may be twice as large as the last one, until one does not arrive whole."""
+    """Calls are rationed: each piece may be twice as large, up to 8 MB, until one does not arrive whole."""
     guest = Guest({"f": os.urandom(19_000_000)}, lambda number, one: {"data": ""} if number == 4 else one)
     file = guest.result(f="f").file("f")
     assert await guest.link.fetch(file) == guest.files["f"]
@@ -233,9 +245,29 @@ async def test_a_blip_does_not_make_a_file_begin_anew(tmp_path: Path) -> None:
     assert await fetching.go_on(link, result)
     with pytest.raises(GuestError, match="a blip"):
         await fetching.go_on(link, result)
+    assert len(guest.fetches) == 4, "a few times"
     while await fetching.go_on(link, result):
         pass
     assert [offset for offset, _ in guest.fetches].count(0) == 1
+    assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
+
+
+async def test_a_stop_does_not_cost_the_piece_that_has_arrived(tmp_path: Path) -> None:
+    """A piece is written and counted, or neither: whoever is told to stop in between goes on behind it."""
+    scope = anyio.CancelScope()
+
+    def stop(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+        if number == 1:
+            scope.cancel()
+        return answer
+
+    guest = Guest({"a": BIG}, stop)
+    result, fetching, link = guest.result(a="a"), Fetching(tmp_path), guest.link
+    with scope:
+        await fetching.go_on(link, result)
+    while await fetching.go_on(link, result):
+        pass
+    assert [offset for offset, _ in guest.fetches] == [0, 1 << 20]
     assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
 
 
@@ -247,6 +279,14 @@ async def test_no_file_lands_outside_of_its_folder(tmp_path: Path, path: str) ->
     assert [lost.path for lost in fetching.arrived.lost] == [path]
     assert [artifact.path for artifact in fetching.arrived.artifacts] == ["sub/good.txt"]
     assert below(tmp_path) == ["mine/artifacts/sub/good.txt"]
+
+
+async def test_no_file_takes_anothers_place(tmp_path: Path) -> None:
+    """Two paths that are one here: the first stays what it is, and the second is lost with its reason."""
+    guest = Guest({"one": b"1", "two": b"2"})
+    arrived = (await fetched(guest, guest.result(one="a/b", two="a/./b"), tmp_path)).arrived
+    assert [(artifact.path, artifact.file.read_bytes()) for artifact in arrived.artifacts] == [("a/b", b"1")]
+    assert [(lost.path, "the same name" in lost.reason) for lost in arrived.lost] == [("a/./b", True)]
 
 
 async def test_a_file_that_cannot_be_written_does_not_cost_the_others(tmp_path: Path) -> None:
@@ -301,6 +341,28 @@ async def test_artifacts_and_transcript_come_back(machines: Machines, repo: Path
     assert run.session_id in run.transcript.path
     assert {"notes.txt", "reports/a.html", "README.md"} <= set(run.workspace_files)
     assert not any(".git/" in path for path in run.workspace_files)
+
+
+@pytest.mark.parametrize(
+    ("tag", "attempt", "name"), [("a b", 1, "003-a-b"), ("", 1, "003-run"), ("!?", 1, "003-run"), ("a", 2, "003-a-a2")]
+)
+def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path, tag: str, attempt: int, name: str) -> None:
+    """People find a run by its place and its tag, and what an earlier attempt brought is not written over."""
+    plan = RunPlan(
+        app="my-app",
+        config=MachineConfig(prompt="x"),
+        batch="b",
+        index=3,
+        attempt=attempt,
+        name="m",
+        tag=tag,
+        run_s=60,
+        timeouts=Timeouts(),
+        credentials={},
+        queued=datetime.now(UTC),
+        output_dir=tmp_path,
+    )
+    assert plan.folder == tmp_path / "b" / name
 
 
 async def test_without_files_no_folder_is_made(local: LocalFly, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +17,7 @@ from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
 from flaude.machine_spec import machine_spec
-from flaude.protocol import GuestFile, unpack
+from flaude.protocol import GuestFile, PullReply, unpack
 from tests.conftest import TOKEN
 
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
@@ -58,6 +61,16 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
     assert result.result_line is not None and "the answer is [redacted]" in repr(result.result_line)
 
 
+def test_the_job_has_the_limits_of_the_config() -> None:
+    """Megabytes become bytes, and room is kept for the patch where the agent may fill the disk."""
+    config = MachineConfig(prompt="x", max_patch_mb=7, max_artifacts_mb=9, collect=["*.log"], transcript=True)
+    made = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials={}, push_branch="b")
+    limits, mb = made["limits"], 1 << 20
+    told = limits["max_patch_bytes"], limits["max_artifact_bytes"], limits["reserve_bytes"]
+    assert told == (7 * mb, 9 * mb, 21 * mb)
+    assert made["collect"] == {"patches": True, "artifacts": ["*.log"], "transcript": True, "push_branch": "b"}
+
+
 class Impatient:
     """A client whose every exec is too long for Fly."""
 
@@ -78,6 +91,73 @@ async def test_an_exec_that_is_too_long_is_shorter_the_next_time() -> None:
         with pytest.raises(UnreachableError):
             await link.pull("j", 0)
     assert fly.asked == [25, 18, 14, 12, 12]
+
+
+class Answering:
+    """A client whose every exec is answered so."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+
+    async def exec_machine(self, *_arguments: Any, **_options: Any) -> SimpleNamespace:
+        """Answer."""
+        return SimpleNamespace(exit_code=0, stdout=json.dumps(self.answer), stderr="")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"state": "running", "offset": 5, "next": 9}, "for offset 5 instead of 0"),
+        ({"state": "odd", "offset": 0, "next": 0}, "answer to pull is not readable"),
+        ({"error": "no job has been started"}, "pull: no job has been started"),
+    ],
+)
+async def test_an_answer_to_something_else_is_refused(answer: dict[str, Any], error: str) -> None:
+    """What is no answer to this very pull is an error: its bytes would be fed at the wrong place."""
+    link = GuestLink(cast("FlyClient", Answering(answer)), "my-app", "m")
+    with pytest.raises(GuestError, match=error):
+        await link.pull("j", 0)
+
+
+class Chatty:
+    """A client whose guest has as much to tell as it is asked for.
+
+    Args:
+        torn: The numbers of the answers that arrive in part.
+    """
+
+    def __init__(self, torn: set[int]) -> None:
+        self.asked: list[int] = []
+        self._torn = torn
+
+    async def exec_machine(self, *_arguments: Any, stdin: str, **_options: Any) -> SimpleNamespace:
+        """Answer a `pull`."""
+        request = json.loads(stdin)
+        self.asked.append(request["max_bytes"])
+        answer = {"state": "running", "offset": request["offset"], "next": request["offset"] + request["max_bytes"]}
+        cut = -1 if len(self.asked) in self._torn else None
+        return SimpleNamespace(exit_code=0, stdout=json.dumps(answer)[:cut], stderr="")
+
+
+async def test_answers_to_pulls_grow_and_shrink() -> None:
+    """A full answer makes the next one twice as long, and one that is torn half as long."""
+    fly = Chatty({3})
+    link, offset = GuestLink(cast("FlyClient", fly), "my-app", "m"), 0
+    for _ in range(5):
+        with suppress(GuestError):
+            offset = (await link.pull("j", offset)).next
+    assert [asked >> 20 for asked in fly.asked] == [1, 2, 4, 2, 2]
+
+
+async def test_files_in_a_result_come_as_they_are() -> None:
+    """A patch that happens to hold what looks like a secret is no patch any more when that is taken out."""
+    data = pack(b"a patch")
+    value = {"job_id": "j", "exit_code": 0, "ended_by": "exit", "message": f"said {data}"}
+    file = {"name": "x", "size": 7, "sha256": "0" * 64, "data": data}
+    link = GuestLink(cast("FlyClient", Impatient()), "my-app", "m", [data])
+    reply = PullReply(state="done", offset=0, next=0, result={**value, "files": [file]})
+    result = await link.result(reply)
+    assert result.file("x").data == data and result.message == "said [redacted]"
 
 
 async def test_a_file_that_arrived_damaged_is_refused() -> None:

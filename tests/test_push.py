@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, FailureKind, MachineConfig
-from flaude.local import LocalFly
+from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, FailureKind, MachineConfig, RunFailedError
+from flaude.local import Answer, Fault, LocalFly
 from tests.conftest import TOKEN
 from tests.guest.git_server import git_server
 
@@ -63,6 +63,22 @@ async def test_two_runs_that_push_to_one_branch(local: LocalFly) -> None:
     assert len(local.created) == 1
 
 
+async def test_two_repositories_have_a_branch_of_one_name(local: LocalFly) -> None:
+    """Only the same branch of the same repository is one that two runs would fight for."""
+    local.faults.add(Fault("create_machine", Answer(422, "no")))
+    requests = [ExecutionRequest(config(host), tag="same") for host in ("127.0.0.1:9", "127.0.0.2:9")]
+    batch = await ConcurrentExecutor("my-app", fly=local).run_batch(requests)
+    assert [type(result.error) for result in batch.results] == [RunFailedError] * 2, batch
+
+
+@pytest.mark.parametrize("tag", ["", "!?"])
+async def test_without_a_tag_the_branch_has_the_machines_name(local: LocalFly, tag: str) -> None:
+    """Runs whose tags are no part of a branch's name still have a branch each."""
+    local.faults.add(Fault("create_machine", Answer(422, "no")))
+    batch = await ConcurrentExecutor("my-app", fly=local).run_batch([ExecutionRequest(config("h"), tag=tag)] * 2)
+    assert [type(result.error) for result in batch.results] == [RunFailedError] * 2, batch
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
@@ -70,6 +86,8 @@ async def test_two_runs_that_push_to_one_branch(local: LocalFly) -> None:
         ({"push_branch": "-x"}, "no branch's name"),
         ({"push_branch": "x/{name}"}, r"only \{tag\}"),
         ({"push_branch": "x.lock"}, "no branch's name"),
+        ({"push_branch": "x/"}, "no branch's name"),
+        ({"push_branch": "x."}, "no branch's name"),
         ({"push_branch": "x", "repos": []}, "there is nothing to push; give repos"),
         ({"push_branch": "x", "repos": ["https://github.com/a/b"], "github_token": ""}, "give github_token"),
         ({"push_branch": "x", "repos": ["git@github.com:a/b"], "github_token": ""}, "give github_token"),
@@ -79,6 +97,12 @@ def test_a_branch_that_cannot_be_pushed_to(fields: dict[str, Any], error: str) -
     """A branch that git would not take, or nothing to push with, is said when the config is made."""
     with pytest.raises(ConfigError, match=f"push_branch: .*{error}"):
         config("127.0.0.1:9", **fields)
+
+
+@pytest.mark.parametrize("repo", ["file:///srv/sample", "http://127.0.0.1:9/sample"])
+def test_a_host_that_may_ask_for_no_token(repo: str) -> None:
+    """Only where a push without a token is sure to be refused is a token asked for."""
+    assert config("127.0.0.1:9", repos=[repo], github_token="").push_branch == "flaude/{tag}"
 
 
 async def test_a_patch_over_its_limit(local: LocalFly, repo: Path) -> None:

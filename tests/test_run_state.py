@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flaude import FailureKind, Phase
 from flaude.outcome import execution_result
-from flaude.protocol import GuestResult, GuestState
+from flaude.protocol import GuestRepo, GuestResult, GuestState
 from flaude.results import Times
 from flaude.run_state import (
     Accepted,
@@ -117,6 +117,22 @@ def test_work_that_did_not_arrive_is_a_failure() -> None:
     assert outcome.failure is not None
     assert outcome.failure.kind is FailureKind.MACHINE_LOST
     assert outcome.error is not None
+
+
+def test_a_stop_before_the_patch_arrived_is_no_success() -> None:
+    """An agent that came to its own end has still not succeeded for the caller when a stop cost its patch."""
+    done = GuestResult(
+        job_id="j",
+        exit_code=0,
+        ended_by="exit",
+        result_line={"type": "result", "result": "ok"},
+        repos=(GuestRepo(url="u", path="p", patch="x"),),
+    )
+    state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
+    outcome = execution_result("t", advance(state, GaveUp(FailureKind.CANCELLED, "enough")), Times())
+    assert outcome.failure is not None and outcome.failure.kind is FailureKind.COLLECT
+    assert outcome.failure.message == "u: its patch did not arrive" and outcome.error is not None
+    assert outcome.run_result is not None and outcome.run_result.text == "ok" and not outcome.success
 
 
 @pytest.mark.parametrize(("entered", "started"), [("cloning", False), ("ready", True), ("running", True)])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -16,6 +20,8 @@ from flaude import (
     FailureKind,
     MachineConfig,
     MachineExitError,
+    NoCredentialsError,
+    NotFoundError,
     NoTokenError,
     Retries,
     RunFailedError,
@@ -24,6 +30,7 @@ from flaude import (
     run_stream,
     run_with_logs,
 )
+from flaude.agent_events import output_events
 from flaude.events import (
     AssistantText,
     Booted,
@@ -47,6 +54,8 @@ from flaude.events import (
     ToolUse,
 )
 from flaude.local import Answer, Fault, LocalFly
+from flaude.stream import stream
+from flaude.streaming import lines_of
 from tests.conftest import TOKEN
 
 
@@ -170,7 +179,34 @@ async def test_a_consumer_that_keeps_up_misses_nothing(local: LocalFly, kind: st
 async def test_without_an_app_every_run_still_has_its_result(local: LocalFly) -> None:
     """What keeps a batch from starting is told as the result of every run."""
     seen = [event async for event in ConcurrentExecutor("other-app", fly=local).stream(requests("::say a", "::say b"))]
-    assert [type(event) for event in seen] == [Finished, Finished]
+    assert [(type(event), event.index) for event in seen] == [(Finished, 0), (Finished, 1)]
+
+
+async def test_a_request_that_cannot_be_run_has_its_last_event(local: LocalFly) -> None:
+    """What is refused before it could have a machine ends as every run does, for all who watch."""
+    heard: list[Event] = []
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=heard.append)
+    seen = [event async for event in executor.stream([ExecutionRequest(MachineConfig(prompt="x"), tag="t")])]
+    (finished,) = seen
+    assert isinstance(finished, Finished) and isinstance(finished.result.error, NoCredentialsError)
+    assert (finished.index, finished.tag, finished.machine_id) == (0, "t", "") and heard == seen
+
+
+@pytest.mark.parametrize("way", ["stream", "as_completed"])
+async def test_what_is_no_request_is_refused(local: LocalFly, way: str) -> None:
+    """It is said by its place, before anything runs, to whoever iterates as well."""
+    executor = ConcurrentExecutor("my-app", fly=local)
+    with anyio.fail_after(20), pytest.raises(ConfigError, match=r"requests\[1\]: give an ExecutionRequest, not str"):
+        await anext(getattr(executor, way)([*requests("x"), "y"]))
+    assert local.created == []
+
+
+async def test_without_an_app_every_result_is_yielded(local: LocalFly) -> None:
+    """What keeps a batch from starting comes out of `as_completed` too, once a request."""
+    executor = ConcurrentExecutor("other-app", fly=local)
+    with anyio.fail_after(20):
+        results = [result async for result in executor.as_completed(requests("x", "y"))]
+    assert [(result.tag, type(result.error)) for result in results] == [("0", NotFoundError), ("1", NotFoundError)]
 
 
 async def test_lines_of_a_run(local: LocalFly) -> None:
@@ -183,6 +219,77 @@ async def test_lines_of_a_run(local: LocalFly) -> None:
     assert lines[:3] == ["one", "two", "[Bash] ls /nowhere"]
     assert lines[3].startswith("[error] Exit code") and lines[4:] == ["odd", "done"]
     assert result.text == "done" and run.machine_id == result.machine_id
+
+
+async def test_a_cancellation_while_the_work_cleans_up_is_not_lost() -> None:
+    """Who leaves the loop, and is cancelled while the work comes to its end, is cancelled."""
+    cleaning = anyio.Event()
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaning.set()
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep_forever()
+
+    async def consume() -> None:
+        numbers = stream(items(), work)
+        assert await anext(numbers) == 1
+        await checkpoint()
+        await numbers.aclose()
+
+    task = asyncio.create_task(consume())
+    with anyio.fail_after(5):
+        await cleaning.wait()
+        task.cancel()
+        await asyncio.wait([task])
+    assert task.cancelled()
+
+
+WHERE = ("b", 0, "t", datetime.now(UTC), "m")
+
+
+@pytest.mark.parametrize(
+    ("info", "event"),
+    [
+        ({"status": "rejected", "resetsAt": 60}, RateLimited(*WHERE, "rejected", datetime.fromtimestamp(60, UTC))),
+        ({"status": "allowed_warning"}, RateLimited(*WHERE, "allowed_warning", None)),
+        ({"status": "allowed"}, None),
+        ([], None),
+    ],
+)
+def test_only_a_limit_is_told_as_one(info: Any, event: Event | None) -> None:
+    """What Claude Code says of limits that are not met is shown as it stands."""
+    line = {"type": "rate_limit_event", "rate_limit_info": info}
+    assert list(output_events(WHERE, json.dumps(line), lambda value: value)) == [event or OtherOutput(*WHERE, line)]
+
+
+@pytest.mark.parametrize(
+    ("event", "lines"),
+    [
+        (AssistantText(*WHERE, "one\ntwo\n"), ["one", "two"]),
+        (ToolUse(*WHERE, "id", "Bash", {"command": "ls\npwd", "description": "x"}), ["[Bash] ls…"]),
+        (ToolUse(*WHERE, "id", "Read", {"path": "x" * 200}), [f"[Read] {'x' * 200}"]),
+        (ToolUse(*WHERE, "id", "Read", {"path": "x" * 201}), [f"[Read] {'x' * 200}…"]),
+        (ToolUse(*WHERE, "id", "List", {}), ["[List] "]),
+        (ToolResult(*WHERE, "id", "no such file", is_error=True), ["[error] no such file"]),
+        (ToolResult(*WHERE, "id", "fine", is_error=False), []),
+        (OtherOutput(*WHERE, "odd"), ["odd"]),
+        (OtherOutput(*WHERE, {"type": "system"}), []),
+        (StderrOutput(*WHERE, "on stderr"), []),
+        (Notice(*WHERE, "waiting"), ["[flaude] waiting"]),
+        (RateLimited(*WHERE, "rejected", None), ["[flaude] Claude's API limits the account: rejected"]),
+        (Skipped(*WHERE, 3), ["[flaude] 3 events left out: they came faster than they were read"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Event) else None,
+)
+def test_events_as_lines(event: Event, lines: list[str]) -> None:
+    """A line is short and says what matters to people; most events are none."""
+    assert lines_of(event, include_stderr=False) == lines
 
 
 async def test_lines_with_stderr_and_the_older_spelling(local: LocalFly) -> None:
@@ -253,6 +360,7 @@ async def test_a_result_that_is_a_failure_raises_unless_asked_not_to(local: Loca
             await run.result()
         assert (await run.result(raise_on_failure=False)).exit_code == 1
     assert caught.value.result is not None and caught.value.result.cost_usd == 0.25
+    assert "Claude Code: no" in str(caught.value)
 
 
 async def test_a_run_that_was_not_entered(monkeypatch: pytest.MonkeyPatch) -> None:

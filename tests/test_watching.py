@@ -74,6 +74,17 @@ async def test_a_handler_that_ends_the_program(local: LocalFly, ending: BaseExce
     assert len(local.created) == 2 and local.alive == 0
 
 
+async def test_a_handler_that_ends_the_program_of_a_batch_that_never_began(local: LocalFly) -> None:
+    """So does one that hears that nothing can be run."""
+
+    def watch(event: Event) -> None:
+        raise SystemExit(event.index)
+
+    with pytest.raises(SystemExit) as caught:
+        await ConcurrentExecutor("other-app", fly=local, on_event=watch).run_batch(requests("x", "y"))
+    assert caught.value.code == 0, "the first one's"
+
+
 @pytest.mark.parametrize("how", ["scope", "task"])
 async def test_a_handler_that_never_returns(local: LocalFly, how: str, caplog: pytest.LogCaptureFixture) -> None:
     """A batch that is to stop does not wait for a handler that hangs: it is left behind, and hears nothing more."""
@@ -100,6 +111,7 @@ async def test_a_handler_that_never_returns(local: LocalFly, how: str, caplog: p
         cancel[0]() if how == "scope" else task.cancel()
         await asyncio.wait([task])
     assert isinstance(heard[-1], Output) and "hears of nothing more" in caplog.text
+    assert sum(isinstance(event, Output) for event in heard) == 1
     assert local.alive == 0 and len(local.created) == 1
 
 
