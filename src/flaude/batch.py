@@ -208,13 +208,14 @@ class Batch:
     def _check_push(self, plan: RunPlan) -> None:
         if not plan.push_branch:
             return
-        for repo in plan.config.repo_specs:
-            if (target := (repo.url, plan.push_branch)) in self._pushed_to:
+        targets = {_bare(repo.url): repo.url for repo in plan.config.repo_specs}
+        for bare, url in targets.items():
+            if (bare, plan.push_branch) in self._pushed_to:
                 raise ConfigError(
-                    f"push_branch: {plan.push_branch} of {repo.url} is used twice in this batch; put {{tag}} into it, "
-                    "and give every request a tag of its own"
+                    f"push_branch: {plan.push_branch} of {url} is used twice in this batch; put {{tag}} into it, and "
+                    "give every request a tag of its own"
                 )
-            self._pushed_to.add(target)
+        self._pushed_to |= {(bare, plan.push_branch) for bare in targets}
 
     async def _run(self, plan: RunPlan) -> None:
         index = plan.index
@@ -250,6 +251,11 @@ class Batch:
             return ""
         command = f"flaude reap --app {self._rules.app} --batch {self._id} --all"
         return "\n".join(["flaude: these machines may be alive:", *(f"  {one}" for one in leftovers), command])
+
+
+def _bare(url: str) -> str:
+    """The repository's address without what does not matter in it."""
+    return url.rstrip("/").removesuffix(".git").rstrip("/")
 
 
 async def refuse(

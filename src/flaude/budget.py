@@ -70,9 +70,9 @@ class Budget:
         reservation = Reservation(Decimal(0) if usd is None or self._usd is None else _exact(usd))
         self._waiting.append(reservation)
         self._decide()
-        with stopping.interrupts(Stop.LAUNCHES):
-            await reservation.decided.wait()
         try:
+            with stopping.interrupts(Stop.LAUNCHES):
+                await reservation.decided.wait()
             yield reservation
         finally:
             self._end(reservation)

@@ -23,6 +23,22 @@ class Room:
     def __init__(self, characters: int = _MOST_CHARACTERS) -> None:
         self.left = characters
         self._half = characters // 2
+        self._freed = anyio.Event()
+
+    def take(self, characters: int) -> None:
+        """So many are held."""
+        self.left -= characters
+
+    def free(self, characters: int) -> None:
+        """So many are held no more."""
+        self.left += characters
+        self._freed.set()
+
+    async def next_free(self) -> None:
+        """Return when something has been taken out of any of the buffers."""
+        if self._freed.is_set():  # several may wait
+            self._freed = anyio.Event()
+        await self._freed.wait()
 
     @property
     def is_filling_up(self) -> bool:
@@ -48,7 +64,6 @@ class EventBuffer:
         self._skipped: Counter[int] = Counter()
         self._last: dict[int, Event] = {}
         self._news = anyio.Event()
-        self._taken = anyio.Event()
         self._closed = False
 
     def put(self, event: Event) -> None:
@@ -73,9 +88,7 @@ class EventBuffer:
     async def drained(self) -> None:
         """Return when it is no longer filling up."""
         while self.is_filling_up:
-            if self._taken.is_set():  # several runs may wait
-                self._taken = anyio.Event()
-            await self._taken.wait()
+            await self._room.next_free()
 
     def close(self) -> None:
         """No further event comes: who iterates gets what is left."""
@@ -89,7 +102,7 @@ class EventBuffer:
         waiting, self._events = self._events, deque()
         for event, size in waiting:
             if size:
-                self._room.left += size
+                self._room.free(size)
                 self._leave_out(event)
             else:
                 self._say_skipped(event.index)
@@ -113,12 +126,11 @@ class EventBuffer:
 
     def _take(self) -> Event:
         event, size = self._events.popleft()
-        self._room.left += size
-        self._taken.set()
+        self._room.free(size)
         return event
 
     def _append(self, event: Event, size: int) -> None:
-        self._room.left -= size
+        self._room.take(size)
         self._events.append((event, size))
         self._news.set()
 
