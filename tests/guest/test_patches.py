@@ -435,13 +435,111 @@ def test_git_is_not_run_inside_of_repositories_inside(repo: Path, tmp_path: Path
 
 
 def test_unreadable_files_cost_themselves_alone(owned: Bench) -> None:
-    """Files and folders that cannot be read are named, and the rest is in the patch."""
+    """Files that cannot be read are named, and the rest is in the patch."""
     owned.as_agent("mkdir closed; for name in new secret closed/file; do echo 1 > $name; done; chmod 0 secret closed")
     found = owned.collect()
-    owned.as_agent("chmod 755 closed")
-    assert paths(found) == ["new"]
-    assert sorted(file["path"] for file in found["omitted"]) == ["closed", "secret"]
-    assert "2 files are unreadable for git and not in the patch: closed, secret (2 bytes)" in found["patch_error"]
+    assert paths(found) == ["closed/file", "new"]
+    assert [file["path"] for file in found["omitted"]] == ["secret"]
+    assert "1 file is unreadable for git and not in the patch: secret (2 bytes)" in found["patch_error"]
+
+
+@pytest.mark.parametrize("closed", [".", "d"])
+def test_folders_that_the_agent_has_closed(owned: Bench, closed: str) -> None:
+    """Its own folders are opened again, whatever mode they have: what is in them is in the patch."""
+    owned.as_agent(f"mkdir -p d/e; echo 1 > d/e/f; echo 1 > new; chmod 600 d/e; chmod 0 {closed}")
+    found = owned.collect()
+    assert (paths(found), found["patch_error"], found["omitted"]) == (["d/e/f", "new"], "", [])
+
+
+def test_folders_of_somebody_else_stay_as_they_are(owned: Bench, tmp_path: Path) -> None:
+    """Only the agent's own folders are opened, and no link is followed."""
+    other = tmp_path / "other"
+    other.mkdir(mode=0o500)
+    (owned.folder / "link").symlink_to(other)
+    owned.collect()
+    assert other.stat().st_mode & 0o777 == 0o500
+
+
+def test_a_pipe_where_git_expects_a_file(bench: Bench) -> None:
+    """Git does not wait for it: it is named, and patch and commits are whole."""
+    commit = _commit(bench.folder, "important")
+    (bench.folder / "n").mkdir()
+    for name in (".mailmap", ".gitmodules", "n/.gitignore", "n/.gitattributes"):
+        os.mkfifo(bench.folder / name)
+    found = bench.collect(collect_s=20)
+    assert (paths(found), found["patch_error"]) == (["important"], "")
+    assert [line["id"] for line in found["commits"]] == [commit] and found["mail"]
+    assert sorted(file["path"] for file in found["omitted"]) == [
+        ".gitmodules",
+        ".mailmap",
+        "n/.gitattributes",
+        "n/.gitignore",
+    ]
+
+
+def test_a_file_that_is_not_in_its_encoding_costs_itself_alone(bench: Bench) -> None:
+    """Where an attribute does not fit a file, that file is named and the rest is in the patch."""
+    (bench.folder / ".gitattributes").write_text("*.utf16 working-tree-encoding=UTF-16\n")
+    for name in ("b'ad'.utf16", "worse.utf16", "important"):
+        (bench.folder / name).write_text("hello\n")
+    found = bench.collect()
+    assert paths(found) == [".gitattributes", "important"]
+    assert sorted(file["path"] for file in found["omitted"]) == ["b'ad'.utf16", "worse.utf16"]
+    assert "2 files are unreadable for git and not in the patch" in found["patch_error"]
+
+
+def _never_ends(folder: Path) -> None:
+    (folder / ".gitignore").write_text("**/a/" * 13 + "**/b\n")
+    (folder / ("a/" * 60)).mkdir(parents=True)
+    (folder / ("a/" * 60) / "c").write_text("1\n")
+
+
+def _attributes_never_end(folder: Path) -> None:
+    _never_ends(folder)
+    (folder / ".gitignore").rename(folder / ".gitattributes")
+    with (folder / ".gitattributes").open("a") as file:
+        file.write("**/a/" * 13 + "**/b text\n")
+
+
+@pytest.mark.parametrize("do", [_never_ends, _attributes_never_end])
+def test_rules_that_git_cannot_take_do_not_cost_the_patch(
+    tmp_path: Path, repo: Path, git: GitIn, do: Callable[[Path], None]
+) -> None:
+    """Ignore rules or attributes that git never gets through: the patch is made without, and that is said."""
+    for name in ("gone", "mode", "was", "same"):
+        (repo / name).write_text("1\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "--quiet", "--message=more")
+    bench = Bench(tmp_path / "root", repo)
+    do(bench.folder)
+    for name in ("gone", "was"):
+        (bench.folder / name).unlink()
+    (bench.folder / "mode").chmod(0o755)
+    (bench.folder / "was").mkdir()
+    for name in ("README.md", "new\nline", "was/file", 'quo"te'):
+        (bench.folder / name).write_text("2\r\n")
+    (bench.folder / "link").symlink_to("nowhere")
+    os.mkfifo(bench.folder / "pipe")
+    (bench.folder / "node_modules").mkdir()
+    (bench.folder / "node_modules/large").write_bytes(bytes(2 << 20))
+    (bench.folder / "inner").mkdir()
+    run(bench.folder / "inner", "git", "init", "--quiet")
+    found = bench.collect(collect_s=3, push="x")
+    assert "without the repository's ignore rules and attributes" in found["patch_error"]
+    assert sorted(file["path"] for file in found["omitted"]) == ["inner/", "node_modules/"]
+    assert "without the repository's ignore rules" in found["push_error"]
+    run(tmp_path, "git", "clone", "--quiet", f"file://{repo}", "fresh")
+    # Applying would not end either.
+    run(tmp_path / "fresh", "git", "apply", "--exclude=.gitattributes", input=bench.content(found["patch"]))
+    (bench.folder / ".gitattributes").unlink(missing_ok=True)
+    for name in ("node_modules", "inner"):
+        shutil.rmtree(bench.folder / name)
+    (bench.folder / "pipe").unlink()
+    different = run(
+        tmp_path, "diff", "-r", "--no-dereference", "--exclude=.git", str(bench.folder), "fresh", check=False
+    )
+    assert different == b""
+    assert (tmp_path / "fresh/mode").stat().st_mode & 0o100
 
 
 # --- limits ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import Awaitable, Mapping
 from typing import Any
@@ -20,7 +21,9 @@ from .layout import Layout
 from .omissions import Omissions
 from .outbox import Outbox
 from .patch import changed, write_patch
+from .plain import collect_plain
 from .push import NotPushed, commit_to_push, push
+from .ready import make_ready
 from .scratch import NotCollected, Scratch, git_settings, scratch
 from .theirs import Theirs, look
 from .tree import collect_tree
@@ -98,24 +101,42 @@ class _Repository:
     ) -> None:
         """The patch. What the other steps need of git stays until the stack is closed."""
         folder = self._folder
+        end = None if seconds is None else time.monotonic() + seconds
 
         async def work() -> None:
             if not folder.is_dir():
                 raise NotCollected("its folder is not there any more")
+            await make_ready(folder, layout.workspace, user, self._omissions, seconds and seconds / 8)
             settings = {**environment, **git_settings(layout)}
             self._theirs = await look(folder, self.head, user, settings, seconds and seconds / 4)
             place = baseline.place(layout, self._number)
             made = self._scratch = stack.enter_context(scratch(place, folder, layout, user, environment))
-            self._excluded = await collect_tree(made, self._theirs, self.head, budget, self._omissions)
-            found = await changed(made, self.head)
-            if found and self._job.collect.patches:
-                name = f"patch/{self._number}.diff"
-                found = await write_patch(made, self.head, found, outbox.path(name), budget, self._omissions)
-                if found:
-                    self._told["patch"] = outbox.announce(name, outbox.path(name))["name"]
-            self._told["changes"] = [change.json() for change in found]
+            # What git does with the repository's rules is tried first, and leaves as much time to do without.
+            half = None if end is None else max(0.1, (end - time.monotonic()) / 2)
+            before = copy.deepcopy(self._omissions)
+            failed = await _within("collecting", half, self._collect_tree(made, outbox, budget))
+            if failed:
+                self._omissions = before
+                self._excluded = None
+                made.forget_rules()
+                self._note(failed)
+                await self._collect_tree(made, outbox, budget)
+                self._note("so the patch was made without the repository's ignore rules and attributes")
 
         self._note(await _within("collecting", seconds, work()))
+
+    async def _collect_tree(self, made: Scratch, outbox: Outbox, budget: Budget) -> None:
+        if made.has_rules:
+            self._excluded = await collect_tree(made, self._theirs, self.head, budget, self._omissions)
+        else:
+            await collect_plain(made, self._theirs, self.head, budget, self._omissions)
+        found = await changed(made, self.head)
+        if found and self._job.collect.patches:
+            name = f"patch/{self._number}.diff"
+            found = await write_patch(made, self.head, found, outbox.path(name), budget, self._omissions)
+            if found:
+                self._told["patch"] = outbox.announce(name, outbox.path(name))["name"]
+        self._told["changes"] = [change.json() for change in found]
 
     async def collect_commits(self, outbox: Outbox, budget: Budget, seconds: float | None) -> None:
         """The commits, each line of work with its mail."""
@@ -160,6 +181,9 @@ class _Repository:
         branch = self._job.collect.push_branch
 
         async def work() -> None:
+            if made is not None and not made.has_rules:
+                # What is ignored, and may be secret, could not be told from the rest.
+                raise NotPushed("not pushed, as its work was collected without the repository's ignore rules")
             if made is None or excluded is None:
                 raise NotPushed("not pushed, as its work could not be collected")
             commit = await commit_to_push(made, self._theirs, self.head, excluded)

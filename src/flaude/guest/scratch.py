@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +25,21 @@ QUIET = (
     "-c", "core.hooksPath=/dev/null",
     "-c", "core.safecrlf=false",
     "-c", "core.quotePath=true",
+    "-c", "log.mailmap=false",
     "-c", "advice.addEmbeddedRepo=false",
     "-c", "gc.auto=0",
 )  # fmt: skip
+# For every git that reads the agent's repository or objects: what is missing there is not fetched. Before git 2.45,
+# which knows the first, it is the second that ends a fetch before it runs anything that the agent's config names.
+OFFLINE = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+# With these, and in a repository that is bare, git reads no attributes.
+_NO_RULES = ("-c", "core.attributesFile=/dev/null", "-c", "core.excludesFile=/dev/null")
+_NO_RULES_ENVIRONMENT = {
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_ATTR_SOURCE": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",  # the empty tree: git 2.43 would take `HEAD`
+}
+# A message is cut before secrets are taken out of it: there is room for all that git says of one thing.
+_MOST_TOLD = 4000
 _COPIED = ("config", "HEAD", "packed-refs", "shallow", "index")
 
 
@@ -66,10 +78,13 @@ class Scratch:
         self.agents_objects: Path | None = None
         """The agent's own objects, for commands that are about its commits."""
         self.folder = home / "git"
+        self.has_rules = True
+        """Whether git heeds the attributes and ignore rules in the working tree."""
         self._home = home
         self._environment = {
             **environment,
             **git_settings(layout),
+            **OFFLINE,
             "GIT_DIR": str(self.folder),
             "GIT_WORK_TREE": str(worktree),
             # An empty home, as the clone had: the agent's may say what git ignores, and how it reads files.
@@ -89,8 +104,22 @@ class Scratch:
             if (self.baseline / name).exists():  # the index with its times, as in the baseline
                 shutil.copy2(self.baseline / name, self.folder / name)
         (self.folder / "objects/info/alternates").write_bytes(quoted(self.baseline / "objects") + b"\n")
+        self._give((self._home, *self._home.rglob("*")))
+
+    def forget_rules(self) -> None:
+        """From now on git reads no attributes and no ignore rules; its index is the baseline's again."""
+        self.has_rules = False
+        (self.folder / "index.lock").unlink(missing_ok=True)  # of one that was killed
+        (self.folder / "index").unlink(missing_ok=True)
+        if (self.baseline / "index").exists():
+            shutil.copy2(self.baseline / "index", self.folder / "index")
+            self._give([self.folder / "index"])
+        with (self.folder / "config").open("ab") as config:
+            config.write(b"\n[core]\n\tbare = true\n")
+
+    def _give(self, paths: Iterable[Path]) -> None:
         if self.user.popen:
-            for path in (self._home, *self._home.rglob("*")):
+            for path in paths:
                 os.chown(path, self.user.popen["user"], self.user.popen["group"])
 
     async def git(
@@ -112,12 +141,18 @@ class Scratch:
                 of the working tree, the image may have filters for them.
         """
         more = {} if machine_config else {"GIT_CONFIG_NOSYSTEM": "1"}
+        all_of_it = {**self._environment, **(environment or {})}
+        rules: tuple[str, ...] = ()
+        if not self.has_rules:
+            rules = _NO_RULES
+            more.update(_NO_RULES_ENVIRONMENT)
+            del all_of_it["GIT_WORK_TREE"]
         if self.agents_objects is not None:
             more["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quoted(self.agents_objects))
         return await run(
-            ["git", *QUIET, "-C", str(self.worktree), *arguments],
+            ["git", *QUIET, *rules, "-C", str(self.worktree), *arguments],
             user=self.user,
-            environment={**self._environment, **more, **(environment or {})},
+            environment={**all_of_it, **more},
             take=take,
             stdin=stdin,
         )
@@ -139,13 +174,18 @@ def scratch(
 
 def quoted(path: Path) -> bytes:
     """The path as git wants it among object directories: their list is separated by colons, or lines."""
-    escaped = "".join(
+    return escaped(os.fsencode(path))
+
+
+def escaped(path: bytes) -> bytes:
+    """The path in quotes, as git reads it where a line is a path."""
+    told = "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\{byte:03o}"  # noqa: PLR2004  # printable
-        for byte in os.fsencode(path)
+        for byte in path
     )
-    return f'"{escaped}"'.encode()
+    return f'"{told}"'.encode()
 
 
 def why(what: str, done: Command) -> str:
     """A sentence about a command that failed, with the last of what it said."""
-    return f"{what} failed with code {done.code}: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}"
+    return f"{what} failed with code {done.code}: {done.stderr.decode('utf-8', 'replace').strip()[-_MOST_TOLD:]}"

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 
+from . import blame
 from .budget import Budget
 from .changes import links, names, text
 from .command import Command
@@ -21,9 +22,9 @@ _BIG_FILE_BYTES = 512 * 1024 * 1024
 _PACKED = 2
 _MOST_FAILING = 50
 _PIECE = 2000
-_FAILS = re.compile(rb"^(?:fatal|error): (.+?): clean filter '", re.MULTILINE)
 _NOT_SEEN = re.compile(
-    rb"^(?:warning: could not open directory '(.+?)/?'|(?!fatal|error|warning)(.+)): Permission denied$", re.MULTILINE
+    rb"^(?:warning: could not open directory '(.+?)/?': .+|(?!fatal|error|warning)(.+): Permission denied)$",
+    re.MULTILINE,
 )
 
 
@@ -142,7 +143,8 @@ class _Tree:
         if left is None:
             return
         dirty = await self._git("diff-files", "-z", "--name-only", "--ignore-submodules=all")
-        changed = [path for path in names(dirty.stdout) if path in self._known]
+        # It fails where a file cannot be converted: then any may have changed.
+        changed = [path for path in (self._known if dirty.code else names(dirty.stdout)) if path in self._known]
         ids = b"".join(self._known[path].id + b"\n" for path in changed)
         before = (await self._git("cat-file", "--batch-check=%(objectsize)", stdin=ids)).stdout.split(b"\n")
         for path, told in zip(changed, before):
@@ -171,11 +173,13 @@ class _Tree:
         """Add what they name, but for what is excluded, and tell what git could not read."""
         done = await self._add(pathspecs, options)
         for _ in range(_MOST_FAILING):
-            # A filter that fails ends git, and is only one file's.
-            failing = _FAILS.search(done.stderr)
-            if done.code <= 1 or failing is None:
+            if done.code <= 1:
                 break
-            self._omit(failing.group(1), done.stderr)
+            # A filter that fails, or a file that is not in its encoding, ends git and is only one file's.
+            failing = blame.path(done.stderr, self._can_be_left)
+            if failing is None:
+                break
+            self._omit(failing, done.stderr)
             done = await self._add(pathspecs, options)
         if done.code > 1:
             raise NotCollected(why("git add", done))
@@ -183,6 +187,7 @@ class _Tree:
             self._omit(directory or file, done.stderr)
         if done.code:
             dirty = await self._git("diff-files", "-z", "--name-only", "--ignore-submodules=all")
+            _check("git diff-files", dirty)
             for path in [*await self.others(), *names(dirty.stdout)]:
                 if path not in self.excluded:
                     self._omit(path, done.stderr)
@@ -194,12 +199,15 @@ class _Tree:
             stdin=b"\0".join([*map(os.fsencode, pathspecs), *but]), machine_config=True,
         )  # fmt: skip
 
+    def _can_be_left(self, path: bytes) -> bool:
+        return path not in self.excluded and (path in self._known or self._lstat(path) is not None)
+
     def _omit(self, path: bytes, told: bytes) -> None:
         if path in self.excluded:
             return
         self.excluded.add(path)
         lines = [line for line in told.splitlines() if path.rstrip(b"/") in line]
-        reason = text(lines[0]).strip()[-500:] if lines else "git could not read it"
+        reason = text(lines[0]).strip()[-4000:] if lines else "git could not read it"
         self._omissions.add(path, reason, size=self._size(path) or None, loud="unreadable for git and not in the patch")
 
     async def tell_links(self) -> None:
