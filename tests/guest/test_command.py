@@ -38,6 +38,13 @@ async def test_output_over_the_limit_ends_the_command() -> None:
     assert 100_000 <= len(kept) < 300_000
 
 
+async def test_output_that_is_kept_in_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose whole output is wanted is killed when that is too much, and has failed."""
+    monkeypatch.setattr(command, "_MOST_STDOUT_BYTES", 100_000)
+    done = await command.run(["yes"], environment=dict(os.environ))
+    assert (done.code, done.stdout, done.stderr) == (-9, b"", b"it printed more than 100000 bytes")
+
+
 async def test_a_command_that_is_not_there() -> None:
     """Is told as a shell would tell it."""
     done = await command.run(["no-such-program"], environment=dict(os.environ))

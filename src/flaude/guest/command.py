@@ -14,6 +14,7 @@ from .processes import signal_group
 from .user import User
 
 _NOT_FOUND = 127  # the shell's word for it
+_MOST_STDOUT_BYTES = 64 << 20
 _MOST_STDERR_BYTES = 1 << 16
 _DRAIN_S = 1.0
 _KILLED_WITHIN_S = 5.0
@@ -45,7 +46,8 @@ async def run(
         user: Whom to run it as; as ourselves without one.
         cwd: Where; the root without it.
         take: Gets what it prints, piece by piece, until its stdout is closed; `False` kills it. Without it all is kept
-            in memory, and what comes after its end is not waited for.
+            in memory, what comes after its end is not waited for, and one that prints too much is killed: it has
+            failed.
         stdin: What it reads.
     """
     try:
@@ -67,10 +69,14 @@ async def run(
 
     def take_stdout(piece: bytes) -> None:
         nonlocal enough
+        if enough:
+            return
         if take is None:
             stdout.extend(piece)
-        elif not enough and not take(piece):
-            enough = True
+            enough = len(stdout) > _MOST_STDOUT_BYTES
+        else:
+            enough = not take(piece)
+        if enough:
             signal_group(process.pid, signal.SIGKILL)
 
     def take_stderr(piece: bytes) -> None:
@@ -96,4 +102,6 @@ async def run(
         if process.poll() is None:
             signal_group(process.pid, signal.SIGKILL)
             await asyncio.wait([asyncio.ensure_future(ended(process))], timeout=_KILLED_WITHIN_S)
+    if take is None and enough:
+        return Command(-signal.SIGKILL, b"", b"it printed more than %d bytes" % _MOST_STDOUT_BYTES)
     return Command(code, bytes(stdout), bytes(stderr))
