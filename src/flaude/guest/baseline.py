@@ -83,4 +83,4 @@ async def _share(file: Path, target: Path, layout: Layout, environment: Mapping[
 
 def _check(done: Command) -> None:
     if done.code:
-        raise OSError(done.stderr.decode("utf-8", "replace").strip()[-500:])
+        raise OSError(done.stderr.decode("utf-8", "replace").strip()[-4000:])

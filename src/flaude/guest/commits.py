@@ -15,6 +15,8 @@ from .theirs import Theirs
 
 _MOST_COMMITS = 1000
 _MOST_BRANCHES = 100
+_MOST_LETTERS = 1000
+_MOST_BYTES = 1 << 20
 _HEADS = "refs/heads/"
 _MAIL = (
     "format-patch", "--stdout", "--full-index", "--find-renames", "--no-ext-diff", "--no-textconv",
@@ -69,9 +71,10 @@ async def find_lines(scratch: Scratch, theirs: Theirs, head: str) -> Lines:
     shallow.write_bytes(theirs.shallow if theirs.same else ours + theirs.shallow)
     if not shallow.stat().st_size:
         shallow.unlink()
+    room = _Room()
     lines = Lines(Line("", [], [theirs.tip, f"^{head}"]))
     if theirs.tip:
-        lines.checked_out.commits = await _commits(scratch, lines.checked_out.revisions)
+        lines.checked_out.commits = await _commits(scratch, lines.checked_out.revisions, room)
         if len(lines.checked_out.commits) > _MOST_COMMITS:
             lines.notes.append(f"only the last {_MOST_COMMITS} commits are listed")
             del lines.checked_out.commits[0]
@@ -80,11 +83,13 @@ async def find_lines(scratch: Scratch, theirs: Theirs, head: str) -> Lines:
     branches = [(name, tip) for name, tip in theirs.branches.items() if name.startswith(_HEADS) and tip != theirs.tip]
     for name, tip in branches[:_MOST_BRANCHES]:
         begin = [tip, f"^{head}", "--not", "--remotes"]
-        commits = await _commits(scratch, [*begin, *([theirs.tip] if theirs.tip else [])])
+        commits = await _commits(scratch, [*begin, *([theirs.tip] if theirs.tip else [])], room)
         if commits:
             lines.others.append(Line(name[len(_HEADS) :], commits[-_MOST_COMMITS:], begin))
     if len(branches) > _MOST_BRANCHES:
         lines.notes.append(f"only {_MOST_BRANCHES} of {len(branches)} branches were looked at")
+    if room.left_out:
+        lines.notes.append(f"{room.left_out} commits are listed without author and subject: all have too much of those")
     return lines
 
 
@@ -110,15 +115,56 @@ async def write_mail(scratch: Scratch, revisions: Sequence[str], path: Path, lim
     return None
 
 
-async def _commits(scratch: Scratch, revisions: Sequence[str]) -> list[dict[str, Any]]:
+async def _commits(scratch: Scratch, revisions: Sequence[str], room: _Room) -> list[dict[str, Any]]:
     """The last of the commits, the oldest first; one more than are told when there are more."""
     form = "--format=%H%n%an <%ae>%n%aI%n%s"
-    done = await scratch.git("log", "-z", "--reverse", f"--max-count={_MOST_COMMITS + 1}", form, *revisions, "--")
+    listing = ("log", "-z", "--reverse", f"--max-count={_MOST_COMMITS + 1}", form)
+    records = _Records(room)
+    done = await scratch.git(*listing, *revisions, "--", take=records.feed)
     if done.code:
         raise NoCommits(why("git log", done))
-    found = []
-    for record in done.stdout.split(b"\0"):
-        if record:
-            identity, author, authored_at, subject = text(record).split("\n", 3)
-            found.append({"id": identity, "author": author, "authored_at": authored_at, "subject": subject.strip("\n")})
-    return found
+    records.end()
+    return records.found
+
+
+@dataclass
+class _Room:
+    """What the commits of one repository may take in the result."""
+
+    left: int = field(default_factory=lambda: _MOST_BYTES)
+    left_out: int = 0
+
+
+class _Records:
+    """The commits of a listing, whose fields are cut: a subject may have any length."""
+
+    def __init__(self, room: _Room) -> None:
+        self.found: list[dict[str, Any]] = []
+        self._room = room
+        self._fields = [bytearray()]
+
+    def feed(self, piece: bytes) -> bool:
+        """The next bytes of it."""
+        for number, part in enumerate(piece.split(b"\0")):
+            if number:
+                self.end()
+            for line_number, line in enumerate(part.split(b"\n")):
+                if line_number and len(self._fields) < len(("id", "author", "authored_at", "subject")):
+                    self._fields.append(bytearray())
+                field = self._fields[-1]
+                field += line[: max(0, _MOST_LETTERS * 4 - len(field))]
+        return True
+
+    def end(self) -> None:
+        """A commit is whole."""
+        identity, author, authored_at, subject = [
+            *(text(bytes(field))[:_MOST_LETTERS] for field in self._fields), "", "", "", "",
+        ][:4]  # fmt: skip
+        self._fields = [bytearray()]
+        if not identity:
+            return
+        self._room.left -= len(author) + len(subject)
+        if self._room.left < 0:
+            self._room.left_out += 1
+            author = subject = ""
+        self.found.append({"id": identity, "author": author, "authored_at": authored_at, "subject": subject})

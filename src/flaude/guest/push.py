@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .changes import names
 from .clone import git_environment
 from .command import Command, run
 from .job import Git
@@ -17,6 +18,8 @@ from .scratch import QUIET, Scratch, git_settings, quoted, why
 from .theirs import Theirs
 
 _SUBJECT = "Changes by Claude Code"
+# It is cut before secrets are taken out of it: there is room for all that is said of one push.
+_MOST_TOLD = 4000
 _IDENTITY = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -50,8 +53,9 @@ async def commit_to_push(scratch: Scratch, theirs: Theirs, head: str, excluded: 
     if theirs.tip and (await scratch.git("merge-base", "--is-ancestor", head, theirs.tip)).code == 0:
         parent = theirs.tip
     if parent != head and excluded:
-        kept = await _done(scratch, "ls-tree", "-z", parent, "--", *map(os.fsdecode, sorted(excluded)))
-        await _done(scratch, "update-index", "-z", "--index-info", stdin=kept)
+        listed = await _done(scratch, "ls-tree", "-r", "-z", parent)
+        kept = [record for record in names(listed) if _is_in(excluded, record.partition(b"\t")[2])]
+        await _done(scratch, "update-index", "-z", "--index-info", stdin=b"".join(record + b"\0" for record in kept))
     tree = _line(await _done(scratch, "write-tree"))
     if tree == _line(await _done(scratch, "rev-parse", f"{parent}^{{tree}}")):
         return None if parent == head else parent
@@ -98,11 +102,19 @@ async def push(
         raise NotPushed(_reason(done))
 
 
+def _is_in(excluded: set[bytes], path: bytes) -> bool:
+    """Whether it is one of them, or below one."""
+    parts = path.split(b"/")
+    return any(
+        b"/".join(parts[:number]) + end in excluded for number in range(1, len(parts) + 1) for end in (b"", b"/")
+    )
+
+
 def _reason(done: Command) -> str:
     """Git's own words: what it says of the branch, then what it and the other side say beside that."""
     refused = [line.split("\t")[-1] for line in _lines(done.stdout) if line.startswith("!")]
     told = [line for line in _lines(done.stderr) if not line.startswith(("hint:", "To ", "error: failed to push"))]
-    return f"git push failed with code {done.code}: {'; '.join([*refused, *told])[:600]}"
+    return f"git push failed with code {done.code}: {'; '.join([*refused, *told])[:_MOST_TOLD]}"
 
 
 def _lines(data: bytes) -> list[str]:
