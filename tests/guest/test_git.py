@@ -198,10 +198,10 @@ def test_a_hostile_repository_runs_nothing_while_collecting(
 
 
 @pytest.mark.parametrize(
-    ("holds", "collect_s", "error", "changed"),
+    ("holds", "collect_s", "error"),
     [
-        (">/dev/null", 20, "", [".gitattributes", "README.md", "new.py"]),
-        ("", 3, "collecting took longer than 2.4 s", []),
+        (">/dev/null", 20, ""),
+        ("", 3, "without the repository's ignore rules and attributes"),
     ],
     ids=["git ends", "git waits for it"],
 )
@@ -213,7 +213,6 @@ def test_what_git_leaves_behind_does_not_hold_the_run(
     holds: str,
     collect_s: float,
     error: str,
-    changed: Any,
 ) -> None:
     """A process that a filter of the image's leaves behind, with git's own pipes in its hands, is not waited for."""
     filter_, config = tmp_path / "filter", tmp_path / "gitconfig"
@@ -229,8 +228,8 @@ def test_what_git_leaves_behind_does_not_hold_the_run(
     guest.start(script(body), repos=[one(repo)], limits={"collect_s": collect_s})
     result, _ = guest.finish()
     (found,) = result["repos"]
-    assert found["patch_error"] == error
-    assert [change["path"] for change in found["changes"]] == changed
+    assert found["patch_error"].endswith(error) and bool(found["patch_error"]) == bool(error)
+    assert [change["path"] for change in found["changes"]] == [".gitattributes", "README.md", "new.py"]
     assert result["times"]["done"] - result["times"]["collecting"] < 15
     guest.call("ack")
     assert guest.wait() == 0

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.guest.git_server import git_server
 
-from flaude.guest import baseline, tree
+from flaude.guest import baseline, commits, theirs, tree
 from flaude.guest.changes import Change
 from flaude.guest.clone import clone_all
 from flaude.guest.collect import collect_all
@@ -94,12 +94,14 @@ def run(folder: Path | bytes, *argv: str | bytes, check: bool = True, **options:
     return printed
 
 
-def tree_of(folder: Path) -> str:
-    """The tree of all that is not ignored, as the repository's own git sees it."""
+def tree_of(folder: Path, head: str = "HEAD") -> str:
+    """The tree of all that is not ignored, as the repository's own git sees it; an empty index says nothing."""
     index = folder.parent / "index-of-the-test"
-    if (folder / ".git/index").exists():
-        shutil.copy2(folder / ".git/index", index)
     environment = {**os.environ, "GIT_INDEX_FILE": str(index)}
+    if run(folder, "git", "ls-files"):
+        shutil.copy2(folder / ".git/index", index)
+    else:
+        run(folder, "git", "read-tree", head, env=environment)
     run(folder, "git", "add", "--all", env=environment)
     found = run(folder, "git", "write-tree", env=environment).decode()
     index.unlink()
@@ -272,7 +274,7 @@ def test_any_edits_come_back(
     found = bench.collect()
     assert found["patch_error"] == ""
     patch = bench.content(found["patch"]) if found["patch"] else b""
-    assert applied(origin, found["head"], patch, root / "fresh") == tree_of(bench.folder)
+    assert applied(origin, found["head"], patch, root / "fresh") == tree_of(bench.folder, found["head"])
     assert bool(patch) == bool(found["changes"])
 
 
@@ -369,6 +371,97 @@ def test_tracked_files_that_are_ignored_outlive_a_new_repository(tmp_path: Path,
     bench = Bench(tmp_path / "root", repo)
     _git_made_anew(bench.folder)
     assert paths(bench.collect()) == ["own.txt"]
+
+
+@pytest.mark.parametrize("do", ["rm .git/index", "git rm --quiet --cached -r .", "git read-tree --empty"])
+def test_an_index_with_nothing_in_it_deletes_nothing(tmp_path: Path, repo: Path, git: GitIn, do: str) -> None:
+    """A file that the origin tracks although it ignores it stays as it is where the index is gone or empty."""
+    (repo / ".gitignore").write_text("*.log\n")
+    (repo / "kept.log").write_text("kept\n")
+    git(repo, "add", "--force", ".gitignore", "kept.log")
+    git(repo, "commit", "--quiet", "--message=log")
+    bench = Bench(tmp_path / "root", repo)
+    (bench.folder / "new").write_text("1\n")
+    run(bench.folder, "sh", "-c", do)
+    found = bench.collect()
+    assert (paths(found), found["patch_error"]) == (["new"], "")
+
+
+def test_a_mark_in_the_index_does_not_hide_a_deletion(bench: Bench) -> None:
+    """Without a sparse checkout a file that is not there is deleted, whatever the agent's index says of it."""
+    (bench.folder / "app.py").unlink()
+    run(bench.folder, "git", "update-index", "--skip-worktree", "app.py")
+    found = bench.collect()
+    assert [(change["status"], change["path"]) for change in found["changes"]] == [("D", "app.py")]
+
+
+def test_a_file_too_deep_for_git_is_told(bench: Bench) -> None:
+    """What is below a path that is longer than the system takes is not silently missing."""
+    name, top = "d" * 200, os.open(bench.folder, os.O_RDONLY)
+    folder = top
+    for _ in range(30):
+        os.mkdir(name, dir_fd=folder)
+        folder = os.open(name, os.O_RDONLY, dir_fd=folder)
+    os.close(os.open("lost", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    (bench.folder / "new").write_text("1\n")
+    found = bench.collect()
+    assert paths(found) == ["new"]
+    assert "1 file is unreadable for git and not in the patch: ddd" in found["patch_error"]
+    assert len(found["patch_error"]) < 500 and len(found["omitted"]) == 1
+
+
+@pytest.mark.parametrize("by", ["extensions.partialClone=origin", "remote.origin.promisor=true"])
+def test_what_is_missing_is_not_fetched(bench: Bench, tmp_path: Path, by: str) -> None:
+    """Objects that the agent's repository has promised do not run its remote's command, and the patch is there."""
+    (bench.folder / "new").write_text("1\n")
+    _commit(bench.folder, "committed")
+    mark, command = tmp_path / "ran", tmp_path / "up.sh"
+    command.write_text(f'#!/bin/sh\ntouch {mark}\nexec git-upload-pack "$@"\n')
+    command.chmod(0o755)
+    for setting in ("core.repositoryformatversion=1", "extensions.partialClone=origin", by):
+        run(bench.folder, "git", "config", *setting.split("="))
+    run(bench.folder, "git", "config", "remote.origin.uploadpack", str(command))
+    for path in [*(bench.folder / ".git/objects").glob("??"), bench.folder / ".git/objects/pack"]:
+        shutil.rmtree(path)
+    found = bench.collect(push="x")
+    assert paths(found) == ["committed", "new"] and found["patch_error"] == ""
+    assert not mark.exists()
+    run(bench.folder, "git", "cat-file", "-e", found["head"], check=False)
+    assert mark.exists(), "git would have"
+
+
+@pytest.mark.parametrize("kind", ["large", "link", "pipe"])
+def test_the_end_of_the_history_is_read_from_a_small_plain_file_alone(bench: Bench, tmp_path: Path, kind: str) -> None:
+    """What the agent puts where git notes that is neither followed nor waited for nor read without end."""
+    shallow, large = bench.folder / ".git/shallow", tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1 << 30)
+    shallow.unlink(missing_ok=True)
+    if kind == "large":
+        large.rename(shallow)
+    elif kind == "link":
+        shallow.symlink_to(large)
+    else:
+        os.mkfifo(shallow)
+    assert theirs.read_shallow(shallow, os.geteuid()) == b""
+    (bench.folder / "new").write_text("1\n")
+    found = bench.collect(collect_s=4)
+    assert (paths(found), found["patch_error"]) == (["new"], "")
+
+
+def test_what_commits_are_called_has_a_limit(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long subjects and authors are cut, and together they are not more than the result can have; that is said."""
+    message = tmp_path / "message"
+    message.write_text("é" * 2_000_000)
+    run(bench.folder, "git", "commit", "--quiet", "--allow-empty", "--file", str(message))
+    commit = _commit(bench.folder, "more")
+    monkeypatch.setattr(commits, "_MOST_BYTES", 1015)
+    found = bench.collect()
+    assert [len(told["subject"]) for told in found["commits"]] == [1000, 0]
+    assert found["commits"][1]["id"] == commit and found["mail"]
+    assert [file["reason"][:52] for file in found["omitted"]] == [
+        "1 commits are listed without author and subject: all"
+    ]
 
 
 def test_a_sparse_checkout_deletes_nothing(tmp_path: Path, repo: Path, git: GitIn) -> None:
@@ -855,6 +948,19 @@ def test_what_does_not_fit_into_the_patch_is_pushed_as_far_as_it_was_read(pushin
         "large",
         "small",
     ]
+
+
+def test_any_number_of_files_may_be_left_out_of_a_push(pushing: Bench, repo: Path) -> None:
+    """Paths that take more room than a command line has: what the agent has committed of them stays."""
+    folder = pushing.folder.joinpath(*["p" * 250] * 8)
+    folder.mkdir(parents=True)
+    for number in range(1200):
+        (folder / str(number)).write_text("x\n" * 10)
+    run(pushing.folder, "git", "add", ".")
+    run(pushing.folder, "git", "commit", "--quiet", "--message=many")
+    found = pushing.collect(push="x", max_patch_bytes=10)
+    assert (found["pushed_branch"], found["push_error"]) == ("x", "")
+    assert _tip(repo, "x") == _tip(pushing.folder, "HEAD")
 
 
 def test_a_push_without_patches(pushing: Bench, repo: Path) -> None:

@@ -9,6 +9,7 @@ from .changes import text
 
 _MOST_NAMED = 3
 _MOST_TOLD = 1000
+_MOST_LETTERS = 200
 
 
 class Omissions:
@@ -38,7 +39,8 @@ class Omissions:
             self._counts[loud] = self._counts.get(loud, 0) + 1
             examples = self._examples.setdefault(loud, [])
             if len(examples) < _MOST_NAMED:
-                examples.append(name if size is None else f"{name} ({names.size(size)})")
+                short = name if len(name) <= _MOST_LETTERS else f"{name[:_MOST_LETTERS]}..."
+                examples.append(short if size is None else f"{short} ({names.size(size)})")
 
     def json(self) -> list[dict[str, Any]]:
         """As the result tells them."""

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .changes import text
 from .command import Command, run
-from .scratch import QUIET, why
+from .ready import owner_of
+from .scratch import OFFLINE, QUIET, why
 from .user import User
 
 _MOST_S = 10.0
+_MOST_SHALLOW_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Theirs:
         same: Whether it still holds the commit that it was cloned at.
         tip: The commit that is checked out; empty when there is none.
         branches: Their tips, by name; the last stash is `refs/stash`.
-        index: What the agent tracks; `None` when that cannot be read.
+        index: What the agent tracks; `None` when that cannot be read, or is nothing at all: then git's file is gone, or
+            is about to be made again, and says nothing about files that are there.
         objects: Its object directory.
         shallow: Where its history is cut off, in the lines of git's file `shallow`.
     """
@@ -72,22 +77,23 @@ async def look(folder: Path, head: str, user: User, environment: Mapping[str, st
 
 async def _look(folder: Path, head: str, user: User, environment: Mapping[str, str]) -> Theirs:
     # Without a `.git` of its own the folder is in no repository, whatever may be above it.
-    environment = {**environment, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    environment = {**environment, **OFFLINE, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
 
-    async def git(*arguments: str) -> Command:
-        return await run(["git", *QUIET, "-C", str(folder), *arguments], user=user, environment=environment)
+    async def git(*arguments: str, quiet: tuple[str, ...] = QUIET) -> Command:
+        return await run(["git", *quiet, "-C", str(folder), *arguments], user=user, environment=environment)
 
     where = await git("rev-parse", "--git-path", "objects")
     if where.code:
         return Theirs(why("git rev-parse", where))
     listed = await git("ls-files", "-z", "-t", "--stage")
-    index = None if listed.code else _entries(listed.stdout)
+    # Without that setting git itself takes a file that is not there for deleted, whatever the index says.
+    sparse = await git("config", "--type=bool", "core.sparseCheckout", quiet=())
+    index = None if listed.code else _entries(listed.stdout, is_sparse=sparse.stdout == b"true\n")
     same = (await git("cat-file", "-e", f"{head}^{{commit}}")).code == 0
     named = await git("rev-parse", "--verify", "--quiet", "HEAD")
     tip = await git("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     refs = await git("for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/stash")
     cut = await git("rev-parse", "--git-path", "shallow")
-    shallow = await run(["cat", str(folder / _line(cut))], user=user, environment=environment)
     problem = why("git rev-parse HEAD", tip) if tip.code and not named.code else ""
     if refs.code:
         problem = problem or why("git for-each-ref", refs)
@@ -96,18 +102,31 @@ async def _look(folder: Path, head: str, user: User, environment: Mapping[str, s
         same,
         "" if tip.code else _line(tip),
         {text(name): line.decode() for line, _, name in (row.partition(b" ") for row in refs.stdout.splitlines())},
-        index,
+        index or None,
         folder / _line(where),
-        b"" if shallow.code else shallow.stdout,
+        b"" if cut.code else read_shallow(folder / _line(cut), owner_of(user)),
     )
 
 
-def _entries(listing: bytes) -> dict[bytes, Entry]:
+def read_shallow(path: Path, owner: int) -> bytes:
+    """The ids in a file of the agent's own; it may be a link to anything, or have any size."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != owner or status.st_size > _MOST_SHALLOW_BYTES:
+            return b""
+        return b"".join(re.findall(rb"^[0-9a-f]{40,64}\n", file.read(_MOST_SHALLOW_BYTES), re.MULTILINE))
+
+
+def _entries(listing: bytes, *, is_sparse: bool) -> dict[bytes, Entry]:
     found = {}
     for record in listing.split(b"\0")[:-1]:
         told, _, path = record.partition(b"\t")
         tag, mode, identity, _ = told.split(b" ")
-        found[path] = Entry(mode, identity, tag == b"S")
+        found[path] = Entry(mode, identity, is_sparse and tag == b"S")
     return found
 
 

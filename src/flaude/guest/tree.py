@@ -23,7 +23,8 @@ _PACKED = 2
 _MOST_FAILING = 50
 _PIECE = 2000
 _NOT_SEEN = re.compile(
-    rb"^(?:warning: could not open directory '(.+?)/?': .+|(?!fatal|error|warning)(.+): Permission denied)$",
+    # What is said of a very long path ends somewhere in it.
+    rb"^(?:warning: could not open directory '(.+?)(?:/?': .+)?|(?!fatal|error|warning)(.+): Permission denied)$",
     re.MULTILINE,
 )
 
@@ -206,7 +207,7 @@ class _Tree:
         if path in self.excluded:
             return
         self.excluded.add(path)
-        lines = [line for line in told.splitlines() if path.rstrip(b"/") in line]
+        lines = [line for line in told.splitlines() if path.rstrip(b"/") in line and not line.startswith(b"hint:")]
         reason = text(lines[0]).strip()[-4000:] if lines else "git could not read it"
         self._omissions.add(path, reason, size=self._size(path) or None, loud="unreadable for git and not in the patch")
 
