@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.guest.git_server import git_server
 
-from flaude.guest import baseline, commits, theirs, tree
+from flaude.guest import baseline, blame, commits, theirs, tree
 from flaude.guest.changes import Change
 from flaude.guest.clone import clone_all
 from flaude.guest.collect import collect_all
@@ -635,6 +635,25 @@ def test_rules_that_git_cannot_take_do_not_cost_the_patch(
     assert (tmp_path / "fresh/mode").stat().st_mode & 0o100
 
 
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        (b"fatal: BOM is required in 'a.utf16' if encoded as UTF-16\n", b"a.utf16"),
+        (b"fatal: BOM is required in 'it's a.utf16' if encoded as UTF-16\n", b"it's a.utf16"),
+        (b"fatal: unable to stat 'new\nline': Permission denied\n", b"new\nline"),
+        (b'error: open("x"): Permission denied\nfatal: adding files failed\n', b"x"),
+        (b"fatal: a b: clean filter 'x' failed\n", b"a b"),
+        (b"error: external filter 'x y' failed\nfatal: a b: clean filter 'x y' failed\n", b"a b"),
+        (b"error: Invalid path 'git~1/f'\nfatal: git update-index: unable to update git~1/f\n", b"git~1/f"),
+        (b"hint: 'x'\nfatal: out of memory\n", None),
+    ],
+)
+def test_the_file_that_git_means(told: bytes, named: bytes | None) -> None:
+    """An error's path is found wherever it stands and whatever is in it; other words are none."""
+    there = {b"a.utf16", b"it's a.utf16", b"new\nline", b"x", b"a b", b"git~1/f"}
+    assert blame.path(told, there.__contains__) == named
+
+
 # --- limits ---
 
 
@@ -952,9 +971,9 @@ def test_what_does_not_fit_into_the_patch_is_pushed_as_far_as_it_was_read(pushin
 
 def test_any_number_of_files_may_be_left_out_of_a_push(pushing: Bench, repo: Path) -> None:
     """Paths that take more room than a command line has: what the agent has committed of them stays."""
-    folder = pushing.folder.joinpath(*["p" * 250] * 8)
+    folder = pushing.folder.joinpath(*["p" * 250] * 14)
     folder.mkdir(parents=True)
-    for number in range(1200):
+    for number in range(650):
         (folder / str(number)).write_text("x\n" * 10)
     run(pushing.folder, "git", "add", ".")
     run(pushing.folder, "git", "commit", "--quiet", "--message=many")

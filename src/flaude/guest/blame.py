@@ -10,10 +10,10 @@ _NAMES = tuple(
     re.compile(pattern, re.MULTILINE | re.DOTALL)
     for word in (rb"^fatal: ", rb"^error: ")
     for pattern in (
+        word + rb"(?:git update-index: )?(?:unable to \w+ )?([^\n]+?)(?:: |$)",
         word + rb"(?:[^'\n]*?)'(.+?)'",
         word + rb"(?:[^'\n]*?)'([^\n]+)'",
         word + rb"(?:[^\"\n]*?)\"(.+?)\"",
-        word + rb"(?:git update-index: )?(?:unable to \w+ )?([^\n]+?)(?:: |$)",
     )
 )
 
