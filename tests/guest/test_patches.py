@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -243,6 +244,14 @@ def edit(top: Path, step: tuple[Any, ...]) -> None:
             run(top, "git", *_COMMANDS[command].split(), *names, check=False)
 
 
+def _is_loop(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -266,6 +275,9 @@ def test_any_edits_come_back(
     for step in before:
         if step[0] in ("write", "ignore", "link", "mode", "force"):
             edit(origin, step)
+    for path in list(origin.rglob("*")):
+        if path.is_symlink() and _is_loop(path):
+            path.unlink()  # where such a link becomes a folder, `git apply` itself cannot do it
     run(origin, "git", "add", "--all")
     run(origin, "git", "commit", "--quiet", "--message=first")
     bench = Bench(root / "guest", origin)
