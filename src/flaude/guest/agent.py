@@ -91,7 +91,7 @@ class Agent:
         finally:
             feeding.cancel()
             # Whoever still holds the pipes has to go before they can end, and before anything is collected.
-            await end_all(os.getpid())
+            await end_all(os.getpid(), user.number)
             await asyncio.wait(pumps, timeout=_DRAIN_S)
             for pump in pumps:
                 pump.cancel()

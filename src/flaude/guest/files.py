@@ -55,7 +55,7 @@ async def collect_files(
     def left_s() -> float | None:
         return None if ends is None else max(0.0, ends - time.monotonic())
 
-    await end_all(os.getpid())
+    await end_all(os.getpid(), session.owner)
     found: dict[str, Any] = {}
     errors: list[str] = []
 

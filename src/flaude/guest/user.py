@@ -23,6 +23,11 @@ class User:
     sandbox: bool = False
     """Whether the agent is root: Claude Code then wants to be told that it is in a sandbox."""
 
+    @property
+    def number(self) -> int:
+        """Its user id."""
+        return int(self.popen.get("user", os.geteuid()))
+
     def owns(self, path: Path) -> None:
         """Make a folder that is the user's."""
         path.mkdir(parents=True, exist_ok=True)

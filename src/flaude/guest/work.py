@@ -23,6 +23,7 @@ from .job import Job
 from .layout import Layout
 from .memory import oom_kills
 from .outbox import Outbox
+from .processes import end_all
 from .redact import Redactor
 from .spool import Spool
 from .user import User, agent_user
@@ -152,7 +153,7 @@ class Work:
             spent_s = time.monotonic() - began
             session = Session(
                 self._workdir,
-                int(user.popen.get("user", os.geteuid())),
+                user.number,
                 {**environment, **job.env, **job.secrets},
                 agent.session_id,
             )
@@ -173,6 +174,8 @@ class Work:
             self._enter("cloning")
             clones = clone_all(job.repos, job.git, self._layout, user, environment, job.limits.clone_s)
             self._heads = await self._until_stopped(clones)
+            # A filter of the image's may have left a process behind that has the token in its environment.
+            await end_all(os.getpid(), user.number)
         reserve.hold(self._layout.reserve, int(job.limits.reserve_bytes))
 
     async def _until_controller_knows(self) -> None:
