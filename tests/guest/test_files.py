@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import textwrap
@@ -12,7 +13,13 @@ from typing import Any
 import pytest
 from tests.guest.conftest import SECRET, Guest
 
-from flaude.protocol import GuestResult
+from flaude.guest.artifacts import collect_artifacts
+from flaude.guest.outbox import Outbox
+from flaude.guest.pace import Pace
+from flaude.guest.redact import Redactor
+from flaude.guest.transcript import NoTranscript, keep_transcript
+from flaude.guest.walk import open_folder
+from flaude.protocol import GuestResult, unpack
 
 Script = Callable[[str], list[str]]
 
@@ -151,15 +158,81 @@ def test_what_is_no_plain_file_is_not_read(guest: Guest, run: Run) -> None:
     assert result["workspace_files"] == ["a.fifo", "b.txt", "c.sock"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it")
-def test_a_hard_link_to_somebody_elses_file(guest: Guest, run: Run, tmp_path: Path) -> None:
-    """A file of another user's that the agent has linked into its folder is refused; a link of its own is not."""
-    foreign = tmp_path / "foreign"
-    foreign.write_text("not the agent's")
-    os.chown(foreign, 65534, 65534)
-    result = run(f"os.link({str(foreign)!r}, 'foreign'); write('own'); os.link('own', 'own2'); result()", "*")
-    assert list(collected(guest, result)) == ["own", "own2"]
-    assert "hard link" in omitted(result)["foreign"] and "foreign" in result["artifacts_error"]
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it")
+
+
+def collecting(folder: Path, outbox: Outbox) -> dict[str, Any]:
+    """All files of a folder, for an agent that is another user than root."""
+
+    async def collect(top: int) -> dict[str, Any]:
+        return await collect_artifacts(top, ["**"], owner=NOBODY, max_bytes=0, outbox=outbox, clean=str, seconds=None)
+
+    top = open_folder(folder)
+    try:
+        return asyncio.run(collect(top))
+    finally:
+        os.close(top)
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Path:
+    """A working folder of another user's, with a large file, and beside it a file of root's with the same name."""
+    for name, owner in (("work/sub", NOBODY), ("root", 0)):
+        file = tmp_path / name / "file"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(name[:1].encode() * 200_000)
+        os.chown(file, owner, owner)
+    return tmp_path / "work"
+
+
+@as_root
+def test_files_of_other_users_do_not_come(agents: Path) -> None:
+    """Linked in, mounted, or left by a program of root's: only the agent's own files are its artifacts."""
+    os.link(agents.parent / "root/file", agents / "linked")
+    (agents / "foreign").touch()
+    os.link(agents / "sub/file", agents / "own")
+    outbox = Outbox(agents.parent)
+    result = collecting(agents, outbox)
+    assert [artifact["path"] for artifact in result["artifacts"]] == ["own", "sub/file"]
+    assert omitted(result) == dict.fromkeys(["foreign", "linked"], "a file of another user")
+    assert "2 files are not among the artifacts (a file of another user)" in result["artifacts_error"]
+
+
+def swap(agents: Path, link: bool) -> None:
+    """Put the folder of root's in the place of the agent's."""
+    (agents / "sub").rename(agents / "moved")
+    if link:
+        (agents / "sub").symlink_to("../root")
+    else:
+        (agents.parent / "root").rename(agents / "sub")
+
+
+@as_root
+@pytest.mark.parametrize("link", [True, False])
+def test_a_folder_that_is_swapped_after_the_search(agents: Path, link: bool) -> None:
+    """A file that is another one when it is read, or when it is fetched, does not come."""
+
+    class Late(Outbox):
+        async def announce_large(self, *arguments: Any) -> dict[str, Any]:
+            swap(agents, link)
+            return await super().announce_large(*arguments)
+
+    result = collecting(agents, Late(agents.parent))
+    assert result["artifacts"] == [] and list(omitted(result)) == ["sub/file"]
+
+
+@as_root
+@pytest.mark.parametrize("link", [True, False])
+def test_a_folder_that_is_swapped_before_it_is_fetched(agents: Path, link: bool) -> None:
+    """The same for each piece, one by one and together."""
+    outbox = Outbox(agents.parent)
+    name = collecting(agents, outbox)["artifacts"][0]["file"]
+    assert unpack(outbox.fetch({"name": name, "length": 3})["data"]) == b"www"
+    swap(agents, link)
+    for request in ({"name": name}, {"names": [name]}):
+        with pytest.raises(OSError, match=r"another file|Not a directory|symbolic"):
+            outbox.fetch(request)
 
 
 ODD = [
@@ -338,6 +411,13 @@ def transcript(guest: Guest, result: dict[str, Any]) -> tuple[str, list[Any]]:
     return told.path, [json.loads(line) for line in guest.fetch(told.file).splitlines()]
 
 
+LINKED_FOLDER = """
+    transcribe('s-1', 1)
+    os.chdir(os.environ['HOME'])
+    os.rename('.claude', 'moved')
+    os.symlink('moved', '.claude')
+    result(session_id='s-1')
+"""
 WANTED = {"collect": {"transcript": True}}
 
 
@@ -386,9 +466,10 @@ def test_a_transcript_in_another_folder(guest: Guest, run: Run, tmp_path: Path) 
          "there is no transcript of the session"),
         ("p = transcribe('s-1', 1); os.unlink(p); os.mkfifo(p); result(session_id='s-1')",
          "there is no transcript of the session"),
+        (LINKED_FOLDER, "there is no transcript: "),
         ("transcribe('s-1', 'x' * 70000); result(session_id='s-1')", "68.4 KB"),
     ],
-    ids=["no session", "no name", "no folder", "another", "a link", "a pipe", "too large"],
+    ids=["no session", "no name", "no folder", "another", "a link", "a pipe", "a linked folder", "too large"],
 )  # fmt: skip
 def test_no_transcript_is_told(guest: Guest, run: Run, body: str, error: str) -> None:
     """A transcript that is not there, is no file or is too large is none, and the reason is told."""
@@ -396,6 +477,34 @@ def test_no_transcript_is_told(guest: Guest, run: Run, body: str, error: str) ->
     assert result.get("transcript") is None
     assert error in result["artifacts_error"]
     assert result["exit_code"] == 0
+
+
+@as_root
+@pytest.mark.parametrize("owner", [0, NOBODY])
+def test_a_transcript_of_another_users_is_none(tmp_path: Path, owner: int) -> None:
+    """What lies in the transcript's place and is not the agent's does not come, though it has no other name."""
+    path = tmp_path / "config/projects/any/s-1.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("1\n")
+    os.chown(path, owner, owner)
+    outbox = Outbox(tmp_path)
+    keeping = keep_transcript(
+        "s-1",
+        tmp_path / "config",
+        tmp_path,
+        homes=(),
+        owner=NOBODY,
+        max_bytes=0,
+        max_line_bytes=0,
+        outbox=outbox,
+        redact=Redactor(),
+        pace=Pace(None),
+    )
+    if owner == NOBODY:
+        assert asyncio.run(keeping)["path"] == "s-1.jsonl"
+    else:
+        with pytest.raises(NoTranscript, match="no transcript of the session"):
+            asyncio.run(keeping)
 
 
 def test_a_line_longer_than_allowed_is_left_out(guest: Guest, run: Run) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import globs, names, walk
@@ -21,11 +22,11 @@ class _File(NamedTuple):
 
     size: int
     path: str
+    status: os.stat_result
 
 
 async def collect_artifacts(
     top: int,
-    folder: Path,
     wanted: Sequence[str],
     *,
     owner: int,
@@ -37,8 +38,7 @@ async def collect_artifacts(
     """The result's part on them; the files go into the outbox as they lie, so nothing may change them any more.
 
     Args:
-        top: Descriptor of the working folder.
-        folder: Its path.
+        top: Descriptor of the working folder; the files are fetched by a copy of it, which stays open.
         wanted: The globs.
         owner: The agent's user id.
         max_bytes: How much they may be together; 0 for no limit.
@@ -54,7 +54,7 @@ async def collect_artifacts(
         errors.append(f"the folder was not searched to its end for artifacts: that took longer than {seconds or 0:g} s")
     _keep_smallest(files, omissions)
     taken = _within(files, max_bytes, omissions)
-    told = await _announce(taken, folder, outbox, omissions, _Paths(clean), Pace(seconds))
+    told = await _announce(taken, os.dup(top), outbox, omissions, _Paths(clean), Pace(seconds))
     return {
         "artifacts": sorted(told, key=lambda artifact: artifact["path"]),
         "artifacts_omitted": [{**one, "path": clean(one["path"])} for one in omissions.json()],
@@ -77,9 +77,9 @@ async def _search(
                 # It has no content to be missed.
                 omissions.add(names.readable(found.path), walk.kind(status))
             elif walk.is_foreign(status, owner):
-                _miss(omissions, found.path, "a hard link to a file of another user", status.st_size)
+                _miss(omissions, found.path, "a file of another user", status.st_size)
             else:
-                files.append(_File(status.st_size, found.path))
+                files.append(_File(status.st_size, found.path, status))
                 if len(files) > 2 * _MOST_FILES:
                     _keep_smallest(files, omissions)
 
@@ -109,14 +109,14 @@ def _within(files: list[_File], max_bytes: int, omissions: Omissions) -> list[_F
 
 
 async def _announce(
-    files: list[_File], folder: Path, outbox: Outbox, omissions: Omissions, paths: _Paths, pace: Pace
+    files: list[_File], top: int, outbox: Outbox, omissions: Omissions, paths: _Paths, pace: Pace
 ) -> list[dict[str, str]]:
     told = []
     for number, file in enumerate(files):
         name = f"artifact/{number}"
         try:
             await pace.step()
-            kept = await outbox.announce_large(name, folder / file.path, pace.step)
+            kept = await outbox.announce_large(name, partial(walk.open_same, top, file.path, file.status), pace.step)
         except OutOfTime:
             _miss(omissions, file.path, "there was no time for it", file.size)
         except OSError as error:

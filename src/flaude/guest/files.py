@@ -26,9 +26,10 @@ _LEAST_S = 5.0
 
 @dataclass(frozen=True)
 class Session:
-    """The agent's run: its working folder, its user's id, its environment, and its session's id, empty without one."""
+    """The agent's run: its working folder, its user's home and id, its environment, its session's id or nothing."""
 
     workdir: Path
+    home: Path
     owner: int
     environment: Mapping[str, str]
     session_id: str
@@ -70,7 +71,7 @@ async def collect_files(
             errors.append(f"collecting {what} failed: {error}")
 
     if job.collect.transcript:
-        await part("the transcript", _transcript(job, session, outbox, redact, left_s()))
+        await part("the transcript", _transcript(job, session, layout, outbox, redact, left_s()))
     try:
         top = walk.open_folder(layout.workspace, session.workdir.relative_to(layout.workspace).parts)
     except OSError as error:
@@ -87,7 +88,7 @@ async def collect_files(
 
 
 async def _transcript(
-    job: Job, session: Session, outbox: Outbox, redact: Redactor, seconds: float | None
+    job: Job, session: Session, layout: Layout, outbox: Outbox, redact: Redactor, seconds: float | None
 ) -> dict[str, Any]:
     if not session.session_id:
         raise NoTranscript("there is no transcript: Claude Code did not begin a session")
@@ -95,6 +96,7 @@ async def _transcript(
         session.session_id,
         config_folder(session.environment, session.workdir),
         session.workdir,
+        homes=(layout.workspace, session.home),
         owner=session.owner,
         max_bytes=job.limits.max_artifact_bytes,
         max_line_bytes=job.limits.max_line_bytes,
@@ -110,7 +112,6 @@ async def _artifacts(
 ) -> dict[str, Any]:
     return await collect_artifacts(
         top,
-        session.workdir,
         job.collect.artifacts,
         owner=session.owner,
         max_bytes=job.limits.max_artifact_bytes,

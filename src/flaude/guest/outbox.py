@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,9 @@ _INLINE_BYTES = 65536
 _MOST_INLINE_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 
+Opener = Callable[[], BinaryIO]
+"""Opens a file, the same one each time, or raises OSError."""
+
 
 class Outbox:
     """Files by name, each with size and SHA-256. Small ones travel inside the result, the others in pieces."""
@@ -22,7 +26,7 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, dict[str, Any]] = {}
-        self._paths: dict[str, Path] = {}
+        self._openers: dict[str, Opener] = {}
         self._inline = 0
 
     @property
@@ -49,7 +53,7 @@ class Outbox:
         return self.announce(name, path)
 
     def announce(self, name: str, path: Path) -> dict[str, Any]:
-        """Keep a file that lies somewhere already and does not change any more; no link is followed.
+        """Keep a file that lies in a folder of ours already and does not change any more.
 
         Returns:
             Its name, size and sha256.
@@ -57,13 +61,16 @@ class Outbox:
         Raises:
             OSError: It cannot be read.
         """
-        for _ in self._announcing(name, path):
+        for _ in self._announcing(name, self.opener(path)):
             pass
         return {key: self._files[name][key] for key in ("name", "size", "sha256")}
 
-    async def announce_large(self, name: str, path: Path, step: Callable[[], Awaitable[None]]) -> dict[str, Any]:
-        """The same, with a call of `step` after each piece, which may let others work, or end it with an exception."""
-        for _ in self._announcing(name, path):
+    async def announce_large(self, name: str, opener: Opener, step: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+        """The same for a file anywhere, which is opened anew for each piece that is fetched.
+
+        `step` is called after each piece: it may let others work, or end it with an exception.
+        """
+        for _ in self._announcing(name, opener):
             await step()
         return {key: self._files[name][key] for key in ("name", "size", "sha256")}
 
@@ -73,9 +80,9 @@ class Outbox:
         if file is not None and "data" in file:
             self._inline -= file["size"]
 
-    def _announcing(self, name: str, path: Path) -> Iterator[None]:
+    def _announcing(self, name: str, opener: Opener) -> Iterator[None]:
         size, checksum, beginning = 0, hashlib.sha256(), b""
-        with _open(path) as file:
+        with opener() as file:
             while piece := file.read(_PIECE_BYTES):
                 beginning = beginning or piece
                 size += len(piece)
@@ -86,7 +93,7 @@ class Outbox:
             self._inline += size
             told["data"] = pack(beginning)
         self._files[name] = told
-        self._paths[name] = path
+        self._openers[name] = opener
 
     def clear(self) -> None:
         """Announce nothing any more."""
@@ -101,7 +108,7 @@ class Outbox:
         if file is None:
             return {"error": f"no such file: {request.get('name')}"}
         offset, length = int(request.get("offset") or 0), int(request.get("length") or _PIECE_BYTES)
-        with _open(self._paths[file["name"]]) as opened:
+        with self._openers[file["name"]]() as opened:
             opened.seek(offset)
             piece = opened.read(length)
         told = {key: file[key] for key in ("name", "size", "sha256")}
@@ -117,9 +124,13 @@ class Outbox:
             left -= file["size"]
             if found and left < 0:
                 break
-            with _open(self._paths[file["name"]]) as opened:
+            with self._openers[file["name"]]() as opened:
                 found.append(pack(opened.read(file["size"])))
         return {"files": found}
+
+    def opener(self, path: Path) -> Opener:
+        """What opens a file that lies in a folder of ours."""
+        return partial(_open, path)
 
     def path(self, name: str) -> Path:
         """Where in the outbox's own folder a file of that name lies, or may be written."""

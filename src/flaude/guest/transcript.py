@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +34,7 @@ async def keep_transcript(
     config: Path,
     workdir: Path,
     *,
+    homes: Sequence[Path],
     owner: int,
     max_bytes: int,
     max_line_bytes: int,
@@ -43,13 +44,25 @@ async def keep_transcript(
 ) -> dict[str, str]:
     """Put a copy without secrets into the outbox; the result's part on it.
 
+    Args:
+        session_id: The session's.
+        config: Claude Code's own folder.
+        workdir: The working folder.
+        homes: Folders that may be reached by links, because their place is root's; below them no link is followed.
+        owner: The agent's user id.
+        max_bytes: How long it may be; 0 for no limit.
+        max_line_bytes: How long a line may be.
+        outbox: Takes it.
+        redact: Takes secrets out of it.
+        pace: How long it may take.
+
     Raises:
         NoTranscript: Nothing comes.
         OutOfTime: It took too long.
         OSError: It cannot be read, or there is no room for the copy.
     """
     path = f"{session_id}.jsonl"
-    with await _open(path, config, workdir, owner, pace) as source:
+    with await _open(path, config, homes, workdir, owner, pace) as source:
         size = os.fstat(source.fileno()).st_size
         if max_bytes and size > max_bytes:
             limit = names.size(max_bytes)
@@ -66,7 +79,7 @@ async def keep_transcript(
                     await pace.step()
                 for line, total in lines.finish():
                     target.write(_clean(line, total, redact))
-            await outbox.announce_large("transcript", copy, pace.step)
+            await outbox.announce_large("transcript", outbox.opener(copy), pace.step)
         except BaseException:
             copy.unlink(missing_ok=True)
             raise
@@ -79,11 +92,11 @@ def _clean(line: bytes, total: int, redact: Redactor) -> bytes:
     return redact(line.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape") + b"\n"
 
 
-async def _open(name: str, config: Path, workdir: Path, owner: int, pace: Pace) -> BinaryIO:
+async def _open(name: str, config: Path, homes: Sequence[Path], workdir: Path, owner: int, pace: Pace) -> BinaryIO:
     """The session's file: in the folder that Claude Code names after the working folder, or in any beside it."""
     expected = re.sub(r"[^0-9A-Za-z]", "-", os.path.realpath(workdir))
     try:
-        projects = walk.open_folder(config, ["projects"])
+        projects = _open_projects(config, homes)
     except OSError as error:
         raise NoTranscript(f"there is no transcript: {error}") from None
     try:
@@ -104,3 +117,9 @@ async def _open(name: str, config: Path, workdir: Path, owner: int, pace: Pace) 
     finally:
         os.close(projects)
     raise NoTranscript("there is no transcript of the session where Claude Code keeps them")
+
+
+def _open_projects(config: Path, homes: Sequence[Path]) -> int:
+    config = Path(os.path.normpath(config))
+    base = next((home for home in homes if home in config.parents), Path(config.anchor))
+    return walk.open_folder(base, [*config.relative_to(base).parts, "projects"])

@@ -36,19 +36,12 @@ class Found:
 
 
 def open_folder(base: Path, parts: Sequence[str] = ()) -> int:
-    """A descriptor of a folder; `base` itself is taken as it is.
+    """A descriptor of a folder; `base` itself is taken as it is: nobody but root may be able to put a link there.
 
     Raises:
         OSError: There is none, or a part of the way is a link.
     """
-    folder = os.open(base, _FOLDER & ~os.O_NOFOLLOW)
-    for part in parts:
-        try:
-            below = os.open(part, _FOLDER, dir_fd=folder)
-        finally:
-            os.close(folder)
-        folder = below
-    return folder
+    return _down(os.open(base, _FOLDER & ~os.O_NOFOLLOW), parts)
 
 
 def open_file(top: int, parts: Sequence[str]) -> BinaryIO:
@@ -57,13 +50,9 @@ def open_file(top: int, parts: Sequence[str]) -> BinaryIO:
     Raises:
         OSError: There is none, or a part of the way is a link.
     """
-    folder = os.dup(top)
+    folder = _down(os.dup(top), parts[:-1])
     try:
-        for part in parts[:-1]:
-            below = os.open(part, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = below
-        file = os.open(parts[-1], _FILE, dir_fd=folder)
+        file = os.open(_raw(parts[-1]), _FILE, dir_fd=folder)
     finally:
         os.close(folder)
     opened = os.fdopen(file, "rb")
@@ -71,6 +60,31 @@ def open_file(top: int, parts: Sequence[str]) -> BinaryIO:
         opened.close()
         raise OSError(errno.EINVAL, "not a file")
     return opened
+
+
+def open_same(top: int, path: str, status: os.stat_result) -> BinaryIO:
+    """A file that was found before; `path` as it was found.
+
+    Raises:
+        OSError: There is none, a part of the way is a link, or it is another file now.
+    """
+    opened = open_file(top, path.split("/"))
+    now = os.fstat(opened.fileno())
+    if any(getattr(now, name) != getattr(status, name) for name in ("st_dev", "st_ino", "st_uid")):
+        opened.close()
+        raise OSError(errno.ESTALE, "it is another file than it was")
+    return opened
+
+
+def _down(folder: int, parts: Sequence[str]) -> int:
+    """From one open folder to one below, which takes its place."""
+    for part in parts:
+        try:
+            below = os.open(_raw(part), _FOLDER, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
 
 
 def walk(top: int, state: globs.State) -> Generator[Found | None, None, None]:
@@ -150,8 +164,11 @@ def kind(status: os.stat_result) -> str:
 
 
 def is_foreign(status: os.stat_result, owner: int) -> bool:
-    """Whether somebody else's file may have been linked in: we are root and could read it, the agent could not."""
-    return os.geteuid() == 0 and status.st_nlink > 1 and status.st_uid != owner
+    """Whether it is somebody else's file: we are root and could read it, the agent maybe could not.
+
+    It may have been linked in, or mounted. An agent that is root itself can read all there is.
+    """
+    return os.geteuid() == 0 != owner != status.st_uid
 
 
 def _text(name: str) -> str:

@@ -153,6 +153,7 @@ class Work:
             spent_s = time.monotonic() - began
             session = Session(
                 self._workdir,
+                user.home,
                 user.number,
                 {**environment, **job.env, **job.secrets},
                 agent.session_id,
