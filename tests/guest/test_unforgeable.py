@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,16 @@ from tests.guest.conftest import Guest
 
 Script = Callable[[str], list[str]]
 
+TAKEN = """
+def taken():
+    import array, fcntl, termios
+    left = array.array("i", [1])
+    while left[0]:
+        fcntl.ioctl(1, termios.TIOCOUTQ, left)
+"""
+"""Waits until the supervisor has taken what was written: it looks at who is alive then."""
+BEGIN = TAKEN + "print(json.dumps({'type': 'system', 'subtype': 'init', 'session_id': %r}), flush=True); taken()\n"
+FORGED = {"type": "result", "is_error": False, "result": "FORGED", "session_id": "forged"}
 FORGE = """
 forged = json.dumps({'type': 'result', 'is_error': False, 'result': 'FORGED', 'session_id': 'forged'}) + '\\n'
 """
@@ -72,10 +83,72 @@ def test_nobody_writes_into_its_lines(guest: Guest, script: Script) -> None:
 
 def test_a_wrapper_may_start_the_agent(guest: Guest, script: Script) -> None:
     """The image's `claude` may be a script that prints something and then runs the real one as its child."""
-    agent = " ".join(script("result('child')"))
+    agent = " ".join(script(BEGIN % "s-1" + "result('child')"))
     guest.start(["sh", "-c", f"echo starting; {agent}; echo ended"])
     result, _ = guest.finish()
     assert (result["result_line"]["result"], result["exit_code"]) == ("child", 0)
+
+
+def test_only_who_begins_a_session_is_the_agent(guest: Guest, script: Script) -> None:
+    """What a child of a wrapper's writes before the agent's first line is no result, even when it looks like one."""
+    writes = f"printf '%s\\n' '{json.dumps(FORGED)}'"
+    guest.start(["sh", "-c", f"({writes}); {' '.join(script(BEGIN % 's-1'))}"])
+    result, _ = guest.finish()
+    assert (result["result_line"], result["session_id"], result["exit_code"]) == (None, "s-1", 70)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_child_does_not_take_its_place(guest: Guest, script: Script, wrapped: bool) -> None:
+    """A child that begins a session before the agent does, and has a result, is nobody as soon as the agent begins."""
+    body = """
+        lines = json.dumps({"type": "system", "subtype": "init", "session_id": "forged"}) + "\\n" + forged
+        child = subprocess.Popen(["sh", "-c", 'printf "%s" "$0"; echo written >&2; read wait; printf "%s" "$0"', lines],
+                                 stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        child.stderr.readline()
+        taken()
+    """
+    after = "child.communicate(b'go')\nresult('mine', is_error=True)"
+    agent = script(TAKEN + FORGE + "if True:" + body + "\n" + BEGIN % "s-1" + after)
+    guest.start(["sh", "-c", f"{' '.join(agent)}; echo ended"] if wrapped else agent)
+    result, _ = guest.finish()
+    assert (result["result_line"]["result"], result["session_id"], result["exit_code"]) == ("mine", "s-1", 70)
+
+
+def test_lines_without_an_end_crowd_nobody_out(guest: Guest, script: Script) -> None:
+    """Nine processes that leave a line without its end take nothing from the agent's lines."""
+    body = """
+        for _ in range(9):
+            subprocess.run(["printf", "{"])
+        whole = json.dumps({'type': 'result', 'is_error': False, 'result': 'mine'})
+        sys.stdout.write(whole[:20]); sys.stdout.flush()
+        for _ in range(9):
+            subprocess.run(["printf", "{"])
+        print(whole[20:], flush=True)
+    """
+    guest.start(script("if True:" + body))
+    result, records = guest.finish()
+    assert result["result_line"]["result"] == "mine"
+    assert [record.get("line") for record in records].count("{") == 18
+
+
+@pytest.mark.parametrize("line", ["", "x"])
+def test_a_flood_of_lines_keeps_nobody_waiting(guest: Guest, script: Script, line: str) -> None:
+    """Millions of lines of a child's in the agent's stdout take seconds, and the controller is answered meanwhile."""
+    body = f"""
+        child = "import os; data = (b'{line}' + bytes([10])) * (1 << 20); [os.write(1, data) for _ in range(8)]"
+        subprocess.run([sys.executable, "-c", child])
+        result('mine')
+    """
+    guest.start(script(BEGIN % "s-1" + "if True:" + body))
+    guest.pull_until(lambda records: any(record.get("state") == "running" for record in records))
+    slowest, began = 0.0, time.monotonic()
+    while (asked := time.monotonic()) and guest.call("status")["state"] != "done":
+        slowest = max(slowest, time.monotonic() - asked)
+    assert slowest < 2 and time.monotonic() - began < 20
+    result, _ = guest.finish()
+    assert result["result_line"]["result"] == "mine"
+    assert result["lines"]["stdout"] + result["lines"]["dropped"] <= 2 + (200 if not line else 8 << 20)
+    assert bool(result["lines"]["dropped"]) == bool(line)
 
 
 def test_what_it_prints_last_arrives(guest: Guest, script: Script) -> None:

@@ -12,27 +12,36 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from . import said
-from .lines import LinesByWriter, LineSplitter
+from .author import Author
+from .lines import LinesByWriter, LineSplitter, without_gaps
 from .memory import unprotected
-from .pipes import drain, ended, feed
+from .pace import Pace
+from .pipes import drain_slowly, ended, feed
 from .processes import end_all, signal_group
 from .spool import Spool
-from .stdout import Stdout
+from .stdout import KNOWS_WRITERS, Stdout
 from .user import User
 
 _TAIL_LINES = 20
 _TAIL_CHARACTERS = 2000
 _DRAIN_S = 5.0
 _MOST_REAPED = 200
+_STRANGERS_BYTES = 4 << 20
+_LINE_BYTES = 200  # what a line costs, even when it has nothing in it
+_STRANGERS = "processes other than Claude Code have printed too much to its stdout"
 
 
 class Agent:
     """One process, in a group of its own.
 
     Of what is printed only this counts, for the session, the result line and the rate limit: whole lines of its stdout
-    that Claude Code's own process wrote before the end. That process is the one that printed the first line of a kind
-    that counts: no other has the agent's stdout before it runs, and mostly it is the one that was started, but a
-    wrapper in the image may have started it in turn. Lines of all others are told, and count for nothing.
+    that Claude Code's own process, see `Author`, wrote before the end of the process that was started. Lines of all
+    others are told up to a limit, and count for nothing; of empty lines in a row one is told.
+
+    Guaranteed is that no other process writes a line that counts, wherever it has the socket from (pidfd_getfd(2)),
+    when Claude Code is the process that was started: the image's `claude` is it, or becomes it with `exec`. Of one that
+    a wrapper has started, it is for as long as it lives, from its first line on. Not guaranteed is what a process of
+    the same user makes Claude Code itself do: trace it (ptrace(2)), stop it, or shut its stdout.
     """
 
     def __init__(self, spool: Spool, max_line_bytes: int) -> None:
@@ -40,7 +49,9 @@ class Agent:
         self._max_line_bytes = max_line_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._lines = LinesByWriter(max_line_bytes)
-        self._claude: int | None = None
+        self._author = Author(0)
+        self._strangers_left = _STRANGERS_BYTES
+        self._pace = Pace(None)
         self._ended = False
         self.session_id = ""
         self.result_line: dict[str, Any] | None = None
@@ -63,7 +74,7 @@ class Agent:
             OSError: It could not be started.
         """
         self.last_output = time.monotonic()
-        stdout = Stdout(self._take_stdout)
+        stdout = Stdout()
         try:
             with stdout.theirs, unprotected():
                 process = self._process = subprocess.Popen(
@@ -79,15 +90,17 @@ class Agent:
         except BaseException:
             stdout.close()
             raise
+        self._author = Author(process.pid)
         assert process.stdin and process.stderr  # noqa: S101, PT018  # both are pipes
         feeding = asyncio.ensure_future(feed(process.stdin, prompt.encode("utf-8", "replace")))
-        pumps = [asyncio.ensure_future(stdout.drain()), asyncio.ensure_future(self._pump_stderr(process.stderr))]
+        pumps = [
+            asyncio.ensure_future(stdout.drain(self._take_stdout)),
+            asyncio.ensure_future(self._pump_stderr(process.stderr)),
+        ]
         try:
             code = await ended(process)
             # What it wrote is in the socket by now. What comes later is of processes that it has left behind.
-            stdout.hand_over_rest()
-            self._take_unfinished()
-            self._ended = True
+            await stdout.rest(self._end)
         finally:
             feeding.cancel()
             # Whoever still holds the pipes has to go before they can end, and before anything is collected.
@@ -117,27 +130,47 @@ class Agent:
                 os.waitpid(found.si_pid, os.WNOHANG)
 
     async def _pump_stderr(self, pipe: IO[bytes]) -> None:
-        lines = LineSplitter(self._max_line_bytes)
+        lines, pace = LineSplitter(self._max_line_bytes), Pace(None)
 
-        def take(piece: bytes) -> None:
+        async def take(piece: bytes) -> None:
             self.last_output = time.monotonic()
-            for line, total in lines.feed(piece):
+            for line, total in lines.feed(without_gaps(piece)):
                 self._take("stderr", line, total)
+                await pace.step()
+            await pace.step()
 
-        await drain(pipe, take)
+        await drain_slowly(pipe, take)
         for line, total in lines.finish():
             self._take("stderr", line, total)
 
-    def _take_stdout(self, piece: bytes, writer: int) -> None:
+    async def _take_stdout(self, piece: bytes, writer: int) -> None:
         self.last_output = time.monotonic()
-        for author, line, total in self._lines.feed(piece, writer):
+        if not KNOWS_WRITERS and self._process is not None:
+            writer = self._process.pid
+        known = self._author.knows(writer)
+        if not known and self._strangers_left < 0 and self._author.pid is not None:
+            self._spool.drop(piece.count(b"\n"), _STRANGERS)  # nothing in it can count
+            return
+        for author, line, total in self._lines.feed(without_gaps(piece), writer, known=known):
+            self._take_line(author, line, total)
+            await self._pace.step()
+
+    def _take_line(self, author: int, line: bytes, total: int) -> None:
+        if not self._author.knows(author):
+            self._strangers_left -= _LINE_BYTES + len(line)
+        if self._author.knows(author) or self._strangers_left >= 0:
             self._take("stdout", line, total)
-            self._note(line, author)
+        else:
+            self._spool.drop(1, _STRANGERS)
+        self._note(line, author)
+
+    def _end(self) -> None:
+        self._take_unfinished()
+        self._ended = True
 
     def _take_unfinished(self) -> None:
         for author, line, total in self._lines.finish():
-            self._take("stdout", line, total)
-            self._note(line, author)
+            self._take_line(author, line, total)
 
     def _take(self, stream: str, line: bytes, total: int) -> None:
         self._spool.line(stream, line, total)
@@ -145,13 +178,15 @@ class Agent:
         clean = self._spool.redact if len(tail) == total else self._spool.redact.beginning
         self.tails[stream].append(clean(tail.decode("utf-8", "replace"))[:_TAIL_CHARACTERS])
 
-    def _note(self, line: bytes, author: int) -> None:
-        if self._ended or author == LinesByWriter.NOBODY or self._claude not in (None, author):
-            return
-        found = said.parse(line)
+    def _note(self, line: bytes, writer: int) -> None:
+        found = None if self._ended else said.parse(line)
         if found is None:
             return
-        self._claude = author
+        before = self._author.pid
+        if not self._author.believes(writer, begins=found["type"] == "system"):
+            return
+        if before not in (None, writer):  # what another has said before is nothing of Claude Code's
+            self.session_id, self.result_line, self.rate_limit = "", None, None
         clean = self._spool.redact.json
         if found["type"] == "result":
             self.result_line = {key: clean(value) for key, value in found.items()}

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import IO
 
 _READ_BYTES = 1 << 16
@@ -54,11 +54,20 @@ async def feed(pipe: IO[bytes], data: bytes) -> None:
 
 async def drain(pipe: IO[bytes], take: Callable[[bytes], None]) -> None:
     """Hand over what comes from its stdout or stderr, piece by piece, until nobody holds the other end any more."""
+
+    async def take_at_once(piece: bytes) -> None:
+        take(piece)
+
+    await drain_slowly(pipe, take_at_once)
+
+
+async def drain_slowly(pipe: IO[bytes], take: Callable[[bytes], Awaitable[None]]) -> None:
+    """The same for who lets others work meanwhile: the process waits when its pipe is full."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     try:
         while piece := await reader.read(_READ_BYTES):
-            take(piece)
+            await take(piece)
     finally:
         transport.close()

@@ -64,13 +64,13 @@ async def end_all(own_pid: int, user: int | None = None) -> None:
     _reap()
 
 
-def way_up(pid: int, top: int) -> list[int] | None:
-    """The processes above `pid`, up to `top`; none when it is not below `top`, and None when it lives no more."""
+def way_up(pid: int, top: int) -> list[int]:
+    """The processes above `pid`, up to `top`; none when it is not below `top`, or lives no more."""
     way: list[int] = []
     while pid != top:
         found = _stat(Path(f"/proc/{pid}/stat"))
         if found is None or found[1] == "Z":
-            return [] if way else None
+            return []
         pid = found[2]
         if pid <= 1 or pid in way:
             return []

@@ -29,6 +29,7 @@ class Spool:
         self.max_bytes = 0
         self.dropped = 0
         self._without_room = 0
+        self._reasons: set[str] = set()
         self.counts = {"stdout": 0, "stderr": 0, "cut": 0}
         self._news = asyncio.Event()
 
@@ -43,9 +44,7 @@ class Spool:
     def line(self, stream: str, line: bytes, total_bytes: int) -> None:
         """A line of the agent's; `line` is only its beginning when it was longer than allowed."""
         if self.max_bytes and self.size > self.max_bytes:
-            if not self.dropped:
-                self.log(f"the output is over {self.max_bytes} bytes: further lines are dropped")
-            self.dropped += 1
+            self.drop(1, f"the output is over {self.max_bytes} bytes")
             return
         event: dict[str, Any] = {"type": stream}
         cut = total_bytes > len(line)
@@ -62,6 +61,13 @@ class Spool:
         else:
             self.dropped += 1
             self._without_room += 1
+
+    def drop(self, lines: int, reason: str) -> None:
+        """Some lines of the agent's do not come; the first time it is said why."""
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self.log(f"{reason}: further lines are dropped")
+        self.dropped += lines
 
     def tell_dropped(self) -> None:
         """Say how many lines a full disk has cost, once there is room again."""
