@@ -271,9 +271,10 @@ async def test_a_stop_does_not_cost_the_piece_that_has_arrived(tmp_path: Path) -
     assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
 
 
-@pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../out", "", "a\0b", ".."])
+@pytest.mark.parametrize("path", ["../out", "@/out", "a/../../out", "", "a\0b", ".."])
 async def test_no_file_lands_outside_of_its_folder(tmp_path: Path, path: str) -> None:
     """A guest that names a path which leads elsewhere gets nothing written, and the other files arrive."""
+    path = path.replace("@", str(tmp_path))
     guest = Guest({"bad": b"1", "good": b"2"})
     fetching = await fetched(guest, guest.result(bad=path, good="sub/good.txt"), tmp_path / "mine")
     assert [lost.path for lost in fetching.arrived.lost] == [path]

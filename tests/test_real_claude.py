@@ -152,7 +152,7 @@ async def test_permission_denials(real: Any) -> None:
 
 
 async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin: Path, repo: Path) -> None:
-    """SIGINT while it waits for its first answer makes the real CLI exit with 0 and no result: the run has failed."""
+    """SIGINT while it waits for its first answer makes the real CLI exit with 0 and no result that counts: a failure."""
     wrapper = program(
         repo,
         f"""\
@@ -169,7 +169,7 @@ async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin
         result = await run_one("go on")
     assert result.run_result.exit_code == 70 and not result.success
     assert result.failure is not None and result.failure.kind is FailureKind.AGENT_ERROR
-    assert "no result line" in result.failure.message and result.cost_usd is None
+    assert not result.cost_usd, "it was never answered"
 
 
 async def test_lines_of_unknown_types(real: Any, claude_bin: Path, repo: Path) -> None:
