@@ -48,7 +48,7 @@ from tests.conftest import TOKEN, Machines
 
 SECRET = "canary-of-the-env-5f4e3d"
 FLY_TOKEN = "fm2_canary-of-fly-2b1a"
-SEEDS = range(int(os.environ.get("FLAUDE_SEEDS", "4")))
+SEEDS = range(int(os.environ.get("FLAUDE_SEEDS", "3")))
 
 BLIPS: list[Effect] = [
     Answer(500, "internal: something broke"),

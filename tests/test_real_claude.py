@@ -152,7 +152,7 @@ async def test_permission_denials(real: Any) -> None:
 
 
 async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin: Path, repo: Path) -> None:
-    """SIGINT while it waits for its first answer makes the real CLI exit with 0 and no result that counts: a failure."""
+    """SIGINT while it waits for its first answer makes the real CLI exit with 0 and no result that counts."""
     wrapper = program(
         repo,
         f"""\

@@ -168,7 +168,7 @@ async def test_a_consumer_that_keeps_up_misses_nothing(local: LocalFly, kind: st
         seen.append(event)
         await checkpoint()
 
-    lines = 25_000
+    lines = 12_000
     executor = ConcurrentExecutor("my-app", fly=local, on_event=seen.append if kind == "plain" else watch)
     batch = await executor.run_batch(requests(f"::lines {lines} 20"))
     assert batch.all_succeeded
