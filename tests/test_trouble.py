@@ -273,14 +273,14 @@ async def test_secrets_stay_in_the_machine(local: LocalFly, repo: Path, caplog: 
     assert any("[redacted]" in event for event in seen)
 
 
-@pytest.mark.parametrize("word", ["exit", "file", "path", "running", "artifact", "patch", "type", "result", "state"])
-async def test_a_secret_may_be_any_word(local: LocalFly, repo: Path, tmp_path: Path, word: str) -> None:
+async def test_a_secret_may_be_any_word(local: LocalFly, repo: Path, tmp_path: Path) -> None:
     """A secret that is a word of our own messages is taken out of what is told, and costs nothing else."""
+    words = ["exit", "file", "path", "running", "artifact", "patch", "type", "result", "state"]
     config = MachineConfig(
         claude_code_oauth_token=TOKEN,
         prompt="::write new.txt 1\n::say done",
         repos=[f"file://{repo}"],
-        env={"WORD": SecretStr(word)},
+        env={f"WORD_{number}": SecretStr(word) for number, word in enumerate(words)},
         collect=["*.txt"],
     )
     result = await ConcurrentExecutor("my-app", fly=local, output_dir=tmp_path / "out").run_one(config)
