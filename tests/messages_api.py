@@ -64,10 +64,6 @@ class MessagesApi:
     authorizations: list[str] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
 
-    async def asked(self, _: Request) -> Response:
-        """How often it was asked by now."""
-        return JSONResponse(len(self.prompts))
-
     async def answer(self, request: Request) -> Response:
         """One turn of the conversation that the request's messages belong to."""
         body = json.loads(await request.body())
@@ -157,6 +153,6 @@ async def served(app: Starlette) -> AsyncIterator[str]:
 async def messages_api(script: Script) -> AsyncIterator[MessagesApi]:
     """Serve the scripted API until the block ends."""
     api = MessagesApi("", script)
-    routes = [Route("/v1/messages", api.answer, methods=["POST"]), Route("/asked", api.asked)]
+    routes = [Route("/v1/messages", api.answer, methods=["POST"])]
     async with served(Starlette(routes=routes)) as api.base_url:
         yield api
