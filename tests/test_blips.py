@@ -81,7 +81,7 @@ async def test_cancel_before_the_turn_makes_no_machine(machines: Machines) -> No
     def watch(event: Event) -> None:
         if isinstance(event, Finished):
             finished.append(event)
-        if getattr(event, "phase", None) is Phase.AGENT:
+        if getattr(event, "phase", None) is Phase.BOOT:  # the first machine is there, however slowly it boots
             tasks.cancel_scope.cancel()
 
     async with machines(limits=True) as fly:
@@ -89,7 +89,7 @@ async def test_cancel_before_the_turn_makes_no_machine(machines: Machines) -> No
         config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::silent")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(executor.run_batch, [ExecutionRequest(config)] * 30)
-        assert len(fly.created) < 20
+        assert len(fly.created) < 6
         assert len(finished) == 30
         kinds = {event.result.failure.kind for event in finished if event.result.failure}
         assert kinds == {FailureKind.CANCELLED}

@@ -439,7 +439,7 @@ def test_the_transcript_comes_without_secrets(guest: Guest, run: Run) -> None:
 
 def test_a_stopped_agent_has_a_transcript(guest: Guest, run: Run) -> None:
     """An agent that was stopped has no result line; its first line names the session."""
-    result = run("init('s-1'); transcribe('s-1', 1); time.sleep(300)", **WANTED, limits={"run_s": 1, "grace_s": 1})
+    result = run("init('s-1'); transcribe('s-1', 1); time.sleep(300)", **WANTED, limits={"run_s": 3, "grace_s": 1})
     assert result["ended_by"] == "deadline"
     assert transcript(guest, result) == ("s-1.jsonl", [1])
 

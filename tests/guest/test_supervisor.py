@@ -215,7 +215,7 @@ def test_run_deadline_and_an_agent_that_ignores_signals(guest: Guest, script: Sc
         "signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print('up', flush=True); time.sleep(300)"
     )
-    guest.start(agent, limits={"run_s": 1, "grace_s": 0.4})
+    guest.start(agent, limits={"run_s": 3, "grace_s": 0.4})
     result, _ = guest.finish()
     assert (result["ended_by"], result["exit_code"]) == ("deadline", 137)
     assert result["agent"] == {"exit_code": None, "signal": 9}
@@ -225,7 +225,7 @@ def test_a_stopped_agent_that_exits_0_has_not_succeeded(guest: Guest, script: Sc
     """Claude Code exits 0 on SIGINT: after a deadline that is 124."""
     guest.start(
         script("signal.signal(signal.SIGINT, lambda *_: os._exit(0)); print('up', flush=True); time.sleep(300)"),
-        limits={"run_s": 1},
+        limits={"run_s": 3},
     )
     result, _ = guest.finish()
     assert (result["ended_by"], result["exit_code"]) == ("deadline", 124)
