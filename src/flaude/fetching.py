@@ -229,7 +229,7 @@ class _Download:
     def discard(self) -> None:
         """Leave nothing of it on the disk."""
         if self._part is not None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):  # that the file is lost is told already
                 Path(self._part).unlink(missing_ok=True)
 
 

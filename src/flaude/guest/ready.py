@@ -37,7 +37,7 @@ async def make_ready(folder: Path, workspace: Path, user: User, omissions: Omiss
     end = time.monotonic() + min(_MOST_S, seconds or _MOST_S)
     owner = owner_of(user)
     for parent in reversed([path for path in folder.parents if workspace in (path, *path.parents)]):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # one that stays closed is told by git, with its reason
             os.close(_open(os.fsencode(parent), owner))
     try:
         top = _open(os.fsencode(folder), owner)
@@ -47,7 +47,7 @@ async def make_ready(folder: Path, workspace: Path, user: User, omissions: Omiss
         for number, (above_it, path, _) in enumerate(everything(top, owner, lambda _: True)):
             name = path.rpartition(b"/")[2]
             if name in _OPENED and _is_special(above_it, name, owner):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # git then waits for it, which has a limit and a second try
                     os.unlink(name, dir_fd=above_it)
                     omissions.add(path, "it was not a plain file: git would have waited for it")
             if number % _PIECE == 0:
