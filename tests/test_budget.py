@@ -24,9 +24,10 @@ from flaude import (
     Timeouts,
 )
 from flaude.budget import Budget, dollars
-from flaude.events import Created, Creating, Event, Finished
+from flaude.events import AssistantText, Created, Creating, Event, Finished
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
+from tests.clock import Clock
 from tests.conftest import TOKEN
 
 
@@ -119,12 +120,25 @@ def test_odd_budgets_are_refused(name: str, value: Any) -> None:
         ConcurrentExecutor("my-app", **{name: value})
 
 
-async def test_machine_seconds_stop_the_agents_and_keep_their_work(local: LocalFly, repo: Path) -> None:
+async def test_machine_seconds_stop_the_agents_and_keep_their_work(
+    local: LocalFly, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When all machines together have been there long enough, agents are stopped, and their work comes back."""
-    working = request("works", "::write half.txt done so far\n::silent", None, repos=[f"file://{repo}"])
+    clock = Clock(monkeypatch)
+
+    def watch(event: Event) -> None:
+        if isinstance(event, AssistantText):
+            clock.put_forward(1000)
+
+    working = request("works", "::write half.txt done so far\n::say half\n::silent", None, repos=[f"file://{repo}"])
     waiting = request("waits", "::say x", None)
     executor = ConcurrentExecutor(
-        "my-app", fly=local, max_concurrency=1, max_machine_seconds=4, timeouts=Timeouts(grace=1)
+        "my-app",
+        fly=local,
+        max_concurrency=1,
+        max_machine_seconds=1000,
+        timeouts=Timeouts(grace=1),
+        on_event=watch,
     )
     batch = await executor.run_batch([working, waiting])
     works, waits = batch.results
@@ -132,9 +146,9 @@ async def test_machine_seconds_stop_the_agents_and_keep_their_work(local: LocalF
     assert works.run_result is not None
     assert [change.path for change in works.run_result.patches[0].changes] == ["half.txt"]
     assert waits.failure is not None and waits.failure.kind is FailureKind.BUDGET
-    assert "of 4 machine seconds are used" in works.failure.message
+    assert "of 1000 machine seconds are used" in works.failure.message
     assert batch.stopped_by.startswith("max_machine_seconds: ")
-    assert batch.machine_seconds >= 4 and len(local.created) == 1
+    assert batch.machine_seconds >= 1000 and len(local.created) == 1
 
 
 async def test_a_batch_within_its_machine_seconds_ends_with_its_runs(local: LocalFly) -> None:

@@ -177,7 +177,7 @@ async def test_silent_agent_hits_the_idle_clock(local: LocalFly) -> None:
 
 async def test_run_deadline_keeps_the_work(local: LocalFly, repo: Path) -> None:
     """A run that takes longer than wait_timeout is stopped, and what it wrote comes back."""
-    result = await run_one(local, "::write part.txt 1\n::silent", f"file://{repo}", wait_timeout=3)
+    result = await run_one(local, "::write part.txt 1\n::silent", f"file://{repo}", wait_timeout=5)
     failed(result, FailureKind.DEADLINE, Phase.AGENT)
     assert result.run_result is not None
     assert [change.path for change in result.run_result.patches[0].changes] == ["part.txt"]

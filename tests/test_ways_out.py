@@ -15,6 +15,7 @@ import pytest
 from flaude import ConcurrentExecutor, ExecutionRequest, ExecutionResult, FailureKind, MachineConfig, Timeouts
 from flaude.events import AssistantText, Event, Finished
 from flaude.local import LocalFly
+from tests.clock import Clock
 from tests.conftest import TOKEN
 
 WORK = """Do your best.
@@ -31,13 +32,17 @@ class Way:
         then: What the agent does when its work is half done.
         kind: What the run fails with; None when it does not.
         cancel: Whether its batch is cancelled when the work is half done.
+        forward: Seconds by which the clock of machine seconds is put forward then.
         executor: Further arguments.
     """
 
-    def __init__(self, then: str, kind: FailureKind | None, *, cancel: bool = False, **executor: Any) -> None:
+    def __init__(
+        self, then: str, kind: FailureKind | None, *, cancel: bool = False, forward: float = 0, **executor: Any
+    ) -> None:
         self.prompt = f"{WORK}\n{then}"
         self.kind = kind
         self.cancel = cancel
+        self.forward = forward
         self.executor = executor
 
 
@@ -51,25 +56,30 @@ WAYS = {
     "401": Way("::api-error 401 no", FailureKind.AUTH),
     "529": Way("::api-error 529 busy", FailureKind.OVERLOADED),
     "usage limit": Way("::usage-limit 60", FailureKind.USAGE_LIMIT),
-    "deadline": Way("::silent", FailureKind.DEADLINE, wait_timeout=3.0),
-    "deadline, deaf": Way("::ignore-signals\n::silent", FailureKind.DEADLINE, wait_timeout=3.0),
-    "idle": Way("::silent", FailureKind.IDLE, timeouts=Timeouts(idle=2, grace=1)),
+    "deadline": Way("::silent", FailureKind.DEADLINE, wait_timeout=5.0),
+    "deadline, deaf": Way("::ignore-signals\n::silent", FailureKind.DEADLINE, wait_timeout=5.0),
+    "idle": Way("::silent", FailureKind.IDLE, timeouts=Timeouts(idle=4, grace=1)),
     "cancelled": Way("::silent", FailureKind.CANCELLED, cancel=True),
-    "the batch's budget": Way("::silent", FailureKind.BUDGET, max_machine_seconds=5.0),
+    "the batch's budget": Way("::silent", FailureKind.BUDGET, forward=1000, max_machine_seconds=1000),
 }
 
 
 @pytest.mark.parametrize("name", WAYS)
-async def test_what_was_done_by_then_comes_back(local: LocalFly, repo: Path, tmp_path: Path, name: str) -> None:
+async def test_what_was_done_by_then_comes_back(
+    local: LocalFly, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """On every way out the run's work is collected before its machine goes."""
     way = WAYS[name]
+    clock = Clock(monkeypatch)
     finished: list[ExecutionResult] = []
 
     def watch(event: Event) -> None:
         if isinstance(event, Finished):
             finished.append(event.result)
-        if way.cancel and isinstance(event, AssistantText) and event.text == "half":
-            tasks.cancel_scope.cancel()
+        if isinstance(event, AssistantText) and event.text == "half":
+            clock.put_forward(way.forward)
+            if way.cancel:
+                tasks.cancel_scope.cancel()
 
     options = {"timeouts": Timeouts(grace=1), **way.executor}
     executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, output_dir=tmp_path / "out", **options)
