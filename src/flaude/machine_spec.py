@@ -28,7 +28,8 @@ def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_de
     return {
         "image": config.image,
         "guest": asdict(config.guest),
-        "init": {"exec": ["python3", GUEST_PATH]},
+        # Without site packages and the environment: it needs neither, and starts sooner.
+        "init": {"exec": ["python3", "-I", "-S", GUEST_PATH]},
         "env": {START_DEADLINE: f"{start_deadline_s:g}"},
         "files": [{"guest_path": GUEST_PATH, "raw_value": _guest_archive()}],
         "restart": {"policy": "no"},

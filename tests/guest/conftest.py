@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from flaude.protocol import SpoolReader, unpack
 SECRET = "sk-ant-oat-guest-canary-77"
 PYTHON = os.environ.get("FLAUDE_GUEST_PYTHON", sys.executable)
 """What runs the guest: any Python from 3.9 on will do."""
+
+
+@cache
+def _archive() -> bytes:
+    return archive.build()
 
 
 class Guest:
@@ -34,13 +40,13 @@ class Guest:
         self.job_id = "job-1"
         self.pyz = root / "opt/flaude/guest.pyz"
         self.pyz.parent.mkdir(parents=True, exist_ok=True)
-        self.pyz.write_bytes(archive.build())
+        self.pyz.write_bytes(_archive())
         self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(env or {})}
-        self.process = subprocess.Popen([*(prefix or []), PYTHON, str(self.pyz)], env=self.env)
+        self.process = subprocess.Popen([*(prefix or []), PYTHON, "-I", "-S", str(self.pyz)], env=self.env)
 
     def ctl_command(self, verb: str) -> list[str]:
         """The command of a `ctl` call."""
-        return [PYTHON, str(self.pyz), "ctl", verb]
+        return [PYTHON, "-I", "-S", str(self.pyz), "ctl", verb]
 
     def ctl(
         self, verb: str, request: dict[str, Any], *, raw: bytes | None = None
