@@ -21,8 +21,8 @@ from flaude import (
     run_and_destroy,
 )
 from flaude.events import AssistantText, Event, Finished, PhaseBegan
+from flaude.failure import Phase
 from flaude.local import LocalFly
-from flaude.results import Phase
 from tests.conftest import TOKEN, Machines
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flaude import FailureKind, Phase
 from flaude.outcome import execution_result
 from flaude.protocol import GuestRepo, GuestResult, GuestState
-from flaude.results import Times
+from flaude.run_result import Times
 from flaude.run_state import (
     Accepted,
     Acked,

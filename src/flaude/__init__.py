@@ -32,30 +32,26 @@ from flaude.errors import (
 )
 from flaude.executor import ConcurrentExecutor
 from flaude.expand import expand
+from flaude.failure import Failure, FailureKind, Phase
 from flaude.reaper import Reaped, ReapReport, reap
 from flaude.repos import RepoSpec
 from flaude.request import ExecutionRequest
-from flaude.results import (
+from flaude.results import BatchResult, ExecutionResult, Leftover
+from flaude.retries import Retries
+from flaude.run_result import (
     Artifact,
     Attempt,
-    BatchResult,
     Branch,
     Commit,
-    ExecutionResult,
-    Failure,
-    FailureKind,
     FileChange,
-    Leftover,
     ModelUsage,
     Omitted,
     PermissionDenial,
-    Phase,
     RepoResult,
     RunResult,
     Times,
     Usage,
 )
-from flaude.retries import Retries
 from flaude.single import run, run_and_destroy
 from flaude.streaming import StreamingRun, run_stream, run_with_logs
 from flaude.timeouts import Timeouts

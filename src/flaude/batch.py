@@ -21,10 +21,11 @@ from flaude.errors import ConfigError, FlaudeError
 from flaude.event_buffer import EventBuffer
 from flaude.events import Finished, Queued
 from flaude.execution import Execution
+from flaude.failure import FailureKind
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
 from flaude.request import ExecutionRequest
-from flaude.results import BatchResult, ExecutionResult, FailureKind
+from flaude.results import BatchResult, ExecutionResult
 from flaude.retries import Retries
 from flaude.run_plan import RunPlan
 from flaude.signals import Member, heeding

@@ -24,7 +24,8 @@ from pydantic import (
 
 from flaude.config import MachineConfig, reveal
 from flaude.errors import NoCredentialsError
-from flaude.results import FailureKind, ModelUsage, PermissionDenial, Usage
+from flaude.failure import FailureKind
+from flaude.run_result import ModelUsage, PermissionDenial, Usage
 
 _LATEST_TIME = 253_402_300_800
 """The year 10000, in seconds since the epoch: what is not before it is no time."""

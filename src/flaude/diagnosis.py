@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flaude.errors import FlaudeError, InvalidRequestError, NoCapacityError
+from flaude.failure import FailureKind
 from flaude.fly import Machine
-from flaude.results import FailureKind
 
 GONE = "destroyed"
 """The state of a machine that is no more."""

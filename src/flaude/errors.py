@@ -29,7 +29,9 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from flaude.results import BatchResult, Failure, FailureKind, Phase, RunResult
+from flaude.failure import Failure, FailureKind, Phase
+from flaude.results import BatchResult
+from flaude.run_result import RunResult
 
 
 class FlaudeError(Exception):

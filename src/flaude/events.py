@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from flaude.results import ExecutionResult, Failure, Phase
+from flaude.failure import Failure, Phase
+from flaude.results import ExecutionResult
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ from flaude import claude
 from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
 from flaude.events import Notice, Retried
+from flaude.failure import Failure, FailureKind
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
 from flaude.outcome import execution_result, failure_of, not_launched
-from flaude.results import Attempt, ExecutionResult, Failure, FailureKind, Leftover, RunResult
+from flaude.results import ExecutionResult, Leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
+from flaude.run_result import Attempt, RunResult
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
 

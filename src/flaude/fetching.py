@@ -15,7 +15,7 @@ import anyio
 from flaude.errors import GuestError
 from flaude.link import GuestLink
 from flaude.protocol import GuestArtifact, GuestFile, GuestResult
-from flaude.results import Artifact, Omitted
+from flaude.run_result import Artifact, Omitted
 
 _MOST_DAMAGED = 5
 _MOST_TOGETHER = 500

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import anyio
 
-from flaude.results import FailureKind
+from flaude.failure import FailureKind
 from flaude.stopping import Stop, Stopping
 
 _log = logging.getLogger(__name__)

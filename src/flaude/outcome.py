@@ -5,22 +5,13 @@ from __future__ import annotations
 from flaude import claude
 from flaude.diagnosis import OUT_OF_MEMORY
 from flaude.errors import RunFailedError
+from flaude.failure import Failure, FailureKind, Phase
 from flaude.fetching import Arrived
 from flaude.prices import machine_cost_usd
 from flaude.protocol import EndedBy, GuestRepo, GuestResult
-from flaude.results import (
-    Attempt,
-    Branch,
-    ExecutionResult,
-    Failure,
-    FailureKind,
-    Omitted,
-    Phase,
-    RepoResult,
-    RunResult,
-    Times,
-)
+from flaude.results import ExecutionResult
 from flaude.run_plan import RunPlan
+from flaude.run_result import Attempt, Branch, Omitted, RepoResult, RunResult, Times
 from flaude.run_state import RunState
 
 _TAIL_CHARACTERS = 500

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from flaude.errors import GuestError
-from flaude.results import Commit, FileChange, Omitted
+from flaude.run_result import Commit, FileChange, Omitted
 
 PROTOCOL = 1
 

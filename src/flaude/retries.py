@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from flaude.errors import ConfigError
-from flaude.results import Failure, FailureKind
+from flaude.failure import Failure, FailureKind
 
 INFRASTRUCTURE = frozenset({FailureKind.CAPACITY, FailureKind.BOOT_TIMEOUT, FailureKind.MACHINE_LOST, FailureKind.API})
 """Failures that are Fly's and not the request's: another machine may well do."""

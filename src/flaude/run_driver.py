@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import anyio
 
-from flaude import events
-from flaude.agent_events import Where, output_events
 from flaude.destroying import destroy
 from flaude.diagnosis import GONE, UNKNOWN_S, cause, create_failure, has_ended
 from flaude.errors import (
@@ -25,6 +22,7 @@ from flaude.errors import (
     RateLimitedError,
     UnreachableError,
 )
+from flaude.failure import FailureKind, Phase
 from flaude.fetching import Fetching
 from flaude.fly import FlyClient
 from flaude.jitter import jitter
@@ -33,9 +31,10 @@ from flaude.link import GuestLink, JobRefusedError
 from flaude.machine_spec import machine_spec
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
-from flaude.protocol import unpack
-from flaude.results import Attempt, FailureKind, Leftover, Phase, Times
+from flaude.protocol import GuestState, unpack
+from flaude.results import Leftover
 from flaude.run_plan import RunPlan
+from flaude.run_result import Attempt, Times
 from flaude.run_state import (
     Accepted,
     Acked,
@@ -58,6 +57,7 @@ from flaude.run_state import (
     advance,
 )
 from flaude.stopping import Stop, Stopping
+from flaude.telling import Telling
 from flaude.watching import Emit
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,6 @@ _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a crea
 _STOP_MARGIN_S = 30.0
 _UNANSWERED = (RateLimitedError, UnreachableError)
 _BLIPS = (NotReadyError, *_UNANSWERED)
-_AT_ONCE = 100  # so many events are told without a look at who takes them
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
 
@@ -84,7 +83,7 @@ class Run:
     def __init__(self, fly: FlyClient, plan: RunPlan, emit: Emit, stopping: Stopping) -> None:
         self._fly = fly
         self._plan = plan
-        self._emit = emit
+        self._telling = Telling(plan, emit)
         self._stopping = stopping
         self.state = RunState()
         self.fetching = Fetching(plan.folder)
@@ -213,6 +212,7 @@ class Run:
 
     def _see(self, seen: Observation) -> None:
         self.state = advance(self.state, seen)
+        self._telling.machine_id = self.state.machine_id
         self._enter(self.state.phase)
 
     def _enter(self, phase: Phase) -> None:
@@ -224,24 +224,7 @@ class Run:
         if phase.value in self._began_at:
             return
         self._began_at[phase.value] = datetime.now(UTC)
-        match phase:
-            case Phase.CREATE:
-                self._emit(events.Creating(*self._where()))
-            case Phase.BOOT:
-                self._emit(events.Created(*self._where(), region=self.state.region))
-            case Phase.CLONE:
-                self._emit(events.Booted(*self._where()))
-            case Phase.AGENT:
-                self._emit(events.Started(*self._where()))
-            case Phase.COLLECT:
-                self._emit(events.Collecting(*self._where()))
-            case Phase.DESTROY:
-                self._emit(events.Destroying(*self._where()))
-            case Phase.DONE:
-                self._emit(events.Destroyed(*self._where(), confirmed=self.state.gone))
-
-    def _where(self) -> Where:
-        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC), self.state.machine_id
+        self._telling.begun(phase, self.state)
 
     # --- one method a step: do it, say what was seen ---
 
@@ -268,7 +251,7 @@ class Run:
                 try:
                     found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
                 except FlyError as error:
-                    self._notice(f"looking for machine {self._plan.name}: {error}")
+                    self._telling.notice(f"looking for machine {self._plan.name}: {error}")
                 else:
                     if found:
                         self._known_from = anyio.current_time() + UNKNOWN_S
@@ -276,7 +259,7 @@ class Run:
                     if anyio.current_time() > look_until:
                         break
                 await anyio.sleep(jitter(2.0))
-        self._notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
+        self._telling.notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
         return Found()
 
     async def _boot(self) -> Observation | None:
@@ -307,7 +290,7 @@ class Run:
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        await self._tell_all(records)
+        await self._telling.records(records, self._link, self._guest_entered)
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:
@@ -341,7 +324,7 @@ class Run:
             self.state.machine_id,
             within_s=plan.timeouts.destroy,
             known_from=self._known_from,
-            notice=self._notice,
+            notice=self._telling.notice,
         )
         return Destroyed(confirmed=state == GONE, machine_state=state)
 
@@ -377,7 +360,7 @@ class Run:
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
         if patience.failures > 1:  # the first one is nothing special: a machine that boots answers 412
-            self._notice(f"waiting out: {error}")
+            self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None
 
@@ -417,39 +400,8 @@ class Run:
             return None
         return GaveUp(kind, f"the machine {what} within {self._plan.timeouts.boot:g} s of its creation")
 
-    # --- telling ---
-
-    async def _tell_all(self, records: Sequence[Mapping[str, Any]]) -> None:
-        told = 0
-        try:
-            for record in records:
-                told += 1
-                self._tell(record)
-                if told % _AT_ONCE == 0:
-                    await self._emit.breathe()
-        finally:
-            # They come once: whatever ends us here, what they say of the run must not be lost.
-            for record in records[told:]:
-                self._tell(record)
-
-    def _tell(self, record: Mapping[str, Any]) -> None:
-        match record.get("type"):
-            case "stdout":
-                for event in output_events(self._where(), str(record.get("line", "")), self._link.clean.json):
-                    self._emit(event)
-            case "stderr":
-                self._emit(events.StderrOutput(*self._where(), text=str(record.get("line", ""))))
-            case "log":
-                self._notice(str(record.get("message", "")))
-            case "state":
-                self._see(GuestEntered(record["state"]))
-                if record["state"] == "ready":
-                    self._emit(events.Cloned(*self._where()))
-            case _:
-                pass
-
-    def _notice(self, text: str) -> None:
-        self._emit(events.Notice(*self._where(), text=text))
+    def _guest_entered(self, state: GuestState) -> None:
+        self._see(GuestEntered(state))
 
     @cached_property
     def _link(self) -> GuestLink:

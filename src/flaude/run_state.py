@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from flaude.failure import Failure, FailureKind, Phase
 from flaude.protocol import GuestResult, GuestState
-from flaude.results import Failure, FailureKind, Phase
 
 
 class Step(StrEnum):

@@ -8,7 +8,8 @@ from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint
 from flaude.errors import ConfigError, MachineExitError, RunFailedError
 from flaude.executor import ConcurrentExecutor
-from flaude.results import ExecutionResult, RunResult
+from flaude.results import ExecutionResult
+from flaude.run_result import RunResult
 
 
 async def run(

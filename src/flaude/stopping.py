@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import anyio
 
-from flaude.results import FailureKind
+from flaude.failure import FailureKind
 
 
 class Stop(IntEnum):

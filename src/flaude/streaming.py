@@ -27,7 +27,8 @@ from flaude.events import (
 )
 from flaude.executor import ConcurrentExecutor
 from flaude.request import ExecutionRequest
-from flaude.results import ExecutionResult, RunResult
+from flaude.results import ExecutionResult
+from flaude.run_result import RunResult
 from flaude.single import check_exit_code, result_of
 from flaude.stream import Background
 

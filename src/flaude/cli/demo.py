@@ -16,9 +16,10 @@ from rich.table import Table
 from flaude.config import MachineConfig
 from flaude.events import AssistantText, Event, Finished, Notice, PhaseBegan, ToolUse
 from flaude.executor import ConcurrentExecutor
+from flaude.failure import Phase
 from flaude.local import LocalFly
 from flaude.request import ExecutionRequest
-from flaude.results import BatchResult, ExecutionResult, Phase
+from flaude.results import BatchResult, ExecutionResult
 
 _APP = "flaude-demo"
 _CAP = 3

@@ -1,0 +1,95 @@
+"""What one attempt does, told as events: each says of which run of which batch, when, and on which machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from flaude import events
+from flaude.agent_events import Where, output_events
+from flaude.failure import Phase
+from flaude.link import GuestLink
+from flaude.protocol import GuestState
+from flaude.run_plan import RunPlan
+from flaude.run_state import RunState
+from flaude.watching import Emit
+
+_AT_ONCE = 100  # so many records are told without a look at who takes them
+
+
+class Telling:
+    """Tells of one attempt.
+
+    Args:
+        plan: Of which run.
+        emit: Takes every event.
+    """
+
+    def __init__(self, plan: RunPlan, emit: Emit) -> None:
+        self._plan = plan
+        self._emit = emit
+        self.machine_id = ""
+
+    def begun(self, phase: Phase, state: RunState) -> None:
+        """A phase has begun."""
+        match phase:
+            case Phase.CREATE:
+                self._emit(events.Creating(*self._where()))
+            case Phase.BOOT:
+                self._emit(events.Created(*self._where(), region=state.region))
+            case Phase.CLONE:
+                self._emit(events.Booted(*self._where()))
+            case Phase.AGENT:
+                self._emit(events.Started(*self._where()))
+            case Phase.COLLECT:
+                self._emit(events.Collecting(*self._where()))
+            case Phase.DESTROY:
+                self._emit(events.Destroying(*self._where()))
+            case Phase.DONE:
+                self._emit(events.Destroyed(*self._where(), confirmed=state.gone))
+
+    def notice(self, text: str) -> None:
+        """Something that is worth a line."""
+        self._emit(events.Notice(*self._where(), text=text))
+
+    async def records(
+        self, records: Sequence[Mapping[str, Any]], link: GuestLink, entered: Callable[[GuestState], None]
+    ) -> None:
+        """What the guest has spooled.
+
+        Args:
+            records: The spool's records, in their order.
+            link: Knows the secrets that no event may show.
+            entered: Called with each state that the guest says it has come to, before it is told.
+        """
+        told = 0
+        try:
+            for record in records:
+                told += 1
+                self._record(record, link, entered)
+                if told % _AT_ONCE == 0:
+                    await self._emit.breathe()
+        finally:
+            # They come once: whatever ends us here, what they say of the run must not be lost.
+            for record in records[told:]:
+                self._record(record, link, entered)
+
+    def _record(self, record: Mapping[str, Any], link: GuestLink, entered: Callable[[GuestState], None]) -> None:
+        match record.get("type"):
+            case "stdout":
+                for event in output_events(self._where(), str(record.get("line", "")), link.clean.json):
+                    self._emit(event)
+            case "stderr":
+                self._emit(events.StderrOutput(*self._where(), text=str(record.get("line", ""))))
+            case "log":
+                self.notice(str(record.get("message", "")))
+            case "state":
+                entered(record["state"])
+                if record["state"] == "ready":
+                    self._emit(events.Cloned(*self._where()))
+            case _:
+                pass
+
+    def _where(self) -> Where:
+        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC), self.machine_id
