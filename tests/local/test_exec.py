@@ -6,6 +6,8 @@ import anyio
 import httpx2
 from tests.local.conftest import Api, error, file
 
+from flaude.local import Fault, SlowDelete
+
 
 async def test_exec_answers_200_whatever_the_command_says(api: Api) -> None:
     """Exit code, stdout and stderr come back with 200, also for a command that fails; stdin arrives."""
@@ -76,6 +78,24 @@ async def test_a_machine_that_dies_under_an_exec(api: Api) -> None:
         tasks.start_soon(run)
         await api.appears(machine, "run/entered")
         await api.call("DELETE", f"/machines/{machine}", force="true")
+    assert error(replies[0]) == (412, "failed_precondition: exec request failed: EOF")
+
+
+async def test_a_command_that_reports_a_kill_in_a_machine_that_is_going(api: Api) -> None:
+    """What a dying machine's command says of its killed child is no answer either: the machine's end was the cause."""
+    machine = await api.started()
+    api.fly.faults.add(Fault("delete_machine", SlowDelete(60)))
+    replies: list[httpx2.Response] = []
+
+    async def run() -> None:
+        command = ["sh", "-c", "mkfifo run/go; echo > run/entered; read -r go < run/go; exit 137"]
+        replies.append(await api.call("POST", f"/machines/{machine}/exec", {"command": command}))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await api.appears(machine, "run/entered")
+        await api.call("DELETE", f"/machines/{machine}", force="true")
+        await anyio.Path(api.fly.machine_folder(machine) / "run/go").write_text("go\n")
     assert error(replies[0]) == (412, "failed_precondition: exec request failed: EOF")
 
 

@@ -17,7 +17,8 @@ from flaude.local.replies import Reply
 
 _LONGEST_S = 60
 _LEFT_OPEN_S = 0.5
-_DEATH_KNELL_S = 0.3
+_DEATH_KNELL_S = 1.0
+_KILLED = 128
 _END_WITHIN_S = 5.0
 
 
@@ -57,8 +58,10 @@ async def exec_(call: Call) -> Reply:
                 with anyio.move_on_after(_END_WITHIN_S, shield=True):
                     await running.end(process)
     code = process.returncode or 0
-    # nsenter says so itself when the box was gone before it could be entered.
-    if (code < 0 or output.stderr.startswith(b"nsenter: ")) and await _died(machine):
+    # A shell whose child was killed first says so with 128 and the signal; nsenter says so in words when the box was
+    # gone before it could be entered.
+    killed = code < 0 or code > _KILLED or output.stderr.startswith(b"nsenter: ")
+    if killed and await _died(machine):
         raise replies.exec_ended_with_machine()
     answer = {
         "exit_code": max(code, 0),
