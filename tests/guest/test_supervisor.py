@@ -255,7 +255,7 @@ def test_orphan_clock_stops_the_agent_and_exits(guest: Guest, script: Script, tm
     pid_file = tmp_path / "pid"
     guest.start(
         script(f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); print('up', flush=True); time.sleep(300)"),
-        limits={"orphan_s": 1, "grace_s": 0.5},
+        limits={"orphan_s": 2, "grace_s": 0.5},
     )
     guest.pull_until(lambda records: lines(records) == ["up"])
     assert guest.wait() != 0
@@ -289,7 +289,7 @@ def test_an_orphan_ends_within_its_minute(guest: Guest, script: Script) -> None:
             time.sleep(300)
             """
         ),
-        limits={"orphan_s": 0.5, "grace_s": 3000},
+        limits={"orphan_s": 2, "grace_s": 3000},
     )
     guest.pull_until(lambda records: lines(records) == ["up"])
     assert guest.wait(60) != 0
@@ -299,7 +299,7 @@ def test_an_orphan_that_was_stopping_ends_too(guest: Guest, script: Script) -> N
     """A controller that goes while its agent has all the time to stop does not leave the machine alive."""
     guest.start(
         script("signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"),
-        limits={"orphan_s": 0.5, "orphan_end_s": 0.5, "grace_s": 3000},
+        limits={"orphan_s": 2, "orphan_end_s": 0.5, "grace_s": 3000},
     )
     guest.pull_until(lambda records: lines(records) == ["up"])
     guest.call("cancel", reason="enough")
