@@ -11,7 +11,7 @@ demo: $(READY)
 
 test: $(READY)
 	scripts/install-test-tools
-	$(BIN)/python -m pytest -n 5 $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist worksteal $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check
