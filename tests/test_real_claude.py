@@ -153,24 +153,32 @@ async def test_permission_denials(real: Any) -> None:
 
 async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin: Path, repo: Path) -> None:
     """SIGINT while it waits for its first answer makes the real CLI exit with 0 and no result that counts."""
+    asked = repo.parent / "asked"
     wrapper = program(
         repo,
         f"""\
         #!{sys.executable}
-        import contextlib, signal, subprocess, sys
+        import contextlib, os, signal, subprocess, sys
         claude = subprocess.Popen(["{claude_bin}/claude", *sys.argv[1:]], stdout=subprocess.PIPE)
         sys.stdout.buffer.write(claude.stdout.readline())
-        while claude.poll() is None:  # it may be too busy for the first one
-            claude.send_signal(signal.SIGINT)
+        while claude.poll() is None:
+            if os.path.exists("{asked}"):
+                claude.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 claude.wait(1)
-        sys.stdout.buffer.write(claude.stdout.read())
+        os.set_blocking(claude.stdout.fileno(), False)  # what it left behind may hold the pipe open
+        sys.stdout.buffer.write(claude.stdout.read() or b"")
         sys.exit(claude.returncode)
         """,
     )
-    async with real(lambda _: [Hang()], wrapper) as (_, run_one):
+
+    def answer(_: object) -> list[Any]:
+        asked.touch()  # from here on it waits; a run that was interrupted earlier was once not over after a minute
+        return [Hang()]
+
+    async with real(answer, wrapper) as (_, run_one):
         result = await run_one("go on")
-    assert result.run_result.exit_code == 70 and not result.success
+    assert result.run_result.exit_code == 70 and not result.success, result
     assert result.failure is not None and result.failure.kind is FailureKind.AGENT_ERROR
     assert not result.cost_usd, "it was never answered"
 
