@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -157,7 +156,7 @@ async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin
     wrapper = program(
         repo,
         f"""\
-        #!{sys.executable}
+        #!/usr/bin/env python3
         import contextlib, os, signal, subprocess, sys
         claude = subprocess.Popen(["{claude_bin}/claude", *sys.argv[1:]], stdout=subprocess.PIPE)
         sys.stdout.buffer.write(claude.stdout.readline())
@@ -173,7 +172,7 @@ async def test_an_interrupt_without_a_result_is_no_success(real: Any, claude_bin
     )
 
     def answer(_: object) -> list[Any]:
-        asked.touch()  # from here on it waits; a run that was interrupted earlier was once not over after a minute
+        asked.touch()
         return [Hang()]
 
     async with real(answer, wrapper) as (_, run_one):
