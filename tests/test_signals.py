@@ -216,7 +216,7 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]], ids=["one", "two"])
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
 @pytest.mark.parametrize(("action", "number"), MOMENTS)
 async def test_a_signal_at_any_moment(
     machines: Machines, action: str, number: int, numbers: list[signal.Signals]

@@ -118,6 +118,13 @@ async def test_image_without_python3(machines: Machines) -> None:
         failed(await run_one(fly, "x", image="bare:1"), FailureKind.IMAGE, Phase.BOOT, "python3")
 
 
+async def test_an_image_whose_python_is_set_up_oddly(machines: Machines) -> None:
+    """What an image sets for its own Python programs does not reach the guest, which would not start with it."""
+    async with machines(image=LocalImage.default(env={"PYTHONHOME": "/nowhere"})) as fly:
+        result = await run_one(fly, "::say done")
+        assert result.success, result
+
+
 async def test_a_guest_that_never_answers(machines: Machines, repo: Path) -> None:
     """A machine that starts and whose guest never answers is given up after the boot time, and destroyed."""
     programs = repo.parent / "bin"

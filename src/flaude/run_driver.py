@@ -83,7 +83,7 @@ class Run:
     def __init__(self, fly: FlyClient, plan: RunPlan, emit: Emit, stopping: Stopping) -> None:
         self._fly = fly
         self._plan = plan
-        self._telling = Telling(plan, emit)
+        self._telling = Telling(plan, emit, lambda: self.state)
         self._stopping = stopping
         self.state = RunState()
         self.fetching = Fetching(plan.folder)
@@ -212,7 +212,6 @@ class Run:
 
     def _see(self, seen: Observation) -> None:
         self.state = advance(self.state, seen)
-        self._telling.machine_id = self.state.machine_id
         self._enter(self.state.phase)
 
     def _enter(self, phase: Phase) -> None:
@@ -224,7 +223,7 @@ class Run:
         if phase.value in self._began_at:
             return
         self._began_at[phase.value] = datetime.now(UTC)
-        self._telling.begun(phase, self.state)
+        self._telling.begun(phase)
 
     # --- one method a step: do it, say what was seen ---
 
@@ -290,7 +289,7 @@ class Run:
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        await self._telling.records(records, self._link, self._guest_entered)
+        await self._telling.records(records, self._link.clean.json, self._guest_entered)
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:

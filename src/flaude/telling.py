@@ -9,7 +9,6 @@ from typing import Any
 from flaude import events
 from flaude.agent_events import Where, output_events
 from flaude.failure import Phase
-from flaude.link import GuestLink
 from flaude.protocol import GuestState
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
@@ -24,20 +23,21 @@ class Telling:
     Args:
         plan: Of which run.
         emit: Takes every event.
+        state: Says how far it is.
     """
 
-    def __init__(self, plan: RunPlan, emit: Emit) -> None:
+    def __init__(self, plan: RunPlan, emit: Emit, state: Callable[[], RunState]) -> None:
         self._plan = plan
         self._emit = emit
-        self.machine_id = ""
+        self._state = state
 
-    def begun(self, phase: Phase, state: RunState) -> None:
+    def begun(self, phase: Phase) -> None:
         """A phase has begun."""
         match phase:
             case Phase.CREATE:
                 self._emit(events.Creating(*self._where()))
             case Phase.BOOT:
-                self._emit(events.Created(*self._where(), region=state.region))
+                self._emit(events.Created(*self._where(), region=self._state().region))
             case Phase.CLONE:
                 self._emit(events.Booted(*self._where()))
             case Phase.AGENT:
@@ -47,38 +47,40 @@ class Telling:
             case Phase.DESTROY:
                 self._emit(events.Destroying(*self._where()))
             case Phase.DONE:
-                self._emit(events.Destroyed(*self._where(), confirmed=state.gone))
+                self._emit(events.Destroyed(*self._where(), confirmed=self._state().gone))
 
     def notice(self, text: str) -> None:
         """Something that is worth a line."""
         self._emit(events.Notice(*self._where(), text=text))
 
     async def records(
-        self, records: Sequence[Mapping[str, Any]], link: GuestLink, entered: Callable[[GuestState], None]
+        self, records: Sequence[Mapping[str, Any]], clean: Callable[[Any], Any], entered: Callable[[GuestState], None]
     ) -> None:
         """What the guest has spooled.
 
         Args:
             records: The spool's records, in their order.
-            link: Knows the secrets that no event may show.
+            clean: Takes secrets out of what the agent's lines say.
             entered: Called with each state that the guest says it has come to, before it is told.
         """
         told = 0
         try:
             for record in records:
                 told += 1
-                self._record(record, link, entered)
+                self._record(record, clean, entered)
                 if told % _AT_ONCE == 0:
                     await self._emit.breathe()
         finally:
             # They come once: whatever ends us here, what they say of the run must not be lost.
             for record in records[told:]:
-                self._record(record, link, entered)
+                self._record(record, clean, entered)
 
-    def _record(self, record: Mapping[str, Any], link: GuestLink, entered: Callable[[GuestState], None]) -> None:
+    def _record(
+        self, record: Mapping[str, Any], clean: Callable[[Any], Any], entered: Callable[[GuestState], None]
+    ) -> None:
         match record.get("type"):
             case "stdout":
-                for event in output_events(self._where(), str(record.get("line", "")), link.clean.json):
+                for event in output_events(self._where(), str(record.get("line", "")), clean):
                     self._emit(event)
             case "stderr":
                 self._emit(events.StderrOutput(*self._where(), text=str(record.get("line", ""))))
@@ -92,4 +94,4 @@ class Telling:
                 pass
 
     def _where(self) -> Where:
-        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC), self.machine_id
+        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC), self._state().machine_id

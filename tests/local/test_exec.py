@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -65,38 +66,42 @@ async def test_a_child_that_holds_the_output_open_does_not_hold_up_the_answer(ap
     assert "sleep 612" in left["stdout"]
 
 
-async def test_a_machine_that_dies_under_an_exec(api: Api) -> None:
-    """When the machine is destroyed under an exec, that is a 412 with Fly's words."""
+async def deleted_under(
+    api: Api, script: str, then: Callable[[str], Awaitable[object]] | None = None
+) -> httpx2.Response:
+    """What an exec answers whose machine is deleted while it runs, and `then` is called with the machine."""
     machine = await api.started()
     replies: list[httpx2.Response] = []
 
     async def run() -> None:
-        command = ["sh", "-c", "echo > run/entered; sleep 600"]
+        command = ["sh", "-c", script]
         replies.append(await api.call("POST", f"/machines/{machine}/exec", {"command": command}))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         await api.appears(machine, "run/entered")
         await api.call("DELETE", f"/machines/{machine}", force="true")
-    assert error(replies[0]) == (412, "failed_precondition: exec request failed: EOF")
+        if then is not None:
+            await then(machine)
+    return replies[0]
+
+
+async def test_a_machine_that_dies_under_an_exec(api: Api) -> None:
+    """When the machine is destroyed under an exec, that is a 412 with Fly's words."""
+    reply = await deleted_under(api, "echo > run/entered; sleep 600")
+    assert error(reply) == (412, "failed_precondition: exec request failed: EOF")
 
 
 async def test_a_command_that_reports_a_kill_in_a_machine_that_is_going(api: Api) -> None:
     """What a dying machine's command says of its killed child is no answer either: the machine's end was the cause."""
-    machine = await api.started()
     api.fly.faults.add(Fault("delete_machine", SlowDelete(60)))
-    replies: list[httpx2.Response] = []
 
-    async def run() -> None:
-        command = ["sh", "-c", "mkfifo run/go; echo > run/entered; read -r go < run/go; exit 137"]
-        replies.append(await api.call("POST", f"/machines/{machine}/exec", {"command": command}))
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run)
-        await api.appears(machine, "run/entered")
-        await api.call("DELETE", f"/machines/{machine}", force="true")
+    async def go(machine: str) -> None:
         await anyio.Path(api.fly.machine_folder(machine) / "run/go").write_text("go\n")
-    assert error(replies[0]) == (412, "failed_precondition: exec request failed: EOF")
+
+    script = "mkfifo run/go; echo > run/entered; read -r go < run/go; exit 137"
+    reply = await deleted_under(api, script, go)
+    assert error(reply) == (412, "failed_precondition: exec request failed: EOF")
 
 
 async def test_refused_execs(plain: Api) -> None:
