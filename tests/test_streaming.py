@@ -31,6 +31,7 @@ from flaude import (
     run_with_logs,
 )
 from flaude.agent_events import output_events
+from flaude.event_lines import lines_of
 from flaude.events import (
     AssistantText,
     Booted,
@@ -55,7 +56,6 @@ from flaude.events import (
 )
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stream import stream
-from flaude.streaming import lines_of
 from tests.conftest import TOKEN
 
 

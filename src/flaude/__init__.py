@@ -9,17 +9,22 @@ batch = await executor.run_batch([ExecutionRequest(MachineConfig(prompt="…", r
 from flaude._version import __version__
 from flaude.apps import ensure_app
 from flaude.config import MachineConfig
+from flaude.env_secret import EnvSecret
 from flaude.errors import (
+    BatchHeldError,
     ConfigError,
     FlaudeError,
     FlyError,
     GuestError,
     Interrupted,
     InvalidRequestError,
+    JournalError,
+    LeaseLostError,
     MachineExitError,
     NameTakenError,
     NoCapacityError,
     NoCredentialsError,
+    NoSuchBatchError,
     NotAllowedError,
     NotFoundError,
     NoTokenError,
@@ -59,11 +64,13 @@ from flaude.timeouts import Timeouts
 __all__ = [
     "Artifact",
     "Attempt",
+    "BatchHeldError",
     "BatchResult",
     "Branch",
     "Commit",
     "ConcurrentExecutor",
     "ConfigError",
+    "EnvSecret",
     "ExecutionRequest",
     "ExecutionResult",
     "Failure",
@@ -74,6 +81,8 @@ __all__ = [
     "GuestError",
     "Interrupted",
     "InvalidRequestError",
+    "JournalError",
+    "LeaseLostError",
     "Leftover",
     "MachineConfig",
     "MachineExitError",
@@ -81,6 +90,7 @@ __all__ = [
     "NameTakenError",
     "NoCapacityError",
     "NoCredentialsError",
+    "NoSuchBatchError",
     "NoTokenError",
     "NotAllowedError",
     "NotFoundError",

@@ -13,6 +13,10 @@ FlaudeError
 │   ├── NotReadyError               wait: the machine's state forbids this now
 │   ├── RateLimitedError            wait
 │   └── UnreachableError            wait, or look at the network
+├── JournalError                    the record of batches cannot be read or written; the message says why
+│   ├── NoSuchBatchError            correct the batch's id: `flaude ps` lists them
+│   ├── BatchHeldError              wait for the process that carries it out, or end it
+│   └── LeaseLostError              another process has taken the batch over: leave it to that one
 ├── GuestError                      the supervisor inside the machine answered with an error
 └── RunError                        a run failed
     ├── RunFailedError              it was stopped, or lost something; `failure` says why, `result` has the rest
@@ -180,6 +184,22 @@ class UnreachableError(FlyError):
     """No answer, a broken one, a server error (5xx) or a time-out (408), after all retries."""
 
     _kind = FailureKind.API
+
+
+class JournalError(FlaudeError):
+    """The journal cannot be read or written, or was written by a newer flaude."""
+
+
+class NoSuchBatchError(JournalError):
+    """No batch of that id is in the journal, or several begin like it."""
+
+
+class BatchHeldError(JournalError):
+    """Another process carries out this batch now."""
+
+
+class LeaseLostError(JournalError):
+    """Another process has taken this batch over, because it did not hear of this one for too long."""
 
 
 class GuestError(FlaudeError):

@@ -107,6 +107,26 @@ class Destroyed(PhaseBegan):
 
 
 @dataclass(frozen=True)
+class StopRequested(Event):
+    """The run is to stop: its agent ends and its work is collected or, `at_once`, only its machine destroyed."""
+
+    reason: str
+    at_once: bool
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """Another controller has taken the run up in `phase`, where the one before left it; its events go on from here."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Detached(Event):
+    """The controller leaves; the machine works on, for somebody to resume the batch."""
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """The run is over and its machine dealt with: the last event of a run, which no consumer ever misses."""
 

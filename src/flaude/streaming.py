@@ -14,25 +14,14 @@ from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint
 from flaude.errors import ConfigError
 from flaude.event_buffer import EventBuffer, Room
-from flaude.events import (
-    AssistantText,
-    Event,
-    Notice,
-    OtherOutput,
-    RateLimited,
-    Skipped,
-    StderrOutput,
-    ToolResult,
-    ToolUse,
-)
+from flaude.event_lines import lines_of
+from flaude.events import Event
 from flaude.executor import ConcurrentExecutor
 from flaude.request import ExecutionRequest
 from flaude.results import ExecutionResult
 from flaude.run_result import RunResult
 from flaude.single import check_exit_code, result_of
 from flaude.stream import Background
-
-_LONGEST_LINE = 200
 
 
 async def run_stream(
@@ -198,31 +187,3 @@ class _Events(EventBuffer):
         """Take an event."""
         self.machine_id = event.machine_id or self.machine_id
         super().put(event)
-
-
-def lines_of(event: Event, *, include_stderr: bool) -> list[str]:
-    """An event as lines for people; none for most."""
-    match event:
-        case AssistantText(text=text):
-            return text.splitlines()
-        case ToolUse(name=name, input=used):
-            return [f"[{name}] {_first_line(str(next(iter(used.values()), '')))}"]
-        case ToolResult(text=text, is_error=True):
-            return [f"[error] {_first_line(text)}"]
-        case OtherOutput(line=str() as line):
-            return [line]
-        case StderrOutput(text=text) if include_stderr:
-            return [text]
-        case Notice(text=text):
-            return [f"[flaude] {text}"]
-        case RateLimited(status=status):
-            return [f"[flaude] Claude's API limits the account: {status}"]
-        case Skipped(count=count):
-            return [f"[flaude] {count} events left out: they came faster than they were read"]
-        case _:
-            return []
-
-
-def _first_line(text: str) -> str:
-    first, *more = text.splitlines() or [""]
-    return first[:_LONGEST_LINE] + ("…" if more or len(first) > _LONGEST_LINE else "")

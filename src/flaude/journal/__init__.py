@@ -1,0 +1,1 @@
+"""The durable record of batches: the `Journal` protocol, SQLite, and a twin in memory."""
