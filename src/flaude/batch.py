@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,13 +16,16 @@ import anyio
 
 from flaude import claude
 from flaude.budget import Budget
-from flaude.errors import ConfigError, FlaudeError
+from flaude.errors import ConfigError, FlaudeError, LeaseLostError
 from flaude.event_buffer import EventBuffer
-from flaude.events import Finished, Queued
+from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
 from flaude.failure import FailureKind
 from flaude.fly import FlyClient
+from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
+from flaude.past import Past
+from flaude.recording import NoRecord, Recording, RunRecord
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.retries import Retries
@@ -31,9 +33,13 @@ from flaude.run_plan import RunPlan
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
 from flaude.timeouts import Timeouts
-from flaude.watching import EventHandler, Watcher
+from flaude.watching import Emit, EventHandler, Watcher
 
 _METER_S = 1.0
+_AT_REST_S = 0.25
+_AT_REST = 3
+
+CANCELLED = "cancelled by `flaude cancel`"
 
 
 @dataclass(frozen=True)
@@ -57,42 +63,53 @@ class Batch:
 
     Args:
         rules: What to keep to.
-        requests: What to run.
+        requests: What to run, by each one's index.
         fly: The client.
         launching: Gives places.
         done: Called with every result as soon as it is there.
         owner: The task that waits for all this.
         feed: Takes every event, for who iterates over them.
+        past: What is known of it.
+        recording: Its journal.
+        detach: Whether to leave when every agent works that there is a place for.
     """
 
     def __init__(
         self,
         rules: BatchRules,
-        requests: Sequence[ExecutionRequest],
+        requests: Mapping[int, ExecutionRequest],
         fly: FlyClient,
         launching: Launching,
         done: Callable[[ExecutionResult], Awaitable[None]],
         owner: asyncio.Task[Any] | None,
         feed: EventBuffer | None = None,
+        past: Past | None = None,
+        recording: Recording | None = None,
+        *,
+        detach: bool = False,
     ) -> None:
+        self._past = past or Past()
+        self._detach = detach
         self._rules = rules
         self._requests = requests
         self._fly = fly
         self._launching = launching
         self._done = done
         self._owner = owner
-        self._id = secrets.token_hex(5)
+        self._id = self._past.id
+        self._recording = recording
         self._stopping = Stopping()
         self._breaker = Breaker(self._stopping, rules.max_auth_failures)
         self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
-        self._budget = Budget(rules.budget_usd)
-        self._executions: list[Execution] = []
-        self._results: dict[int, ExecutionResult] = {}
+        self._budget = Budget(rules.budget_usd, self._past.spent_usd)
+        self._executions: dict[int, Execution] = {}
+        self._results = dict(self._past.finished)
         self._pushed_to: set[tuple[str, str]] = set()
         self._began = time.monotonic()
         self._launched = False
         self._over = anyio.Event()
         self._ending: BaseException | None = None
+        self._lost: LeaseLostError | None = None
 
     async def run(self) -> BatchResult:
         """Run all, wait for all.
@@ -100,6 +117,7 @@ class Batch:
         Raises:
             Interrupted: SIGINT.
             Terminated: SIGTERM.
+            LeaseLostError: Another process has taken the batch over.
             BaseException: What `on_event`, or the program in the middle of a run, has raised to end the program.
         """
         member = Member(self._stopping, self._result, self._last_words, self._owner)
@@ -111,12 +129,41 @@ class Batch:
         finally:
             if (ending := member.ending or self._ending) is not None:
                 raise ending
+        if self._lost is not None:
+            raise self._lost
         return self._result()
 
     def _result(self) -> BatchResult:
         results = [self._results[index] for index in sorted(self._results)]
-        stopped_by = self._stopping.reason or (self._budget.told if self._budget.refused else "")
-        return BatchResult(results=results, seconds=time.monotonic() - self._began, stopped_by=stopped_by)
+        return BatchResult(
+            results=results, seconds=time.monotonic() - self._began, stopped_by=self._stopped_by, id=self._id
+        )
+
+    @property
+    def _stopped_by(self) -> str:
+        return self._stopping.reason or (self._budget.told if self._budget.refused else "")
+
+    def _note_end(self, recording: Recording) -> None:
+        if self._stopping.stage < Stop.LEAVE and not self._past.partly:
+            recording.ended(self._stopped_by)
+
+    def _lose(self, error: LeaseLostError) -> None:
+        self._lost = error
+        self._stopping.ask(Stop.LEAVE, str(error))
+
+    def cancel(self) -> None:
+        """Stop the agents, collect what they have done, and launch nothing, now or later."""
+        self._stopping.ask(Stop.AGENTS, CANCELLED, final=True)
+
+    def _wish(self, wish: Wish) -> None:
+        """Somebody else wants something of this batch."""
+        if wish.verb != CANCEL:
+            return
+        one = None if wish.index is None else self._executions.get(wish.index)
+        if wish.index is None:
+            self.cancel()
+        elif one is not None:
+            one.stopping.ask(Stop.AGENTS, CANCELLED, final=True)
 
     async def _run_all(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -133,8 +180,17 @@ class Batch:
         self._launched = True
         names: set[str] = set()
         try:
-            async with self._metered(), anyio.create_task_group() as runs:
-                for index, request in enumerate(self._requests):
+            async with AsyncExitStack() as stack:
+                if self._recording:
+                    await stack.enter_async_context(self._recording.going_on(self._lose, self._wish))
+                    stack.callback(self._note_end, self._recording)
+                await stack.enter_async_context(self._watched())
+                runs = await stack.enter_async_context(anyio.create_task_group())
+                for index, result in self._past.finished.items():
+                    runs.start_soon(self._finish, index, result)
+                # Those that have a machine come first.
+                for index in sorted(self._requests, key=lambda index: (index not in self._past.left, index)):
+                    request = self._requests[index]
                     try:
                         plan = self._plan(index, request, names)
                     except FlaudeError as error:
@@ -145,27 +201,42 @@ class Batch:
             self._over.set()
 
     @asynccontextmanager
-    async def _metered(self) -> AsyncIterator[None]:
-        """Stop the agents when all machines together have been there for so long as they may."""
+    async def _watched(self) -> AsyncIterator[None]:
+        """Stop the agents when all machines have been there for so long as they may; leave when all work."""
         most = self._rules.max_machine_seconds
-        if most is None:
+        if most is None and not self._detach:
             yield
             return
-        async with anyio.create_task_group() as meter:
-            meter.start_soon(self._watch_machine_seconds, most)
+        async with anyio.create_task_group() as watch:
+            if most is not None:
+                watch.start_soon(self._watch_machine_seconds, most)
+            if self._detach:
+                watch.start_soon(self._leave_when_all_work)
             try:
                 yield
             finally:
-                meter.cancel_scope.cancel()
+                watch.cancel_scope.cancel()
+
+    async def _leave_when_all_work(self) -> None:
+        """A run that has just got its place, or its machine, is about to change: they must be at rest for a while."""
+        at_rest = 0
+        while at_rest < _AT_REST:
+            await anyio.sleep(_AT_REST_S)
+            waiting = [one for one in self._executions.values() if one.waits]
+            all_on = len(self._executions) + len(self._results) >= len(self._requests)
+            can_be_left = all_on and all(one.can_be_left for one in self._executions.values())
+            at_rest = at_rest + 1 if can_be_left and (not waiting or self._launching.is_full) else 0
+        self._stopping.ask(Stop.LEAVE, "the machines work on; resume the batch to bring their work home")
 
     async def _watch_machine_seconds(self, most: float) -> None:
         while True:
-            used = sum(execution.machine_seconds for execution in self._executions)
+            used = self._past.machine_seconds
+            used += sum(execution.machine_seconds for execution in self._executions.values())
             if used >= most:
                 reason = f"max_machine_seconds: {used:.0f} of {most:g} machine seconds are used"
                 self._stopping.ask(Stop.AGENTS, reason, FailureKind.BUDGET)
                 return
-            alive = sum(execution.has_machine for execution in self._executions)
+            alive = sum(execution.has_machine for execution in self._executions.values())
             await anyio.sleep(min(_METER_S, max(_METER_S / 20, (most - used) / max(1, alive))))
 
     async def _see_out(self) -> None:
@@ -202,6 +273,7 @@ class Batch:
             credentials=claude.credentials(request.config, os.environ),
             queued=datetime.now(UTC),
             output_dir=rules.output_dir,
+            recorded=self._recording is not None,
         )
         self._check_push(plan)
         return plan
@@ -219,25 +291,44 @@ class Batch:
         self._pushed_to |= {(bare, plan.push_branch) for bare in targets}
 
     async def _run(self, plan: RunPlan) -> None:
-        index = plan.index
+        index, stopping = plan.index, self._stopping.child()
+        record = self._recording.run(index) if self._recording else NoRecord()
+        left = self._past.left.get(index)
         # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
         with anyio.CancelScope(shield=True):
-            async with self._watcher.following() as emit:
+            async with self._watcher.following(record.event) as emit:
                 execution = Execution(
-                    self._fly, plan, emit, self._stopping, self._rules.retries, self._launching, self._budget
+                    self._fly,
+                    plan,
+                    emit,
+                    stopping,
+                    self._rules.retries,
+                    self._launching,
+                    self._budget,
+                    record,
+                    left,
                 )
-                self._executions.append(execution)
+                self._executions[index] = execution
                 try:
-                    emit(Queued(self._id, index, plan.tag, plan.queued, ""))
+                    if left is None:
+                        emit(Queued(self._id, index, plan.tag, plan.queued, ""))
                     await execution.execute(self._breaker)
                 except (KeyboardInterrupt, SystemExit) as ending:
                     self._end_program(ending)
                 finally:
-                    result = execution.result
-                    self._results[index] = result
-                    machine_id = result.run_result.machine_id if result.run_result else ""
-                    emit(Finished(self._id, index, plan.tag, datetime.now(UTC), machine_id, result=result))
-                    await self._done(result)
+                    await self._end(execution, plan, emit, record)
+
+    async def _end(self, execution: Execution, plan: RunPlan, emit: Emit, record: RunRecord) -> None:
+        """The run is over, or left to others."""
+        if execution.is_left:
+            emit(Detached(self._id, plan.index, plan.tag, datetime.now(UTC), execution.machine_id))
+            return
+        result = execution.result
+        self._results[plan.index] = result
+        if execution.is_final:
+            await record.over(result)
+        emit(Finished(self._id, plan.index, plan.tag, datetime.now(UTC), execution.machine_id, result=result))
+        await self._done(result)
 
     async def _finish(self, index: int, result: ExecutionResult) -> None:
         self._results[index] = result
@@ -247,11 +338,13 @@ class Batch:
                 await self._done(result)
 
     def _last_words(self) -> str:
-        leftovers = [leftover for execution in self._executions for leftover in execution.leftovers]
+        leftovers = [leftover for execution in self._executions.values() for leftover in execution.leftovers]
         if not leftovers:
             return ""
-        command = f"flaude reap --app {self._rules.app} --batch {self._id} --all"
-        return "\n".join(["flaude: these machines may be alive:", *(f"  {one}" for one in leftovers), command])
+        commands = [f"flaude reap --app {self._rules.app} --batch {self._id} --all"]
+        if self._recording:
+            commands.insert(0, f"flaude resume {self._id}   # or, without their work:")
+        return "\n".join(["flaude: these machines may be alive:", *(f"  {one}" for one in leftovers), *commands])
 
 
 def _bare(url: str) -> str:
@@ -262,6 +355,7 @@ def _bare(url: str) -> str:
 async def refuse(
     rules: BatchRules,
     requests: Sequence[ExecutionRequest],
+    batch: str,
     error: FlaudeError,
     done: Callable[[ExecutionResult], Awaitable[None]],
     feed: EventBuffer | None,
@@ -272,6 +366,7 @@ async def refuse(
     Args:
         rules: What it was to keep to.
         requests: What was to be run.
+        batch: The id that it was to have.
         error: Why it is not.
         done: Called with every result.
         feed: Takes every event.
@@ -280,7 +375,7 @@ async def refuse(
     Raises:
         BaseException: What `on_event` has raised to end the program.
     """
-    batch, results = secrets.token_hex(5), [ExecutionResult(tag=request.tag, error=error) for request in requests]
+    results = [ExecutionResult(tag=request.tag, error=error) for request in requests]
     endings: list[BaseException] = []
     watcher = Watcher(rules.on_event, Stopping(), endings.append, feed)
     for index, result in enumerate(results):
@@ -290,4 +385,4 @@ async def refuse(
                 await done(result)
     if endings:
         raise endings[0]
-    return BatchResult(results=results, seconds=seconds, stopped_by=str(error) if requests else "")
+    return BatchResult(results=results, seconds=seconds, stopped_by=str(error) if requests else "", id=batch)

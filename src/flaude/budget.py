@@ -44,11 +44,12 @@ class Budget:
 
     Args:
         usd: US dollars; None for no limit.
+        spent: What of it is spent already, in US dollars.
     """
 
-    def __init__(self, usd: float | None) -> None:
+    def __init__(self, usd: float | None, spent: float = 0.0) -> None:
         self._usd = None if usd is None else _exact(usd)
-        self._spent = Decimal(0)
+        self._spent = _exact(spent)
         self._reserved = Decimal(0)
         self._under_way = 0
         self._waiting: deque[Reservation] = deque()
@@ -60,19 +61,26 @@ class Budget:
         return f"budget_usd: {dollars(self._spent)} of {dollars(self._usd or Decimal(0))} are spent"
 
     @asynccontextmanager
-    async def reserve(self, usd: float | None, stopping: Stopping) -> AsyncIterator[Reservation]:
+    async def reserve(
+        self, usd: float | None, stopping: Stopping, *, under_way: bool = False
+    ) -> AsyncIterator[Reservation]:
         """A part of the budget, once there is one, or the word that there is none; see `Reservation.granted`.
 
         Args:
             usd: US dollars that the run may cost; nothing to reserve when the batch has no budget.
             stopping: Tells when launching stops; then it is not granted.
+            under_way: Whether the run has been launched before: then nobody asks whether it may be.
         """
         reservation = Reservation(Decimal(0) if usd is None or self._usd is None else _exact(usd))
-        self._waiting.append(reservation)
-        self._decide()
+        if under_way:
+            self._grant(reservation)
+        else:
+            self._waiting.append(reservation)
+            self._decide()
         try:
-            with stopping.interrupts(Stop.LAUNCHES):
-                await reservation.decided.wait()
+            if not under_way:
+                with stopping.interrupts(Stop.LAUNCHES):
+                    await reservation.decided.wait()
             yield reservation
         finally:
             self._end(reservation)
@@ -86,12 +94,15 @@ class Budget:
                 return
             self._waiting.popleft()
             if fits:
-                first.granted = True
-                self._reserved += first.usd
-                self._under_way += 1
+                self._grant(first)
             else:
                 self.refused += 1
             first.decided.set()
+
+    def _grant(self, reservation: Reservation) -> None:
+        reservation.granted = True
+        self._reserved += reservation.usd
+        self._under_way += 1
 
     def _end(self, reservation: Reservation) -> None:
         if reservation.granted:

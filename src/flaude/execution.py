@@ -10,16 +10,18 @@ import anyio
 from flaude import claude
 from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
-from flaude.events import Notice, Retried
-from flaude.failure import Failure, FailureKind
+from flaude.events import Notice, Resumed, Retried
+from flaude.failure import Failure, FailureKind, Phase
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
+from flaude.left_run import LeftRun, checkpoint
 from flaude.outcome import execution_result, failure_of, not_launched
+from flaude.recording import NoRecord, RunRecord
 from flaude.results import ExecutionResult, Leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
-from flaude.run_result import Attempt, RunResult
+from flaude.run_state import Step
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
 
@@ -37,6 +39,8 @@ class Execution:
         retries: Which failures get another attempt.
         launching: Gives places, and is told how every attempt has ended.
         budget: Of the batch.
+        record: Takes how far it is.
+        left: Where another controller has left it.
     """
 
     def __init__(
@@ -48,18 +52,23 @@ class Execution:
         retries: Retries,
         launching: Launching,
         budget: Budget,
+        record: RunRecord | None = None,
+        left: LeftRun | None = None,
     ) -> None:
         self._fly = fly
         self._plan = plan
         self._emit = emit
-        self._stopping = stopping
+        self.stopping = self._stopping = stopping
         self._retries = retries
         self._launching = launching
         self._budget = budget
-        self._earlier: tuple[Attempt, ...] = ()
-        self._superseded: tuple[RunResult, ...] = ()
+        self._record = record or NoRecord()
+        self._left = left
+        self._earlier = left.earlier if left else ()
+        self._superseded = left.superseded if left else ()
         self._run: Run | None = None
         self._unlaunched = ""
+        self.waits = False
 
     async def execute(self, breaker: Breaker) -> None:
         """Make attempts until one counts, each in a place of its own; see `result`.
@@ -68,7 +77,11 @@ class Execution:
             breaker: Is told how every attempt has ended.
         """
         plan = self._plan
+        if self._left:
+            plan = self._again(self._left.attempt)
         while run := await self._attempt(plan, breaker):
+            if self.is_left:
+                return
             failure = failure_of(run.state, run.fetching.arrived)
             started = run.state.agent_started
             if failure is None or not self._retries.again(failure, attempts=plan.attempt, agent_started=started):
@@ -77,42 +90,66 @@ class Execution:
             self._emit(Retried(*self._where(), attempt=plan.attempt, failure=failure, pause_s=pause_s))
             with self._stopping.interrupts(Stop.LAUNCHES):
                 await anyio.sleep(pause_s)
-            number = plan.attempt + 1
-            plan = replace(plan, attempt=number, name=attempt_name(self._plan.name, number), queued=datetime.now(UTC))
+            plan = self._again(plan.attempt + 1)
+
+    def _again(self, number: int) -> RunPlan:
+        name = attempt_name(self._plan.name, number)
+        return replace(self._plan, attempt=number, name=name, queued=datetime.now(UTC))
 
     async def _attempt(self, plan: RunPlan, breaker: Breaker) -> Run | None:
         """One attempt, in a place and with a part of the budget; None when there was none to be had."""
         # The budget first: nobody waits for money in a place that another run could use.
-        async with self._budget.reserve(plan.config.max_budget_usd, self._stopping) as reservation:
+        self.waits, under_way = True, self._left is not None
+        most_usd = plan.config.max_budget_usd
+        async with self._budget.reserve(most_usd, self._stopping, under_way=under_way) as reservation:
             if not reservation.granted:
                 if self._stopping.stage is not Stop.NOTHING:
                     return None
                 self._unlaunched = f"{self._budget.told}, and this run may cost {dollars(reservation.usd)}"
                 return None
-            async with self._launching.place(self._stopping, plan.account) as number:
+            place = self._launching.place(self._stopping, plan.account, under_way=under_way)
+            async with place as number:
+                self.waits = False
                 if number is None:
                     reservation.charge(0.0, agent_started=False)
                     return None
-                self._keep_last()
-                run = self._run = Run(self._fly, plan, self._emit, self._stopping)
+                await self._keep_last()
+                run = self._begin(plan)
                 try:
                     await run.execute()
                 finally:
                     reservation.charge(run.attempt.cost_usd, agent_started=run.state.agent_started)
+                if self.is_left:
+                    return run
                 failure = failure_of(run.state, run.fetching.arrived)
                 breaker.ended(failure.kind if failure else None)
                 self._learn(number, run, failure)
                 return run
 
-    def _keep_last(self) -> None:
+    def _begin(self, plan: RunPlan) -> Run:
+        left, self._left = self._left, None
+        run = self._run = Run(self._fly, plan, self._emit, self._stopping, self._record, left)
+        self._record.checkpoint = lambda: (
+            run.state.phase.value,
+            checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier),
+        )
+        if left:
+            self._emit(Resumed(*self._where(), phase=left.state.phase))
+        return run
+
+    async def _keep_last(self) -> None:
         """Another attempt begins: nothing of the last one may be lost."""
         run = self._run
         if run is None:
             return
-        self._earlier = (*self._earlier, run.attempt)
-        brought = execution_result(self._plan.tag, run.state, run.times, run.fetching.arrived, self._earlier).run_result
-        if run.state.agent_started and brought is not None:
-            self._superseded = (*self._superseded, brought)
+        earlier = (*self._earlier, run.attempt)
+        brought = execution_result(self._plan.tag, run.state, run.times, run.fetching.arrived, earlier).run_result
+        if not run.state.agent_started or brought is None:
+            self._earlier = earlier
+            return
+        await self._record.attempted(run.attempt.number, brought)
+        # Not before: a checkpoint that is written meanwhile still is that of the last attempt.
+        self._earlier, self._superseded = earlier, (*self._superseded, brought)
 
     def _learn(self, number: int, run: Run, failure: Failure | None) -> None:
         """What the end of an attempt means for those that are still to be launched."""
@@ -143,6 +180,29 @@ class Execution:
         note = f"not tried again: {self._unlaunched}" if self._unlaunched else ""
         arrived = run.fetching.arrived
         return execution_result(self._plan.tag, run.state, run.times, arrived, attempts, self._superseded, note)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is not over, and we have turned away from it."""
+        over = self._run is not None and self._run.state.step is Step.DONE
+        return self._stopping.stage is Stop.LEAVE and not over
+
+    @property
+    def can_be_left(self) -> bool:
+        """Whether it can do without us: its agent works, it waits for a place or for money, or it is over."""
+        state = self._run.state if self._run else None
+        at_work = state is not None and state.step is Step.PULL and state.phase in (Phase.AGENT, Phase.COLLECT)
+        return self.waits or at_work or (state is not None and state.step is Step.DONE)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nobody will want to take it up again: it was tried, or somebody wants it never to be."""
+        return self._run is not None or self._stopping.final
+
+    @property
+    def machine_id(self) -> str:
+        """Fly's id of its machine, the last one; empty without one."""
+        return self._run.state.machine_id if self._run else ""
 
     @property
     def machine_seconds(self) -> float:

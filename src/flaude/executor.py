@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 import anyio
 
 from flaude.batch import Batch, BatchRules, refuse
+from flaude.batch_recorder import beginning, taking_up
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint, check_app_name, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError, RateLimitedError, UnreachableError
@@ -22,11 +24,16 @@ from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
 from flaude.fly import FlyClient
 from flaude.jitter import jitter
+from flaude.journal.entries import BatchEntry
+from flaude.journal.protocol import Journal
 from flaude.launching import Launching
+from flaude.past import Past
 from flaude.patience import Patience
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
+from flaude.resuming import resumption
 from flaude.retries import Retries
+from flaude.settings import ExecutorSettings
 from flaude.stream import stream
 from flaude.timeouts import Timeouts, check_seconds
 from flaude.watching import EventHandler
@@ -70,6 +77,9 @@ class ConcurrentExecutor:
             by no more than Claude Code itself passes `max_budget_usd`.
         max_machine_seconds: How long all machines of a batch may be there together, in seconds: then nothing more is
             launched, and agents are stopped and their work collected, which takes `Timeouts.grace` and `collect` more.
+        journal: Where to keep a durable record of every batch, such as a `flaude.journal.SqliteJournal`, so that
+            `resume` can go on with it when this process is gone. Without one nothing is kept.
+        source: Where the requests come from, for people who read the journal.
 
     Raises:
         ConfigError: An argument is wrong; the message names it.
@@ -92,6 +102,8 @@ class ConcurrentExecutor:
         output_dir: str | Path = "flaude-output",
         budget_usd: float | None = None,
         max_machine_seconds: float | None = None,
+        journal: Journal | None = None,
+        source: str = "",
     ) -> None:
         check_app_name(app_name)
         if max_concurrency is not None and (
@@ -126,6 +138,19 @@ class ConcurrentExecutor:
             output_dir=_checked_folder(output_dir),
             budget_usd=_checked_amount("budget_usd", budget_usd),
             max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
+        )
+        self._journal = journal
+        self._source = source
+        self.settings = ExecutorSettings(
+            app=app_name,
+            max_concurrency=max_concurrency,
+            wait_timeout=wait_timeout,
+            timeouts=self._timeouts,
+            retries=self._rules.retries,
+            max_auth_failures=max_auth_failures,
+            output_dir=self._rules.output_dir,
+            budget_usd=budget_usd,
+            max_machine_seconds=max_machine_seconds,
         )
         self._shared: _Open | None = None
         self._users = 0
@@ -165,6 +190,108 @@ class ConcurrentExecutor:
             Terminated: SIGTERM; likewise.
         """
         return await self._run_all(list(requests), _nobody, asyncio.current_task())
+
+    async def resume(
+        self, batch: str, requests: Sequence[ExecutionRequest] | None = None, *, only: Collection[int] | None = None
+    ) -> BatchResult:
+        """Go on with a batch of the journal whose controller is gone.
+
+        Runs that are still going are followed from where they were left, those that have ended meanwhile are collected,
+        those that never got a machine are launched, and those that were over stay as they are. Nothing is paid twice.
+
+        Args:
+            batch: The batch's id.
+            requests: Its requests, as they were; without them they are made of what the journal has, with secrets from
+                the environment, by the names that `EnvSecret` has noted.
+            only: Take up only the runs with these indexes.
+
+        Returns:
+            What `run_batch` would have, for the runs that are over now.
+
+        Raises:
+            ConfigError: There is no journal, the requests are not those of the batch, or a secret is not to be had.
+            NoSuchBatchError: The journal has no such batch.
+            BatchHeldError: Another process carries it out.
+            JournalError: The journal cannot be read or written.
+            Interrupted: See `run_batch`; so is `Terminated`.
+        """
+        return await self._go_on_with(batch, requests, only, cancel=False)
+
+    async def cancel(self, batch: str, *, only: Collection[int] | None = None) -> BatchResult:
+        """End a batch of the journal whose controller is gone: its agents are stopped, and their work is collected.
+
+        Runs that never got a machine never will.
+
+        Args:
+            batch: The batch's id.
+            only: End only the runs with these indexes.
+
+        Raises:
+            ConfigError: See `resume`; so are the others.
+        """
+        return await self._go_on_with(batch, None, only, cancel=True)
+
+    async def launch(self, requests: Iterable[ExecutionRequest]) -> str:
+        """Begin a batch and leave its machines to work on alone; `resume` brings their work home.
+
+        Returns when every agent works that `max_concurrency` and the budget have room for. Those that they have no room
+        for are launched by `resume`. A machine waits for it as long as `Timeouts.orphan` and `linger` say, and ends
+        then: give both in hours.
+
+        Returns:
+            The batch's id.
+
+        Raises:
+            ConfigError: There is no journal, or a request is none.
+            JournalError: The journal cannot be written.
+            FlyError: The app is not there, or there is no token.
+            Interrupted: See `run_batch`; so is `Terminated`.
+        """
+        if self._journal is None:
+            raise ConfigError("journal: launch needs one, else nobody could bring the work home; give a SqliteJournal")
+        await self.check()
+        batch = await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
+        return batch.id
+
+    async def check(self) -> None:
+        """See that there is a token, and that it may use the app.
+
+        Raises:
+            NoTokenError: There is no token.
+            FlyError: Fly does not know the app, or does not let the token in.
+        """
+        async with self._open() as shared:
+            await self._find_app(shared.fly)
+
+    async def _go_on_with(
+        self,
+        batch: str,
+        requests: Sequence[ExecutionRequest] | None,
+        only: Collection[int] | None,
+        *,
+        cancel: bool,
+    ) -> BatchResult:
+        if self._journal is None:
+            raise ConfigError("journal: there is none to resume a batch from; give the one that it was run with")
+        given = None if requests is None else dict(enumerate(requests))
+        async with self._open() as shared:
+            await self._find_app(shared.fly)
+            async with taking_up(self._journal, batch) as recording:
+                past, open_ = await resumption(self._journal, batch, os.environ, given=given, only=only)
+                self._check_requests(open_)
+                running = Batch(
+                    self._rules,
+                    open_,
+                    shared.fly,
+                    shared.launching,
+                    _nobody,
+                    asyncio.current_task(),
+                    past=past,
+                    recording=recording,
+                )
+                if cancel:
+                    running.cancel()
+                return await running.run()
 
     async def run_one(self, config: MachineConfig, *, name: str | None = None, tag: str = "") -> ExecutionResult:
         """Run a single config; like `run_batch`, it does not raise for what may happen to the run.
@@ -233,16 +360,12 @@ class ConcurrentExecutor:
         done: Callable[[ExecutionResult], Awaitable[None]],
         owner: asyncio.Task[Any] | None,
         feed: EventBuffer | None = None,
+        *,
+        detach: bool = False,
     ) -> BatchResult:
-        for index, request in enumerate(requests):
-            if not isinstance(request, ExecutionRequest):
-                raise ConfigError(f"requests[{index}]: give an ExecutionRequest, not {type(request).__name__}")
-            if self._rules.budget_usd is not None and request.config.max_budget_usd is None:
-                raise ConfigError(
-                    f"requests[{index}].config.max_budget_usd: missing; with budget_usd each launch reserves what its "
-                    "run may cost, so every request has to say it"
-                )
-        began = anyio.current_time()
+        numbered = dict(enumerate(requests))
+        self._check_requests(numbered)
+        began, past = anyio.current_time(), Past()
         async with AsyncExitStack() as stack:
             try:
                 shared = await stack.enter_async_context(self._open())
@@ -250,8 +373,35 @@ class ConcurrentExecutor:
                     await self._find_app(shared.fly)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
-                return await refuse(self._rules, requests, error, done, feed, anyio.current_time() - began)
-            return await Batch(self._rules, requests, shared.fly, shared.launching, done, owner, feed).run()
+                return await refuse(self._rules, requests, past.id, error, done, feed, anyio.current_time() - began)
+            recording = None
+            if self._journal is not None:
+                kept = {**self.settings.dump(), "source": self._source, "detached": detach}
+                entry = BatchEntry(past.id, self._rules.app, datetime.now(UTC), kept)
+                recording = await stack.enter_async_context(beginning(self._journal, entry, numbered))
+            batch = Batch(
+                self._rules,
+                numbered,
+                shared.fly,
+                shared.launching,
+                done,
+                owner,
+                feed,
+                past,
+                recording,
+                detach=detach,
+            )
+            return await batch.run()
+
+    def _check_requests(self, requests: Mapping[int, ExecutionRequest]) -> None:
+        for index, request in requests.items():
+            if not isinstance(request, ExecutionRequest):
+                raise ConfigError(f"requests[{index}]: give an ExecutionRequest, not {type(request).__name__}")
+            if self._rules.budget_usd is not None and request.config.max_budget_usd is None:
+                raise ConfigError(
+                    f"requests[{index}].config.max_budget_usd: missing; with budget_usd each launch reserves what its "
+                    "run may cost, so every request has to say it"
+                )
 
     async def _find_app(self, fly: FlyClient) -> None:
         """See that the app is there; an API that does not answer is waited out as in a run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,15 +45,19 @@ class Fetching:
 
     Args:
         folder: Where artifacts and transcript go, `artifacts/…` and `transcript.jsonl`; made when there are any.
+        arrived: What somebody else has fetched before.
+        anew: Whether somebody else may have left files there that are fetched again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arrived: Arrived | None = None, *, anew: bool = False) -> None:
         self._folder = folder
+        self._anew = anew
         self._waiting: deque[_Download] | None = None
-        self._contents: dict[str, bytes] = {}
-        self._artifacts: list[Artifact] = []
-        self._transcript: Artifact | None = None
-        self._lost: list[Omitted] = []
+        arrived = arrived or Arrived()
+        self._contents = dict(arrived.contents)
+        self._artifacts = list(arrived.artifacts)
+        self._transcript = arrived.transcript
+        self._lost = list(arrived.lost)
 
     @property
     def arrived(self) -> Arrived:
@@ -67,6 +72,8 @@ class Fetching:
             FlyError: As `GuestLink.fetch`.
         """
         if self._waiting is None:
+            if self._anew:
+                await anyio.to_thread.run_sync(_clear, self._folder)
             self._waiting = deque(self._downloads(result))
         if not self._waiting:
             return False
@@ -242,6 +249,14 @@ def _is_small(download: _Download) -> bool:
         and 0 < download.file.size <= _SMALL_BYTES
         and not download.damaged
     )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what was fetched into a folder before."""
+    shutil.rmtree(folder / "artifacts", ignore_errors=True)
+    for left in (folder / "transcript.jsonl", *folder.glob(".part-*")):
+        with contextlib.suppress(OSError):  # what cannot be removed is told when it is written
+            left.unlink(missing_ok=True)
 
 
 def _check(path: str) -> None:

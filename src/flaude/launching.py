@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import anyio
@@ -47,16 +47,32 @@ class Launching:
         """How many runs may go on at once now."""
         return self._places.total_tokens
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody gets a place before somebody has left one."""
+        return self._places.available_tokens <= 0
+
     @asynccontextmanager
-    async def place(self, stopping: Stopping, account: int = 0) -> AsyncIterator[int | None]:
+    async def place(
+        self, stopping: Stopping, account: int = 0, *, under_way: bool = False
+    ) -> AsyncIterator[int | None]:
         """A place, once there is one: the launch's number, or `None` when launching was stopped before.
 
         Args:
             stopping: Tells when launching stops.
             account: Who pays for the agent.
+            under_way: Whether the run has a machine already, or may have: it has its place at once, beyond the cap if
+                it must be, and whether or not launching was stopped.
         """
         number: int | None = None
         who = object()
+        if under_way:
+            with suppress(anyio.WouldBlock):
+                self._places.acquire_on_behalf_of_nowait(who)
+                number = self._launched = self._launched + 1
+            if number is None:
+                yield 0
+                return
         with stopping.interrupts(Stop.LAUNCHES):
             while number is None:
                 await self._pause(account)

@@ -52,11 +52,14 @@ class GuestLink:
         app: The machine's app.
         machine_id: The machine.
         secrets: What must not be told.
+        offset: How much of the guest's spool somebody has read already, in bytes.
     """
 
-    def __init__(self, fly: FlyClient, app: str, machine_id: str, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, fly: FlyClient, app: str, machine_id: str, secrets: Iterable[str] = (), *, offset: int = 0
+    ) -> None:
         self.clean = Redactor(secrets)
-        self.spool = SpoolReader(self.clean.told)
+        self.spool = SpoolReader(self.clean.told, offset)
         self._fly = fly
         self._app = app
         self._machine_id = machine_id

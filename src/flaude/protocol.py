@@ -9,7 +9,7 @@ import base64
 import json
 import zlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -154,18 +154,27 @@ def unpack(data: str) -> bytes:
         raise GuestError(f"the guest's answer is damaged: {error}") from error
 
 
+class Record(NamedTuple):
+    """A record of the guest's spool: a JSON object, and the offset at which it ends."""
+
+    value: dict[str, Any]
+    end: int
+
+
 class SpoolReader:
     """Turns the spool's bytes, in pieces cut anywhere, into its records (one JSON object a line).
 
     Args:
         clean: Takes what is secret out of a record; left out, records are as they come.
+        offset: Where in the spool the first piece begins: at the beginning of a record.
     """
 
-    def __init__(self, clean: Callable[[Any], Any] = lambda record: record) -> None:
+    def __init__(self, clean: Callable[[Any], Any] = lambda record: record, offset: int = 0) -> None:
         self._clean = clean
         self._rest = bytearray()
+        self._offset = offset
 
-    def feed(self, piece: bytes) -> list[dict[str, Any]]:
+    def feed(self, piece: bytes) -> list[Record]:
         """The records that `piece` completes.
 
         Raises:
@@ -175,6 +184,10 @@ class SpoolReader:
         *lines, rest = self._rest.split(b"\n")
         self._rest = rest
         try:
-            return [self._clean(json.loads(line)) for line in lines]
+            return [self._read(line) for line in lines]
         except ValueError as error:
             raise GuestError(f"the guest's spool holds a line that is no JSON: {error}") from error
+
+    def _read(self, line: bytearray) -> Record:
+        self._offset += len(line) + 1
+        return Record(self._clean(json.loads(line)), self._offset)

@@ -87,11 +87,13 @@ class BatchResult:
         seconds: Wall time of the batch.
         stopped_by: What kept it from running all requests to their end (a budget, a signal, credentials that do not
             work), with its numbers; empty when nothing did.
+        id: The batch's id: it is in the names of its machines, and a journal has it by this.
     """
 
     results: list[ExecutionResult]
     seconds: float = 0.0
     stopped_by: str = ""
+    id: str = ""
 
     @property
     def total(self) -> int:

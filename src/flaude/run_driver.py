@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from flaude.errors import (
     FlaudeError,
     FlyError,
     GuestError,
+    JournalError,
     NotFoundError,
     NotReadyError,
     RateLimitedError,
@@ -25,13 +26,16 @@ from flaude.errors import (
 from flaude.failure import FailureKind, Phase
 from flaude.fetching import Fetching
 from flaude.fly import FlyClient
+from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
+from flaude.left_run import LeftRun
 from flaude.link import GuestLink, JobRefusedError
 from flaude.machine_spec import machine_spec
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
 from flaude.protocol import GuestState, unpack
+from flaude.recording import NoRecord, RunRecord
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
 from flaude.run_result import Attempt, Times
@@ -78,19 +82,36 @@ class Run:
         plan: What to run, and where.
         emit: Takes every event.
         stopping: Tells when to stop.
+        record: Takes how far it is.
+        left: Where another controller has left it; it is taken up there.
     """
 
-    def __init__(self, fly: FlyClient, plan: RunPlan, emit: Emit, stopping: Stopping) -> None:
+    def __init__(
+        self,
+        fly: FlyClient,
+        plan: RunPlan,
+        emit: Emit,
+        stopping: Stopping,
+        record: RunRecord | None = None,
+        left: LeftRun | None = None,
+    ) -> None:
         self._fly = fly
         self._plan = plan
         self._telling = Telling(plan, emit, lambda: self.state)
         self._stopping = stopping
-        self.state = RunState()
-        self.fetching = Fetching(plan.folder)
-        self._began_at = {Phase.QUEUED.value: plan.queued}
+        self._record = record or NoRecord()
+        self.state = left.state if left else RunState()
+        self.fetching = Fetching(plan.folder, left.arrived if left else None, anew=left is not None)
+        self._began_at = dict(left.began_at) if left else {Phase.QUEUED.value: plan.queued}
+        self.told = self.state.offset
         self._deadline = self._known_from = self._collect_until = self._began_step = float("inf")
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
+        if left:
+            self._deadline = anyio.current_time() + self._longest_s
+            created = left.began_at.get(Phase.CREATE.value, plan.queued)
+            known_s = UNKNOWN_S - (datetime.now(UTC) - created).total_seconds()
+            self._known_from = anyio.current_time() + max(0.0, known_s)
         self._ending: BaseException | None = None
         self._steps: dict[Step, Callable[[], Awaitable[Observation | None]]] = {
             Step.CREATE: self._create,
@@ -120,6 +141,11 @@ class Run:
             raise self._ending
 
     @property
+    def began_at(self) -> Mapping[str, datetime]:
+        """When each phase began, by its word."""
+        return self._began_at
+
+    @property
     def times(self) -> Times:
         """When each phase began."""
         return Times(**self._began_at)
@@ -146,7 +172,7 @@ class Run:
         return ((ended or datetime.now(UTC)) - began).total_seconds()
 
     async def _drive(self) -> None:
-        while self.state.step is not Step.DONE:
+        while self.state.step is not Step.DONE and self._stopping.stage < Stop.LEAVE:
             try:
                 self._enter(self.state.phase)
                 await self._go_on()
@@ -187,7 +213,8 @@ class Run:
     def _interruptible(self) -> Iterator[None]:
         """What may be left when it is time to stop: any step but the last ones, and collecting not at once."""
         if self.state.step in (Step.DESTROY, Step.FIND):
-            yield
+            with self._stopping.interrupts(Stop.LEAVE):
+                yield
             return
         with self._stopping.interrupts(Stop.COLLECTING if self._told_to_stop else Stop.AGENTS) as scope:
             scope.deadline = self._collect_until
@@ -198,6 +225,7 @@ class Run:
         stage = self._stopping.stage
         if stage >= Stop.AGENTS and not self._told_to_stop:
             self._told_to_stop = True
+            self._telling.stop(self._stopping.reason, at_once=stage >= Stop.COLLECTING)
             return self._stop(self._stopping.kind, self._stopping.reason)
         if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
             return None
@@ -212,6 +240,7 @@ class Run:
 
     def _see(self, seen: Observation) -> None:
         self.state = advance(self.state, seen)
+        self._record.moved()
         self._enter(self.state.phase)
 
     def _enter(self, phase: Phase) -> None:
@@ -231,16 +260,22 @@ class Run:
         plan = self._plan
         spec = machine_spec(plan.config, metadata=plan.metadata, start_deadline_s=plan.timeouts.start_deadline)
         machine = await self._fly.create_machine(
-            plan.app, name=plan.name, config=spec, region=plan.config.region, on_turn=self._has_its_turn
+            plan.app,
+            name=plan.name,
+            config=spec,
+            region=plan.config.region,
+            identity=plan.identity,
+            on_turn=self._has_its_turn,
         )
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
 
-    def _has_its_turn(self) -> None:
+    async def _has_its_turn(self) -> None:
         # The queue may be a quarter of an hour long: that is no failure of Fly's, and costs nothing.
         self._began_step = anyio.current_time()
         self._begin(Phase.CREATE)
+        await self._record.durable()  # without it no machine is made that nobody would know of
 
     async def _find(self) -> Observation:
         """Look for the machine of a create that was not answered; lists lag, so more than once."""
@@ -279,17 +314,25 @@ class Run:
                 push_branch=plan.push_branch,
             )
         )
-        t = plan.timeouts
-        # The guest keeps the run's deadline; this one is for a guest that does not.
-        self._deadline = anyio.current_time() + t.install + t.clone + plan.run_s + t.grace + t.collect + _STOP_MARGIN_S
+        self._deadline = anyio.current_time() + self._longest_s
         return Accepted()
+
+    @property
+    def _longest_s(self) -> float:
+        """How long the guest may have the job: it keeps its own deadlines, this is for one that does not."""
+        t = self._plan.timeouts
+        return t.install + t.clone + self._plan.run_s + t.grace + t.collect + _STOP_MARGIN_S
 
     async def _pull(self) -> Observation | None:
         reply = await self._link.pull(self._plan.job_id, self.state.offset)
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        await self._telling.records(records, self._link.clean.json, self._guest_entered)
+        started = self.state.agent_started
+        await self._telling.records(records, self._link.clean.json, self._guest_entered, self._reached)
+        if self.state.agent_started and not started:
+            # The guest starts the agent when the next pull shows that we know: so shall whoever comes after us.
+            await self._record.durable()
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:
@@ -304,8 +347,13 @@ class Run:
     async def _fetch(self) -> Observation | None:
         # One piece a step: what has arrived shows that Fly answers, and a stop is heard in between.
         result = self.state.result
-        more = result is not None and await self.fetching.go_on(self._link, result)
-        return None if more else Fetched()
+        if result is None:
+            return Fetched()
+        if await self.fetching.go_on(self._link, result):
+            return None
+        # The machine goes when it is told that all has arrived: then it has to be somewhere else.
+        await self._record.harvest(self._plan.attempt, Harvest(result, self.fetching.arrived))
+        return Fetched()
 
     async def _ack(self) -> Observation:
         # A courtesy, which gives the machine's exit event the agent's code: its failure harms nobody.
@@ -317,6 +365,8 @@ class Run:
 
     async def _destroy(self) -> Observation:
         plan = self._plan
+        with suppress(JournalError):  # said already; a machine is not left alive for it
+            await self._record.durable()
         state = await destroy(
             self._fly,
             plan.app,
@@ -402,7 +452,12 @@ class Run:
     def _guest_entered(self, state: GuestState) -> None:
         self._see(GuestEntered(state))
 
+    def _reached(self, offset: int) -> None:
+        self.told = offset
+        self._record.moved()
+
     @cached_property
     def _link(self) -> GuestLink:
         plan = self._plan
-        return GuestLink(self._fly, plan.app, self.state.machine_id, secret_values(plan.config, plan.credentials))
+        secrets = secret_values(plan.config, plan.credentials)
+        return GuestLink(self._fly, plan.app, self.state.machine_id, secrets, offset=self.told)

@@ -17,7 +17,7 @@ from flaude.timeouts import Timeouts
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What an attempt needs to know of its request and its place in the batch."""
+    """What an attempt needs to know of its request and its place in the batch; `recorded` when a journal has it."""
 
     app: str
     config: MachineConfig
@@ -31,6 +31,7 @@ class RunPlan:
     credentials: Mapping[str, str]
     queued: datetime
     output_dir: Path
+    recorded: bool = False
 
     @property
     def job_id(self) -> str:
@@ -74,5 +75,6 @@ class RunPlan:
         return {
             **self.identity,
             "flaude_expires_at": str(round(time.time() + longest_s)),
-            "flaude_patience_s": f"{t.patience:g}",
+            # Of a batch that a journal has, the controller may die and another one come in its place.
+            "flaude_patience_s": f"{t.orphan if self.recorded else t.patience:g}",
         }

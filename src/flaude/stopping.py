@@ -21,6 +21,8 @@ class Stop(IntEnum):
     """Agents are asked to stop; what they have done is collected, and their machines are destroyed."""
     COLLECTING = 3
     """Nothing more is collected: machines are destroyed at once."""
+    LEAVE = 4
+    """Nothing more is done: machines are left as they are, for another controller."""
 
 
 class Stopping:
@@ -34,20 +36,32 @@ class Stopping:
         self.stage = Stop.NOTHING
         self.reason = ""
         self.kind = FailureKind.CANCELLED
+        self.final = False
         self._requested = False
         self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
+        self._children: list[Stopping] = []
 
-    def ask(self, stage: Stop, reason: str, kind: FailureKind = FailureKind.CANCELLED) -> None:
+    def child(self) -> Stopping:
+        """One that may stop earlier, and stops whenever this one does."""
+        child = Stopping()
+        child.ask(self.stage, self.reason, self.kind, final=self.final)
+        self._children.append(child)
+        return child
+
+    def ask(self, stage: Stop, reason: str, kind: FailureKind = FailureKind.CANCELLED, *, final: bool = False) -> None:
         """Go up to `stage`; one that has been reached already changes nothing.
 
         Args:
             stage: What to leave undone.
             reason: Why, in a sentence.
             kind: What the runs fail with that are stopped, or not launched, for this reason.
+            final: Whether somebody wants what is not launched now never to be.
         """
         if stage <= self.stage:
             return
-        self.stage, self.reason, self.kind = stage, reason, kind
+        self.stage, self.reason, self.kind, self.final = stage, reason, kind, self.final or final
+        for child in self._children:
+            child.ask(stage, reason, kind, final=final)
         for scope, (from_, after_s) in list(self._scopes.items()):
             if from_ <= stage:
                 _leave(scope, after_s)

@@ -9,7 +9,7 @@ from typing import Any
 from flaude import events
 from flaude.agent_events import Where, output_events
 from flaude.failure import Phase
-from flaude.protocol import GuestState
+from flaude.protocol import GuestState, Record
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
 from flaude.watching import Emit
@@ -53,8 +53,16 @@ class Telling:
         """Something that is worth a line."""
         self._emit(events.Notice(*self._where(), text=text))
 
+    def stop(self, reason: str, *, at_once: bool) -> None:
+        """The run is asked to stop."""
+        self._emit(events.StopRequested(*self._where(), reason=reason, at_once=at_once))
+
     async def records(
-        self, records: Sequence[Mapping[str, Any]], clean: Callable[[Any], Any], entered: Callable[[GuestState], None]
+        self,
+        records: Sequence[Record],
+        clean: Callable[[Any], Any],
+        entered: Callable[[GuestState], None],
+        reached: Callable[[int], None],
     ) -> None:
         """What the guest has spooled.
 
@@ -62,18 +70,21 @@ class Telling:
             records: The spool's records, in their order.
             clean: Takes secrets out of what the agent's lines say.
             entered: Called with each state that the guest says it has come to, before it is told.
+            reached: Called with the offset of each record's end as soon as it is told: nothing may come in between.
         """
         told = 0
         try:
             for record in records:
                 told += 1
-                self._record(record, clean, entered)
+                self._record(record.value, clean, entered)
+                reached(record.end)
                 if told % _AT_ONCE == 0:
                     await self._emit.breathe()
         finally:
             # They come once: whatever ends us here, what they say of the run must not be lost.
             for record in records[told:]:
-                self._record(record, clean, entered)
+                self._record(record.value, clean, entered)
+                reached(record.end)
 
     def _record(
         self, record: Mapping[str, Any], clean: Callable[[Any], Any], entered: Callable[[GuestState], None]

@@ -31,14 +31,18 @@ class Emit:
 
     Args:
         buffers: Where they go.
+        record: Called with each at once.
     """
 
-    def __init__(self, buffers: Sequence[EventBuffer] = ()) -> None:
+    def __init__(self, buffers: Sequence[EventBuffer] = (), record: Callable[[Event], None] | None = None) -> None:
         self._buffers = buffers
+        self._record = record
         self._may_wait_s = _LONGEST_WAITS_S
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
+        if self._record:
+            self._record(event)
         for buffer in self._buffers:
             buffer.put(event)
 
@@ -86,11 +90,15 @@ class Watcher:
         self._room = Room()
 
     @asynccontextmanager
-    async def following(self) -> AsyncIterator[Emit]:
-        """Hand over the events of one run; yields what takes them, and ends when the handler has had them all."""
+    async def following(self, record: Callable[[Event], None] | None = None) -> AsyncIterator[Emit]:
+        """Hand over the events of one run; yields what takes them, and ends when the handler has had them all.
+
+        Args:
+            record: Called with each at once.
+        """
         waiting = EventBuffer(self._room) if self._on_event else None
         delivered = anyio.Event()
-        emit = Emit([buffer for buffer in (self._feed, waiting) if buffer is not None])
+        emit = Emit([buffer for buffer in (self._feed, waiting) if buffer is not None], record)
 
         async def deliver(events: EventBuffer) -> None:
             try:

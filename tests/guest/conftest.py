@@ -90,7 +90,7 @@ class Guest:
         reader, offset = SpoolReader(), 0
         while not wanted(records):
             reply = self.call("pull", offset=offset, wait_s=10)
-            records += reader.feed(unpack(reply["data"]))
+            records += [record.value for record in reader.feed(unpack(reply["data"]))]
             offset = reply["next"]
             assert not reply["result"] or wanted(records), f"done, and never seen: {records}"
         return records
@@ -101,7 +101,7 @@ class Guest:
         reader, offset = SpoolReader(), 0
         while True:
             reply = self.call("pull", offset=offset, wait_s=10)
-            records += reader.feed(unpack(reply["data"]))
+            records += [record.value for record in reader.feed(unpack(reply["data"]))]
             offset = reply["next"]
             if reply["result"]:
                 result: dict[str, Any] = reply["result"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -101,12 +101,13 @@ class FlyClient:
         name: str,
         config: Mapping[str, Any],
         region: str = "",
-        on_turn: Callable[[], None] = lambda: None,
+        identity: Mapping[str, str] | None = None,
+        on_turn: Callable[[], Awaitable[None]] | None = None,
     ) -> Machine:
         """Create a machine, once: its name is the idempotency key.
 
         When an answer is lost or Fly fails, the same create is sent again. If the machine is there by then, Fly
-        answers 409 and names it; it is taken as ours when its metadata contains all of `config`'s. Once the call has
+        answers 409 and names it; it is taken as ours when its metadata contains all of `identity`. Once the call has
         been sent it is not cancelled, but seen to its end, for `retry_for_s` + `timeout_s` at most.
 
         Args:
@@ -114,7 +115,9 @@ class FlyClient:
             name: The machine's name.
             config: Fly's `fly.MachineConfig`.
             region: Where; empty for Fly's choice.
-            on_turn: Called when the rate limit lets the call go, just before it is sent.
+            identity: The part of its metadata that no other machine has; all of `config`'s when left out.
+            on_turn: Called when the rate limit lets the call go, just before it is sent; what it raises keeps the call
+                from being sent.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -126,9 +129,10 @@ class FlyClient:
         # Waiting for its turn may be cancelled. From the first byte sent on it is seen to its end: a create that is
         # cut off halfway leaves a machine whose id nobody knows.
         await self._sender.turn(call)
-        on_turn()
+        if on_turn:
+            await on_turn()
         with anyio.move_on_after(self._longest_create_s, shield=True):
-            return await self._create_or_adopt(app, call, name, config.get("metadata") or {})
+            return await self._create_or_adopt(app, call, name, identity or config.get("metadata") or {})
         error = UnreachableError(
             f"Fly did not say within {self._longest_create_s:g} s whether it has created machine {name!r}",
             method=call.method,

@@ -110,6 +110,10 @@ class EventEntry:
     data: Json
 
 
+CANCEL = "cancel"
+"""The verb of the `Wish` that a run, or the whole batch, be stopped, its work collected and its machine destroyed."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """What somebody else wants of the process that holds a batch: `cancel` of one run, or of all (`index` `None`)."""

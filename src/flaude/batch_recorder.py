@@ -1,0 +1,61 @@
+"""Holding a batch in its journal, from its first word to its last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+
+from flaude.errors import JournalError
+from flaude.journal.entries import BatchEntry, RunEntry
+from flaude.journal.holder import is_dead, this_process
+from flaude.journal.protocol import Journal
+from flaude.recording import LEASE_S, Recording
+from flaude.request import ExecutionRequest
+from flaude.request_json import dump_request
+
+_LAST_S = 10.0
+
+
+@asynccontextmanager
+async def beginning(
+    journal: Journal, entry: BatchEntry, requests: Mapping[int, ExecutionRequest]
+) -> AsyncIterator[Recording]:
+    """A new batch in the journal, held by this process until the block is left.
+
+    Raises:
+        JournalError: It cannot be written.
+    """
+    holder = this_process()
+    async with journal:
+        runs = [RunEntry(index, one.tag, dump_request(one)) for index, one in requests.items()]
+        await journal.add(entry, runs, holder, LEASE_S)
+        async with _released(journal, entry.id, holder.owner):
+            yield Recording(journal, entry.id, holder.owner)
+
+
+@asynccontextmanager
+async def taking_up(journal: Journal, batch: str) -> AsyncIterator[Recording]:
+    """A batch of the journal, held by this process until the block is left.
+
+    Raises:
+        NoSuchBatchError: There is no such batch.
+        BatchHeldError: Another process carries it out.
+        JournalError: The journal cannot be written.
+    """
+    holder = this_process()
+    async with journal:
+        await journal.hold(batch, holder, LEASE_S, is_dead=is_dead)
+        async with _released(journal, batch, holder.owner):
+            yield Recording(journal, batch, holder.owner)
+
+
+@asynccontextmanager
+async def _released(journal: Journal, batch: str, owner: str) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        with anyio.move_on_after(_LAST_S, shield=True):
+            with suppress(JournalError):  # the lease runs out by itself
+                await journal.release(batch, owner)

@@ -1,0 +1,104 @@
+"""Where a controller leaves a run, as JSON, and where another one takes it up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from flaude.failure import Failure, Phase
+from flaude.fetching import Arrived
+from flaude.harvest import Harvest
+from flaude.run_result import Attempt, RunResult
+from flaude.run_state import RunState, Step
+
+
+@dataclass(frozen=True)
+class LeftRun:
+    """A run that another controller has begun and not ended.
+
+    Attributes:
+        attempt: The number of its last attempt.
+        state: Where that is taken up.
+        began_at: When each of its phases began, by the phase's word.
+        arrived: The files that it has brought.
+        earlier: The attempts before.
+        superseded: What those have brought whose agents had started.
+    """
+
+    attempt: int
+    state: RunState
+    began_at: Mapping[str, datetime]
+    arrived: Arrived = field(default_factory=Arrived)
+    earlier: tuple[Attempt, ...] = ()
+    superseded: tuple[RunResult, ...] = ()
+
+
+def checkpoint(
+    attempt: int, state: RunState, told: int, began_at: Mapping[str, datetime], earlier: tuple[Attempt, ...]
+) -> dict[str, Any]:
+    """What is written of a run while it goes on.
+
+    Args:
+        attempt: The attempt's number.
+        state: How far it is.
+        told: The offset in the guest's spool up to which all is told: what lies beyond is pulled again.
+        began_at: When each of its phases began.
+        earlier: The attempts before.
+    """
+    return {
+        "attempt": attempt,
+        "step": state.step.value,
+        "phase": state.phase.value,
+        "machine_id": state.machine_id,
+        "region": state.region,
+        "machine_state": state.machine_state,
+        "offset": told,
+        "unsure": state.unsure or (state.step is Step.CREATE and Phase.CREATE.value in began_at),
+        "agent_started": state.agent_started,
+        "destroyed": state.destroyed,
+        "failure": state.failure.model_dump(mode="json") if state.failure else None,
+        "began_at": {phase: at.isoformat() for phase, at in began_at.items()},
+        "earlier": [one.model_dump(mode="json") for one in earlier],
+    }
+
+
+def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple[RunResult, ...] = ()) -> LeftRun:
+    """Where a run is taken up.
+
+    Args:
+        kept: Its last `checkpoint`.
+        harvest: What its machine has given, if all of it had arrived.
+        superseded: What earlier attempts have brought.
+    """
+    failure = kept["failure"]
+    state = RunState(
+        step=Step(kept["step"]),
+        phase=Phase(kept["phase"]),
+        machine_id=kept["machine_id"],
+        region=kept["region"],
+        machine_state=kept["machine_state"],
+        offset=kept["offset"],
+        unsure=kept["unsure"],
+        agent_started=kept["agent_started"],
+        failure=Failure.model_validate(failure) if failure else None,
+        destroyed=kept["destroyed"],
+    )
+    return LeftRun(
+        kept["attempt"],
+        _taken_up(state, harvest),
+        {phase: datetime.fromisoformat(at) for phase, at in kept["began_at"].items()},
+        harvest.arrived if harvest else Arrived(),
+        tuple(Attempt.model_validate(one) for one in kept["earlier"]),
+        superseded,
+    )
+
+
+def _taken_up(state: RunState, harvest: Harvest | None) -> RunState:
+    if harvest is not None:
+        # Everything is here, whatever else was written: what is left is to tell the machine.
+        step = Step.ACK if state.step in (Step.PULL, Step.CANCEL, Step.FETCH) else state.step
+        return replace(state, step=step, result=harvest.result)
+    # The guest tells its result again to whoever has pulled all.
+    return replace(state, step=Step.PULL) if state.step in (Step.FETCH, Step.ACK) else state
