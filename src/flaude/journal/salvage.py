@@ -1,0 +1,98 @@
+"""What can still be read of a damaged journal, in a new one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from flaude.errors import JournalError
+from flaude.journal.migrating import migrate, version_of
+from flaude.journal.rules import from_text
+
+_STRIDE = 1024
+_JSON = frozenset({"settings", "stopped_by", "tag", "request", "checkpoint", "outcome", "data"})
+
+
+def salvage(damaged: Path, new: Path, steps: Sequence[str]) -> dict[str, int]:
+    """Make a journal at `new` of all rows of `damaged` that can be read.
+
+    Args:
+        damaged: The damaged database; it may be no database at all.
+        new: A file that is not there.
+        steps: See `migrate`; the new journal has the version of the damaged one.
+
+    Returns:
+        For each table the number of rows that were carried over.
+    """
+    with closing(sqlite3.connect(damaged, isolation_level=None)) as old:
+        try:
+            version = version_of(old) or len(steps)
+        except sqlite3.Error:
+            version = len(steps)
+        with closing(sqlite3.connect(new, isolation_level=None)) as fresh:
+            migrate(fresh, steps[:version])
+            counts = {table: _carry(old, fresh, table, damaged.stat().st_size) for table in _tables(fresh)}
+            # A row that belongs to a lost one is of no use to anybody.
+            fresh.execute("BEGIN")
+            for table, rowid, *_ in fresh.execute("PRAGMA foreign_key_check").fetchall():
+                counts[table] -= fresh.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,)).rowcount  # noqa: S608
+            fresh.execute("COMMIT")
+    return counts
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    found = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite@_%' ESCAPE '@'"
+    return [name for (name,) in connection.execute(found)]
+
+
+def _carry(old: sqlite3.Connection, fresh: sqlite3.Connection, table: str, highest: int) -> int:
+    columns = [name for (name,) in fresh.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    listed, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    # By row numbers and not by an index, which may be what is damaged.
+    select = f"SELECT {listed} FROM {table} NOT INDEXED WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608
+    insert = f"INSERT OR IGNORE INTO {table} ({listed}) VALUES ({marks})"  # noqa: S608
+    try:
+        (last,) = old.execute(f"SELECT max(rowid) FROM {table}").fetchone()  # noqa: S608
+    except sqlite3.Error:
+        last = highest  # a row takes more than a byte
+    carried = 0
+    fresh.execute("BEGIN")
+    for first in range(1, min(last or 0, highest) + 1, _STRIDE):
+        for row in _readable(old, select, first, first + _STRIDE - 1):
+            if _sound(columns, row):
+                carried += _insert(fresh, insert, row)
+    fresh.execute("COMMIT")
+    return carried
+
+
+def _readable(old: sqlite3.Connection, select: str, first: int, last: int) -> Iterator[tuple[Any, ...]]:
+    """The rows between two numbers: where one cannot be read, those of each half."""
+    try:
+        rows = old.execute(select, (first, last)).fetchall()
+    except sqlite3.Error:
+        if first < last:
+            middle = (first + last) // 2
+            yield from _readable(old, select, first, middle)
+            yield from _readable(old, select, middle + 1, last)
+        return
+    yield from rows
+
+
+def _sound(columns: Sequence[str], row: Sequence[Any]) -> bool:
+    try:
+        for column, value in zip(columns, row, strict=True):
+            if column in _JSON and value is not None:
+                from_text(value)
+    except (JournalError, TypeError):
+        return False
+    return True
+
+
+def _insert(fresh: sqlite3.Connection, insert: str, row: Sequence[Any]) -> int:
+    try:
+        return fresh.execute(insert, row).rowcount
+    except sqlite3.Error:  # a value of another type than the table has
+        return 0
