@@ -24,6 +24,7 @@ from flaude import (
     Timeouts,
 )
 from flaude.events import Event, Finished, Output, PhaseBegan
+from flaude.journal import SqliteJournal
 
 
 def tell(**what: Any) -> None:
@@ -132,12 +133,17 @@ class Program:
             "my-app",
             on_event=Watcher(options.get("at_work", "")),
             max_concurrency=options.get("max_concurrency"),
+            journal=SqliteJournal(options["journal"]) if "journal" in options else None,
+            output_dir=options.get("output_dir", "flaude-output"),
             timeouts=Timeouts(
                 **{"destroy": options.get("destroy", [120.0] * 9)[number], **options.get("timeouts", {})}
             ),
         )
         requests = [
-            ExecutionRequest(MachineConfig(prompt=prompt, repos=options.get("repos", [])), tag=f"{number}.{index}")
+            ExecutionRequest(
+                MachineConfig(prompt=prompt, repos=options.get("repos", []), **options.get("config", {})),
+                tag=f"{number}.{index}",
+            )
             for index, prompt in enumerate(options["prompts"])
         ]
         try:
