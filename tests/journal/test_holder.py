@@ -48,7 +48,7 @@ def test_a_number_that_another_process_has_now() -> None:
     me = this_process()
     boot, pids, began = me.process_began.split(":")
     assert is_dead(replace(me, process_began=f"{boot}:{pids}:{int(began) - 1}"))
-    assert is_dead(replace(me, process_began=f"another-boot:{pids}:{began}"))
+    assert is_dead(replace(me, process_began=f"another-boot:{pids}1:{began}"))
 
 
 @linux

@@ -95,8 +95,8 @@ async def test_all_batches_without_a_single_request(folder: Path) -> None:
     assert len(runs) == 1 and "USING COVERING INDEX runs_counted" in runs[0]
 
 
-@pytest.mark.parametrize("name", ["events", "events_of_run"])
-async def test_new_events_are_found_by_an_index(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "index"), [("events", "events_of_batch"), ("events_of_run", "events_of_run")])
+async def test_new_events_are_found_by_an_index(folder: Path, name: str, index: str) -> None:
     """Who follows a run reads what is new, and not the journal."""
     await fill(folder, batches=1, events=1)
     values = {"batch": "b1", "place": 0, "after": 7, "limit": -1}
@@ -104,7 +104,7 @@ async def test_new_events_are_found_by_an_index(folder: Path, name: str) -> None
         plan = connection.execute("EXPLAIN QUERY PLAN " + _query(name), values).fetchall()
     connection.close()
     (search,) = [detail for *_, detail in plan]
-    assert "SEARCH events USING INDEX" in search and "rowid>?" in search
+    assert f"SEARCH events USING INDEX {index} " in search and "rowid>?" in search
 
 
 def _query(name: str) -> str:
@@ -334,20 +334,23 @@ async def test_a_newer_journal_is_refused(folder: Path) -> None:
     """A journal of a newer flaude is left as it is, and the message says what to do; also when it looks damaged."""
     await fill(folder, events=1)
     file = folder / "journal.sqlite3"
-    with sqlite3.connect(file) as connection:
-        connection.execute("PRAGMA user_version = 7")
-    connection.close()
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("PRAGMA user_version = 7")
     sentence = (
         rf"{file} was written by a newer flaude \(journal version 7, this one knows {len(known_steps())}\): "
         r"upgrade flaude, or set FLAUDE_HOME to another folder"
     )
-    for _ in range(2):
+    for where in ("in the log", "in the file", "in a damaged file"):
+        match where:
+            case "in the file":
+                connection.close()
+            case "in a damaged file":
+                _overwrite(file, 100, 4096)
         before = file.read_bytes()
         with pytest.raises(JournalError, match=sentence):
             async with SqliteJournal(folder):
                 pass
         assert file.read_bytes() == before and not put_aside(folder)
-        _overwrite(file, 100, 4096)
 
 
 STEPS = (
