@@ -28,11 +28,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees, or sends, a token of the machine that it runs on."""
+    """No test sees, or sends, a token of the machine that it runs on, or writes to its journal."""
     for name in os.environ:
         if name.startswith(("FLY_", "CLAUDE", "ANTHROPIC_", "GIT_", "GH_", "GITHUB_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("FLY_CONFIG_DIR", str(tmp_path / "no-flyctl"))
+    monkeypatch.setenv("FLAUDE_HOME", str(tmp_path / "flaude-home"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 

@@ -62,9 +62,8 @@ class Database:
             self._connection = self._opened(self._steps if self._steps is not None else known_steps())
         except OSError as error:
             self.close()
-            raise JournalError(
-                f"journal {self.folder}: {error.strerror or error}; set FLAUDE_HOME to a folder that can be written"
-            ) from error
+            where, why = error.filename or self.folder, error.strerror or error
+            raise JournalError(f"journal {where}: {why}; set FLAUDE_HOME to a folder that can be written") from error
         except sqlite3.Error as error:
             self.close()
             raise self._told(error) from error
@@ -120,7 +119,7 @@ class Database:
     def _opened(self, steps: Sequence[str]) -> sqlite3.Connection:
         alone = self._lock.acquire()
         # SQLite removes its log when the last one closes the file in order.
-        left_open = self._beside("-wal").exists()
+        left_open = self._log_of(self.file)[0].exists()
         os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._check_version(self._version_on_disk(), len(steps))
         if alone and (left_open or self._suspect.exists()):
@@ -195,16 +194,16 @@ class Database:
     def _mend(self, found: str, steps: Sequence[str]) -> None:
         """Put the damaged file aside, and what can be read of it into a new one; nobody else has it open."""
         aside = self._beside(f".damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-        fresh = self._beside(".new")
-        fresh.unlink(missing_ok=True)
-        shutil.copy2(self.file, aside)
-        if self._beside("-wal").exists():
-            shutil.copy2(self._beside("-wal"), f"{aside}-wal")
+        fresh, copy = self._beside(".new"), self._beside(".copy")
+        for leftover in (fresh, copy, *self._log_of(copy)):
+            leftover.unlink(missing_ok=True)
+        self._copy_to(aside)
+        self._copy_to(copy)
         os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        carried = salvage(self.file, fresh, steps)
+        carried = salvage(copy, fresh, steps)
         # A log that is left over would be taken for the new file's.
-        self._beside("-wal").unlink(missing_ok=True)
-        self._beside("-shm").unlink(missing_ok=True)
+        for leftover in (*self._log_of(self.file), *self._log_of(copy), copy):
+            leftover.unlink(missing_ok=True)
         fresh.replace(self.file)
         sync_folder(self.folder)
         rows = ", ".join(f"{count} {table}" for table, count in carried.items() if count)
@@ -215,6 +214,16 @@ class Database:
             aside.name,
             rows or "nothing, for nothing could be read",
         )
+
+    def _copy_to(self, copy: Path) -> None:
+        shutil.copy2(self.file, copy)
+        log, _ = self._log_of(self.file)
+        if log.exists():
+            shutil.copy2(log, self._log_of(copy)[0])
+
+    def _log_of(self, file: Path) -> tuple[Path, Path]:
+        """Where SQLite writes first, and where it keeps what it knows of that."""
+        return file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")
 
     def _beside(self, suffix: str) -> Path:
         return self.file.with_name(self.file.name + suffix)
