@@ -291,7 +291,7 @@ class Batch:
         self._pushed_to |= {(bare, plan.push_branch) for bare in targets}
 
     async def _run(self, plan: RunPlan) -> None:
-        index, stopping = plan.index, self._stopping.child()
+        index = plan.index
         record = self._recording.run(index) if self._recording else NoRecord()
         left = self._past.left.get(index)
         # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
@@ -301,7 +301,7 @@ class Batch:
                     self._fly,
                     plan,
                     emit,
-                    stopping,
+                    self._stopping,
                     self._rules.retries,
                     self._launching,
                     self._budget,

@@ -225,7 +225,6 @@ class Run:
         stage = self._stopping.stage
         if stage >= Stop.AGENTS and not self._told_to_stop:
             self._told_to_stop = True
-            self._telling.stop(self._stopping.reason, at_once=stage >= Stop.COLLECTING)
             return self._stop(self._stopping.kind, self._stopping.reason)
         if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
             return None
