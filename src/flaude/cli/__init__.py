@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App
@@ -25,6 +26,12 @@ app.command(
     "flaude.cli.reap:reap",
     help="Destroy machines of flaude that no living controller owns.",
 )
+app.command("flaude.cli.ps:ps", help="List the batches of the journal.")
+app.command("flaude.cli.status:status", help="Show how far a batch is, run by run.")
+app.command("flaude.cli.logs:logs", help="Print what the agent of a run has printed; -f goes on until it is over.")
+app.command("flaude.cli.results:results", help="Show what the runs of a batch have brought.")
+app.command("flaude.cli.patch:patch", help="Print the patch of a run, for `git apply`.")
+app.command("flaude.cli.doctor:doctor", help="Look whether everything is there that flaude needs, and say what to do.")
 local.command(
     "flaude.cli.serve:serve",
     help="Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.",
@@ -38,6 +45,10 @@ def main() -> None:
     """
     try:
         app()
+    except BrokenPipeError:
+        # Who read our output has gone, and Python would still write the rest of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("flaude: interrupted", file=sys.stderr)
         sys.exit(130)
