@@ -71,14 +71,16 @@ def kinds(batch: BatchResult) -> list[FailureKind | None]:
 
 async def test_launched_and_resumed(make: Make, fly: LocalFly, tmp_path: Path) -> None:
     """The machines work on alone; resume collects what has ended, and launches what there was no place for."""
-    starts, seen = tmp_path / "starts", list[Event]()
-    prompts = [f"::shell echo {tag} >> {starts}\n::say {tag}" for tag in "abc"]
+    starts, go_on, seen = tmp_path / "starts", tmp_path / "go-on", list[Event]()
+    waits = f"until [ -e {go_on} ]; do sleep 0.05; done"
+    prompts = [f"::shell echo {tag} >> {starts}; {waits}\n::say {tag}" for tag in "abc"]
     first = make(max_concurrency=2, on_event=seen.append)
     launched = await first.launch([request(prompt, tag) for prompt, tag in zip(prompts, "abc", strict=True)])
     assert launched.results == [] and fly.alive == 2
     assert [event.tag for event in seen if isinstance(event, Detached) and event.machine_id] == ["a", "b"]
     assert not (await reap("my-app", fly=fly, settle=0)).destroyed, "what waits to be taken home is nobody's prey"
     seen.clear()
+    go_on.touch()
     batch = await make(on_event=seen.append).resume(launched.id)
     assert [result.run_result and result.run_result.text for result in batch.results] == ["a", "b", "c"]
     assert sorted(starts.read_text().split()) == ["a", "b", "c"]
