@@ -82,11 +82,12 @@ class Batch:
         self._done = done
         self._owner = owner
         self._id = secrets.token_hex(5)
-        self._stopping = Stopping()
+        self._stopping = Stopping(self._tell_stop)
         self._breaker = Breaker(self._stopping, rules.max_auth_failures)
         self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
         self._budget = Budget(rules.budget_usd)
         self._executions: list[Execution] = []
+        self._open: dict[int, Execution] = {}
         self._results: dict[int, ExecutionResult] = {}
         self._pushed_to: set[tuple[str, str]] = set()
         self._began = time.monotonic()
@@ -227,6 +228,7 @@ class Batch:
                     self._fly, plan, emit, self._stopping, self._rules.retries, self._launching, self._budget
                 )
                 self._executions.append(execution)
+                self._open[index] = execution
                 try:
                     emit(Queued(self._id, index, plan.tag, plan.queued, ""))
                     await execution.execute(self._breaker)
@@ -235,6 +237,7 @@ class Batch:
                 finally:
                     result = execution.result
                     self._results[index] = result
+                    del self._open[index]
                     machine_id = result.run_result.machine_id if result.run_result else ""
                     emit(Finished(self._id, index, plan.tag, datetime.now(UTC), machine_id, result=result))
                     await self._done(result)
@@ -245,6 +248,12 @@ class Batch:
             async with self._watcher.following() as emit:
                 emit(Finished(self._id, index, result.tag, datetime.now(UTC), "", result=result))
                 await self._done(result)
+
+    def _tell_stop(self, stage: Stop, reason: str) -> None:
+        if stage < Stop.AGENTS:  # those that have a machine go on
+            return
+        for execution in self._open.values():
+            execution.tell_stop(reason, at_once=stage is Stop.COLLECTING)
 
     def _last_words(self) -> str:
         leftovers = [leftover for execution in self._executions for leftover in execution.leftovers]

@@ -10,7 +10,7 @@ import anyio
 from flaude import claude
 from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
-from flaude.events import Notice, Retried
+from flaude.events import Notice, Retried, StopRequested
 from flaude.failure import Failure, FailureKind
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
@@ -130,6 +130,10 @@ class Execution:
 
     def _notice(self, text: str) -> None:
         self._emit(Notice(*self._where(), text=text))
+
+    def tell_stop(self, reason: str, *, at_once: bool) -> None:
+        """Tell who watches that it is to stop, and how."""
+        self._emit(StopRequested(*self._where(), reason=reason, at_once=at_once))
 
     @property
     def result(self) -> ExecutionResult:

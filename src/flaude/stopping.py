@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -28,12 +28,16 @@ class Stopping:
 
     It takes the place of cancelling tasks: a task that is cancelled cannot say how urgent it is, and one that is
     cancelled twice cannot defend its cleanup.
+
+    Args:
+        told: Called with every stage that is reached and its reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Stop, str], None] | None = None) -> None:
         self.stage = Stop.NOTHING
         self.reason = ""
         self.kind = FailureKind.CANCELLED
+        self._told = told
         self._requested = False
         self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
 
@@ -51,6 +55,8 @@ class Stopping:
         for scope, (from_, after_s) in list(self._scopes.items()):
             if from_ <= stage:
                 _leave(scope, after_s)
+        if self._told is not None:
+            self._told(stage, reason)
 
     def request(self, reason: str) -> None:
         """Somebody wants the end: agents are to stop, if nothing else has asked them to yet."""
