@@ -46,8 +46,8 @@ async def test_the_first_signal_keeps_the_work(
     assert number.name in one["message"] and "not launched" in three["message"]
     assert len(local.created) == 2 and local.alive == 0
     assert one["gone"] and two["gone"] and three["gone"]
-    told = [(stop["stops"], stop["reason"], stop["at_once"]) for stop in stopped.seen if "stops" in stop]
-    assert sorted(told) == [(f"0.{index}", f"stopped by {number.name}", False) for index in range(3)]
+    stops = [(stop["stops"], stop["reason"], stop["at_once"]) for stop in stopped.seen if "stops" in stop]
+    assert sorted(stops) == [(f"0.{index}", f"stopped by {number.name}", False) for index in range(3)]
 
 
 @pytest.mark.parametrize(
