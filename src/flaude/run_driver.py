@@ -69,6 +69,7 @@ _log = logging.getLogger(__name__)
 _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
+_BOOTING = 4
 _UNANSWERED = (RateLimitedError, UnreachableError)
 _BLIPS = (NotReadyError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
@@ -407,7 +408,8 @@ class Run:
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
-        if patience.failures > 1:  # the first one is nothing special: a machine that boots answers 412
+        # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
+        if patience.failures > (1 if counts else _BOOTING):
             self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -183,13 +184,23 @@ async def run(
         for request in requests:
             claude_code.credentials(request.config, os.environ)
 
+    launched: list[BatchResult] = []
+
     async def work(executor: ConcurrentExecutor) -> BatchResult:
-        return await (executor.launch(requests) if detach else executor.run_batch(requests))
+        if not detach:
+            return await executor.run_batch(requests)
+        launched.append(await executor.launch(requests))
+        return launched[0]
 
     shown = Shown(json=json, plain=plain, local=local, claude=claude)
     repos = [spec.url for request in requests for spec in request.config.repo_specs]
     async with SqliteJournal() as journal:
-        return await carry_out(work, settings, repos, len(requests), shown, journal=journal, source=source)
+        code = await carry_out(work, settings, repos, len(requests), shown, journal=journal, source=source)
+    if launched:
+        left = len(requests) - launched[0].total
+        print(f"flaude: {left} of {len(requests)} runs go on alone; bring their work home with", file=sys.stderr)
+        print(f"flaude resume {launched[0].id}", file=sys.stderr)
+    return code
 
 
 async def _from_file(

@@ -29,6 +29,8 @@ def summary(result: BatchResult, look: Look, width: int | None, *, app: str = ""
         batch: Its id.
     """
     wide = width or _WIDEST
+    if not result.results and not result.stopped_by:  # left to work on alone
+        return ""
     lines: list[Line] = list(_table(result, look, wide))
     lines += [(), *_failures(result, look, wide)]
     told = [_sums(result)]
