@@ -31,7 +31,7 @@ async def logs(
     batch
         The batch's id, how it alone begins, or `last`.
     tag
-        The run's tag, or its index as `#3`.
+        The run's tag, or its number from 0.
     follow
         Go on until the run is over; exit code 1 when nobody carries the batch out any more before that.
     """

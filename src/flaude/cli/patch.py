@@ -24,7 +24,7 @@ async def patch(batch: str, tag: str, *, repo: str | None = None) -> int:
     batch
         The batch's id, how it alone begins, or `last`.
     tag
-        The run's tag, or its index as `#3`.
+        The run's tag, or its number from 0.
     repo
         Which repository's, where there are several: its name, or its number from 0.
     """

@@ -27,7 +27,7 @@ async def results(batch: str, tag: str | None = None, *, json: Annotated[bool, P
     batch
         The batch's id, how it alone begins, or `last`.
     tag
-        Only this run: its tag, or its index as `#3`.
+        Only this run: its tag, or its number from 0.
     json
         Print the whole results, one JSON object a run, and nothing else.
     """
