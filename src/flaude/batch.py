@@ -141,6 +141,8 @@ class Batch:
 
     @property
     def _stopped_by(self) -> str:
+        if self._stopping.stage is Stop.LEAVE:
+            return ""
         return self._stopping.reason or (self._budget.told if self._budget.refused else "")
 
     def _note_end(self, recording: Recording) -> None:
@@ -226,7 +228,7 @@ class Batch:
             all_on = len(self._executions) + len(self._results) >= len(self._requests)
             can_be_left = all_on and all(one.can_be_left for one in self._executions.values())
             at_rest = at_rest + 1 if can_be_left and (not waiting or self._launching.is_full) else 0
-        self._stopping.ask(Stop.LEAVE, "the machines work on; resume the batch to bring their work home")
+        self._stopping.ask(Stop.LEAVE, "the machines work on")
 
     async def _watch_machine_seconds(self, most: float) -> None:
         while True:
@@ -291,7 +293,7 @@ class Batch:
         self._pushed_to |= {(bare, plan.push_branch) for bare in targets}
 
     async def _run(self, plan: RunPlan) -> None:
-        index, stopping = plan.index, self._stopping.child()
+        index = plan.index
         record = self._recording.run(index) if self._recording else NoRecord()
         left = self._past.left.get(index)
         # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
@@ -301,7 +303,7 @@ class Batch:
                     self._fly,
                     plan,
                     emit,
-                    stopping,
+                    self._stopping,
                     self._rules.retries,
                     self._launching,
                     self._budget,

@@ -10,7 +10,7 @@ import anyio
 from flaude import claude
 from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
-from flaude.events import Notice, Resumed, Retried
+from flaude.events import Notice, Resumed, Retried, StopRequested
 from flaude.failure import Failure, FailureKind, Phase
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
@@ -35,7 +35,7 @@ class Execution:
         fly: The client.
         plan: The first attempt's plan; the others differ from it by number and name.
         emit: Takes every event.
-        stopping: Tells when to stop.
+        stopping: Tells when the batch stops; `self.stopping` is the run's own.
         retries: Which failures get another attempt.
         launching: Gives places, and is told how every attempt has ended.
         budget: Of the batch.
@@ -58,7 +58,6 @@ class Execution:
         self._fly = fly
         self._plan = plan
         self._emit = emit
-        self.stopping = self._stopping = stopping
         self._retries = retries
         self._launching = launching
         self._budget = budget
@@ -68,7 +67,9 @@ class Execution:
         self._superseded = left.superseded if left else ()
         self._run: Run | None = None
         self._unlaunched = ""
+        self._goes_on = True
         self.waits = False
+        self.stopping = self._stopping = stopping.child(self._tell_stop)
 
     async def execute(self, breaker: Breaker) -> None:
         """Make attempts until one counts, each in a place of its own; see `result`.
@@ -76,6 +77,12 @@ class Execution:
         Args:
             breaker: Is told how every attempt has ended.
         """
+        try:
+            await self._make_attempts(breaker)
+        finally:
+            self._goes_on = False
+
+    async def _make_attempts(self, breaker: Breaker) -> None:
         plan = self._plan
         if self._left:
             plan = self._again(self._left.attempt)
@@ -167,6 +174,11 @@ class Execution:
 
     def _notice(self, text: str) -> None:
         self._emit(Notice(*self._where(), text=text))
+
+    def _tell_stop(self, stage: Stop, reason: str) -> None:
+        """Tell who watches that the run is to stop its agent, or to go at once."""
+        if self._goes_on and stage in (Stop.AGENTS, Stop.COLLECTING):
+            self._emit(StopRequested(*self._where(), reason=reason, at_once=stage is Stop.COLLECTING))
 
     @property
     def result(self) -> ExecutionResult:

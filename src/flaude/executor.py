@@ -231,7 +231,7 @@ class ConcurrentExecutor:
         """
         return await self._go_on_with(batch, None, only, cancel=True)
 
-    async def launch(self, requests: Iterable[ExecutionRequest]) -> str:
+    async def launch(self, requests: Iterable[ExecutionRequest]) -> BatchResult:
         """Begin a batch and leave its machines to work on alone; `resume` brings their work home.
 
         Returns when every agent works that `max_concurrency` and the budget have room for. Those that they have no room
@@ -239,7 +239,7 @@ class ConcurrentExecutor:
         then: give both in hours.
 
         Returns:
-            The batch's id.
+            The results of the runs that are over already, and the `id` of the batch.
 
         Raises:
             ConfigError: There is no journal, or a request is none.
@@ -250,8 +250,7 @@ class ConcurrentExecutor:
         if self._journal is None:
             raise ConfigError("journal: launch needs one, else nobody could bring the work home; give a SqliteJournal")
         await self.check()
-        batch = await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
-        return batch.id
+        return await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
 
     async def check(self) -> None:
         """See that there is a token, and that it may use the app.

@@ -12,10 +12,10 @@ from flaude.journal.entries import RunEntry
 from flaude.journal.protocol import Journal
 from flaude.left_run import LeftRun, left_run
 from flaude.past import Past
-from flaude.recording import attempt_file, harvest_file, run_folder
+from flaude.recorded import read_batch
+from flaude.recording import attempt_file, harvest_file
 from flaude.request import ExecutionRequest
 from flaude.request_json import dump_request, load_request
-from flaude.result_json import load_result
 from flaude.results import ExecutionResult
 from flaude.run_result import RunResult
 
@@ -44,11 +44,12 @@ async def resumption(
         ConfigError: A secret is not to be had; the message names the run, the field and the variable.
         JournalError: Something cannot be read.
     """
-    entries = await journal.runs(batch)
+    recorded = await read_batch(journal, batch)
+    entries = [run.entry for run in recorded.runs]
     finished, left, requests = dict[int, ExecutionResult](), dict[int, LeftRun](), dict[int, ExecutionRequest]()
     for entry in entries:
-        if entry.success is not None:
-            finished[entry.index] = await finished_result(journal, batch, entry)
+        if (result := await recorded.result(entry.index)) is not None:
+            finished[entry.index] = result
         elif only is None or entry.index in only:
             requests[entry.index] = _request(entry, environ, given)
             if entry.checkpoint is not None:
@@ -60,19 +61,6 @@ async def resumption(
     seconds += sum(attempt.machine_seconds for one in left.values() for attempt in one.earlier)
     past = Past(batch, only is not None, finished, left, sum(spent), seconds)
     return past, requests
-
-
-async def finished_result(journal: Journal, batch: str, entry: RunEntry) -> ExecutionResult:
-    """The whole result of a run that is over.
-
-    Raises:
-        JournalError: It is not there, or damaged.
-    """
-    name = f"{run_folder(entry.index)}/result.json"
-    content = await journal.get(batch, name)
-    if content is None:
-        raise JournalError(f"batch {batch}: {name} is missing; it had the result of {entry.tag or entry.index}")
-    return load_result(_json(content, batch, name))
 
 
 async def _left(journal: Journal, batch: str, entry: RunEntry) -> LeftRun:

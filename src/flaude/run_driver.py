@@ -69,6 +69,7 @@ _log = logging.getLogger(__name__)
 _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
+_BOOTING = 4
 _UNANSWERED = (RateLimitedError, UnreachableError)
 _BLIPS = (NotReadyError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
@@ -225,7 +226,6 @@ class Run:
         stage = self._stopping.stage
         if stage >= Stop.AGENTS and not self._told_to_stop:
             self._told_to_stop = True
-            self._telling.stop(self._stopping.reason, at_once=stage >= Stop.COLLECTING)
             return self._stop(self._stopping.kind, self._stopping.reason)
         if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
             return None
@@ -408,7 +408,8 @@ class Run:
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
-        if patience.failures > 1:  # the first one is nothing special: a machine that boots answers 412
+        # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
+        if patience.failures > (1 if counts else _BOOTING):
             self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None

@@ -26,6 +26,10 @@ app.command(
     "flaude.cli.reap:reap",
     help="Destroy machines of flaude that no living controller owns.",
 )
+app.command("flaude.cli.run:run", help="Run a batch, from a file or from a prompt, and bring its work home.")
+app.command("flaude.cli.resume:resume", help="Go on with a batch whose command was killed, interrupted or detached.")
+app.command("flaude.cli.retry:retry", help="Run the requests of a batch once more, as a new batch.")
+app.command("flaude.cli.cancel:cancel", help="Stop a batch, or one run of it, and bring home what was done.")
 app.command("flaude.cli.ps:ps", help="List the batches of the journal.")
 app.command("flaude.cli.status:status", help="Show how far a batch is, run by run.")
 app.command("flaude.cli.logs:logs", help="Print what the agent of a run has printed; -f goes on until it is over.")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_LONGEST_CLOCK = 100 * _HOUR
 _MANY_DOLLARS = 100
 
 
 def clock(seconds: float) -> str:
-    """How long something took: `0:07`, `12:34`, `1:02:03`, `4d 04h`; seven characters at most, for a year."""
+    """How long something took: `0:07`, `12:34`, `1:02:03`, `23h 59m`, `1d 04h`; seven characters at most, for years."""
     whole = max(0, int(seconds))
-    if whole >= _LONGEST_CLOCK:
+    if whole >= _DAY:
         return f"{whole // _DAY}d {whole % _DAY // _HOUR:02}h"
+    if whole >= 10 * _HOUR:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02}m"
     if whole >= _HOUR:
         return f"{whole // _HOUR}:{whole % _HOUR // _MINUTE:02}:{whole % _MINUTE:02}"
     return f"{whole // _MINUTE}:{whole % _MINUTE:02}"

@@ -37,10 +37,11 @@ def one_line(text: str, most: int = 200) -> str:
 
 def _shown(text: str) -> list[str]:
     shown: list[str] = []
-    marks = 0
+    marks = _MOST_MARKS  # there is nothing yet for one to stand on
     for character in text:
         if character.isspace():
             shown.append(" ")
+            marks = _MOST_MARKS
             continue
         category = unicodedata.category(character)
         marks = marks + 1 if category in _MARKS else 0
