@@ -19,8 +19,13 @@ from flaude.recorded import Outcome, RecordedBatch, RecordedRun
 from flaude.run_result import FileChange, RunResult
 
 
-async def results(batch: str, tag: str | None = None, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+async def results(
+    batch: str, tag: str | None = None, /, *, json: Annotated[bool, Parameter(negative="")] = False
+) -> int:
     """Show what the runs of a batch have brought: outcome, answer, cost and changed files.
+
+        flaude results last
+        flaude results last --json > results.jsonl
 
     Parameters
     ----------
