@@ -161,7 +161,7 @@ class RecordedBatch:
         return str(self.entry.settings.get("source", ""))
 
     def run(self, word: str) -> RecordedRun:
-        """The run that a person means: by its tag, or by its index as `#3` or `3`.
+        """The run that a person means: by its tag, or by its index as `3` or `#3`.
 
         Raises:
             ConfigError: There is none, or several have this tag: the message says which there are.
@@ -170,19 +170,21 @@ class RecordedBatch:
         if len(tagged) == 1:
             return tagged[0]
         if tagged:
-            raise ConfigError(f"tag {word!r}: {_indexes(tagged)} have it; name one by its index")
+            raise ConfigError(f"tag {word!r}: runs {_indexes(tagged)} have it; name one by its number")
         if number := re.fullmatch("#?([0-9]{1,9})", word):
             index = int(number[1])
             if index < len(self.runs):
                 return self.runs[index]
-            raise ConfigError(f"run {word}: batch {self.id} has {len(self.runs)}, the first one is #0")
+            raise ConfigError(f"run {word}: batch {self.id} has {len(self.runs)} runs, numbered from 0")
         raise ConfigError(f"tag {word!r}: batch {self.id} has no such run{self._nearest(word)}")
 
     def _nearest(self, word: str) -> str:
         tags = list(dict.fromkeys(run.tag for run in self.runs if run.tag))
-        near = difflib.get_close_matches(word, tags, _NEAREST) or tags[:_NAMED]
-        more = ", …" if len(near) < len(tags) else ""
-        return f"; there is {', '.join(map(repr, near))}{more}" if near else "; name one by its index, such as #0"
+        if near := difflib.get_close_matches(word, tags, _NEAREST):
+            return f"; the nearest: {', '.join(map(repr, near))}"
+        if tags:
+            return f"; there is {', '.join(map(repr, tags[:_NAMED]))}{', …' if len(tags) > _NAMED else ''}"
+        return "; its runs have no tags: name one by its number, from 0"
 
     async def result_json(self, index: int) -> dict[str, Any] | None:
         """The whole result of a run as `flaude.result_json` has written it; `None` while it is not over.
@@ -197,8 +199,7 @@ class RecordedBatch:
         if content is None:
             raise JournalError(f"batch {self.id}: {name} is missing, which had the result of run #{index}")
         try:
-            # Strict: what an agent has answered may hold numbers that JSON does not have.
-            kept = json.loads(content.decode("utf-8", "surrogatepass"), parse_constant=lambda _: None)
+            kept = json.loads(content.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise JournalError(f"batch {self.id}: {name} is damaged: {error}") from error
         return dict(kept)
@@ -233,4 +234,4 @@ async def read_batch(journal: Journal, id_: str) -> RecordedBatch:
 
 def _indexes(runs: Sequence[RecordedRun]) -> str:
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
-    return ", ".join(f"#{run.index}" for run in runs[:_NAMED]) + more
+    return ", ".join(str(run.index) for run in runs[:_NAMED]) + more

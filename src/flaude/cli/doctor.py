@@ -27,6 +27,8 @@ async def doctor(*, app: str | None = None, json: Annotated[bool, Parameter(nega
 
     Nothing is changed by it, and no secret is shown.
 
+        flaude doctor --app my-app
+
     Parameters
     ----------
     app

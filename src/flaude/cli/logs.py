@@ -21,19 +21,23 @@ _AT_ONCE = 500
 async def logs(
     batch: str,
     tag: str,
+    /,
     *,
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative="")] = False,
 ) -> int:
     """Print what the agent of a run has printed, and what flaude did in between.
+
+        flaude logs last auth-review -f
+        flaude logs 3f2a 0
 
     Parameters
     ----------
     batch
         The batch's id, how it alone begins, or `last`.
     tag
-        The run's tag, or its index as `#3`.
+        The run's tag, or its number from 0.
     follow
-        Go on until the run is over; exit code 1 when nobody carries the batch out any more before that.
+        Go on until the run is over. Exit code 1 when before that nobody carries the batch out any more.
     """
     consoles.for_results()
     async with recorded(batch) as found:

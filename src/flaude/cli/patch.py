@@ -14,17 +14,18 @@ from flaude.run_result import RepoResult
 from flaude.tags import slug
 
 
-async def patch(batch: str, tag: str, *, repo: str | None = None) -> int:
+async def patch(batch: str, tag: str, /, *, repo: str | None = None) -> int:
     """Print the patch of a run as it stands, for `git apply`; exit code 1 when there is none.
 
-    For example: `flaude patch last auth-review | git apply --3way`
+        flaude patch last auth-review | git apply --3way
+        flaude patch 3f2a 0 --repo api > api.patch
 
     Parameters
     ----------
     batch
         The batch's id, how it alone begins, or `last`.
     tag
-        The run's tag, or its index as `#3`.
+        The run's tag, or its number from 0.
     repo
         Which repository's, where there are several: its name, or its number from 0.
     """

@@ -25,7 +25,7 @@ async def ps(
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002  # the option's name
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """List batches: those that go on, those that somebody has left, and the last ten that have ended.
+    """List batches: those that go on, those that were left with open runs, and the last ten that have ended.
 
     Parameters
     ----------

@@ -19,15 +19,20 @@ from flaude.recorded import Outcome, RecordedBatch, RecordedRun
 from flaude.run_result import FileChange, RunResult
 
 
-async def results(batch: str, tag: str | None = None, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+async def results(
+    batch: str, tag: str | None = None, /, *, json: Annotated[bool, Parameter(negative="")] = False
+) -> int:
     """Show what the runs of a batch have brought: outcome, answer, cost and changed files.
+
+        flaude results last
+        flaude results last --json > results.jsonl
 
     Parameters
     ----------
     batch
         The batch's id, how it alone begins, or `last`.
     tag
-        Only this run: its tag, or its index as `#3`.
+        Only this run: its tag, or its number from 0.
     json
         Print the whole results, one JSON object a run, and nothing else.
     """

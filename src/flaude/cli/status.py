@@ -21,8 +21,11 @@ _HEADINGS = ("#", "tag", "state", "machine", "time", "turns", "cost", "what went
 _NUMBERS = ("#", "time", "turns", "cost")
 
 
-async def status(batch: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+async def status(batch: str, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Show how far a batch is: its sums, and a line for each run.
+
+        flaude status last
+        flaude status 3f2a --json
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -236,7 +236,8 @@ class Database:
 
     def _told(self, error: Exception) -> JournalError:
         if _is_damage(error):
-            self._suspect.touch(mode=0o600)
+            with suppress(OSError):
+                self._suspect.touch(mode=0o600)
             return JournalError(
                 f"journal {self.file}: {error}; it is mended when it is next opened and no other process uses it"
             )
