@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -46,22 +46,22 @@ async def run(
     file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *,
-    prompt: Annotated[tuple[str, ...], Parameter(name=["--prompt", "-p"], group=RUN, negative="")] = (),
-    repo: Annotated[tuple[str, ...], Parameter(group=RUN, negative="")] = (),
-    together: Annotated[bool, Parameter(group=RUN, negative="")] = False,
+    prompt: Annotated[tuple[str, ...], Parameter(name=["--prompt", "-p"], group=RUN)] = (),
+    repo: Annotated[tuple[str, ...], Parameter(group=RUN)] = (),
+    together: Annotated[bool, Parameter(group=RUN)] = False,
     tag: Annotated[str | None, Parameter(group=RUN)] = None,
     model: Annotated[str | None, Parameter(group=RUN)] = None,
-    env: Annotated[tuple[str, ...], Parameter(group=RUN, negative="")] = (),
+    env: Annotated[tuple[str, ...], Parameter(group=RUN)] = (),
     github_token_env: Annotated[str | None, Parameter(group=RUN)] = None,
-    collect: Annotated[tuple[str, ...], Parameter(group=RUN, negative="")] = (),
-    transcript: Annotated[bool, Parameter(group=RUN, negative="")] = False,
+    collect: Annotated[tuple[str, ...], Parameter(group=RUN)] = (),
+    transcript: Annotated[bool, Parameter(group=RUN)] = False,
     push_branch: Annotated[str | None, Parameter(group=RUN)] = None,
     image: Annotated[str | None, Parameter(group=RUN)] = None,
     region: Annotated[str | None, Parameter(group=RUN)] = None,
     vm_size: Annotated[str | None, Parameter(group=RUN)] = None,
-    format: Annotated[str | None, Parameter(group=RUN)] = None,  # noqa: A002  # the option's name
+    format: Annotated[Literal["yaml", "toml", "json", "jsonl", "csv"] | None, Parameter(group=RUN)] = None,  # noqa: A002  # the option's name
     max_turns: Annotated[int | None, Parameter(group=LIMITS)] = None,
-    max_budget_usd: Annotated[float | None, Parameter(group=LIMITS)] = None,
+    max_budget_usd: Annotated[float | None, Parameter(group=LIMITS, metavar="USD")] = None,
     budget: Budget = None,
     max_concurrency: MaxConcurrency = None,
     orphan_after: OrphanAfter = None,
@@ -204,7 +204,11 @@ async def run(
 
 
 async def _from_file(
-    file: Path, format_: str | None, app: str | None, prompt: tuple[str, ...], repos: tuple[str, ...]
+    file: Path,
+    format_: Literal["yaml", "toml", "json", "jsonl", "csv"] | None,
+    app: str | None,
+    prompt: tuple[str, ...],
+    repos: tuple[str, ...],
 ) -> tuple[ExecutorSettings, Sequence[ExecutionRequest], str]:
     from flaude.batch_file import load  # noqa: PLC0415  # with a YAML reader: only who needs it
 
