@@ -69,10 +69,8 @@ class RunPlan:
 
         Made once: a create that is sent again must be the same create.
         """
-        t = self.timeouts
-        longest_s = t.boot + t.install + t.clone + self.run_s + t.grace + t.collect + t.linger
         return {
             **self.identity,
-            "flaude_expires_at": str(round(time.time() + longest_s)),
-            "flaude_patience_s": f"{t.patience:g}",
+            "flaude_expires_at": str(round(time.time() + self.timeouts.longest_s(self.run_s))),
+            "flaude_patience_s": f"{self.timeouts.patience:g}",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App
@@ -18,12 +19,20 @@ local = App(name="local", help="The embedded stand-in of Fly's Machines API.")
 app.command(local)
 # By path: a command's module is imported when the command is called, and not before.
 app.command(
+    "flaude.cli.check:check",
+    help="Check a batch file, and print what it would run and what that could cost; nothing is made.",
+)
+app.command(
     "flaude.cli.demo:demo",
     help="Run four prompts on four local machines, three at a time; no token, no node and no network needed.",
 )
 app.command(
     "flaude.cli.reap:reap",
     help="Destroy machines of flaude that no living controller owns.",
+)
+app.command(
+    "flaude.cli.schema:schema",
+    help="Print the JSON Schema of batch files, for editors.",
 )
 local.command(
     "flaude.cli.serve:serve",
@@ -38,6 +47,10 @@ def main() -> None:
     """
     try:
         app()
+    except BrokenPipeError:
+        # Who read our output has had enough: `flaude schema | head`. Nothing more is to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("flaude: interrupted", file=sys.stderr)
         sys.exit(130)
