@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import ast
+import csv
 import inspect
+import io
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
+from flaude.batch_file import BatchFileError, json_schema, load
+from flaude.batch_file.formats import Format, read_node
+from flaude.batch_file.problems import Problems
 from flaude.local import LocalFly
 from tests.conftest import TOKEN
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+_FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    """All blocks in a language."""
+    return [block for name, block in _FENCED if name == language]
+
+
+BLOCKS = blocks("python")
 
 
 async def execute(code: str) -> dict[str, Any]:
@@ -107,3 +125,91 @@ def test_every_command_of_the_readme_is_a_target() -> None:
     makefile = (Path(__file__).parent.parent / "Makefile").read_text()
     for target in set(re.findall(r"(?:^    |`)make ([a-z]+)", README, flags=re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_block_is_run() -> None:
+    """A block in a language that no test below runs would be a promise that nobody keeps."""
+    assert {language for language, _ in _FENCED} == {"python", "yaml", "toml", "json", "sh"}
+    assert [len(blocks(language)) for language in ("yaml", "toml", "json")] == [2, 1, 1]
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A folder with what the batch files of the README name."""
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "docs.md").write_text("Write the docs\n")
+    (tmp_path / "batch.yaml").write_text(blocks("yaml")[0])
+    rows = io.StringIO()
+    csv.writer(rows).writerows([["path", "old", "new"], ["src/a.py", "userId", "user_id"], ["b.ts", "x", "y, z"]])
+    (tmp_path / "rows.csv").write_text(rows.getvalue())
+    return tmp_path
+
+
+_MATRIX = [
+    f"{prompt}-{repo}-{model}"
+    for prompt in ("Review-it-for-security-issues", "docs")
+    for repo in ("api", "web")
+    for model in ("opus", "sonnet")
+]
+
+
+@pytest.mark.parametrize(
+    ("format_", "index", "tags"),
+    [
+        ("yaml", 0, ["auth-review", "docs"]),
+        ("yaml", 1, [*_MATRIX, "api-src/auth/login.py", "web-src/cart.ts"]),
+        ("toml", 0, ["auth-review"]),
+    ],
+)
+async def test_the_batch_files_of_the_readme(beside: Path, format_: Format, index: int, tags: list[str]) -> None:
+    """Each is a batch, and right for an editor too, which finds the schema by the first line of the two that say so."""
+    block = blocks(format_)[index]
+    file = beside / f"it.{format_}"
+    file.write_text(block)
+    spec = await load(file, environ={"GITHUB_TOKEN": TOKEN})
+    assert spec.settings.app == "my-app"
+    assert [request.tag for request in spec.requests] == tags
+    node = read_node(block, file.name, format_, Problems())
+    assert node is not None
+    jsonschema_rs.validator_for(json_schema()).validate(node.plain())
+    assert ("./flaude.schema.json" in block.splitlines()[0]) == (index == 0)
+
+
+async def test_the_mistake_of_the_readme(beside: Path) -> None:
+    """A field that there is not, put into the first task of the first file, is told as it is written there."""
+    file = beside / "batch.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("security issues\n", "security issues\n    max_turn: 5\n"))
+    with pytest.raises(BatchFileError) as caught:
+        await load(file, environ={"GITHUB_TOKEN": TOKEN})
+    assert f"`{str(caught.value).removeprefix(f'{beside}/')}`" in README
+
+
+def test_the_editor_settings_of_the_readme() -> None:
+    """They are JSON, and name the file that the shell's lines write."""
+    (block,) = blocks("json")
+    (schema,) = json.loads(block)["yaml.schemas"]
+    assert f"> {Path(schema).name}\n" in blocks("sh")[0]
+
+
+def test_the_lines_for_the_shell_of_the_readme(beside: Path) -> None:
+    """They run in a shell as they stand, where the files are that they name."""
+    command = beside / "bin" / "flaude"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m flaude "$@"\n')
+    command.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "GITHUB_TOKEN": TOKEN}
+    done = subprocess.run(
+        ["/bin/sh", "-ec", "\n".join(blocks("sh"))],
+        check=False,
+        cwd=beside,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=55,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "batch.yaml: 2 tasks for the app my-app" in done.stdout and "at most $4.00" in done.stdout
+    assert "rows.csv: 2 tasks for the app my-app" in done.stdout and "Replace `x` by `y, z` in b.ts" in done.stdout
+    assert TOKEN not in done.stdout + done.stderr
+    assert json.loads((beside / "flaude.schema.json").read_text()) == json_schema()

@@ -203,7 +203,7 @@ def test_a_matrix_that_nobody_means() -> None:
     """A few lists make more tasks than any account has machines: that is said before they are made."""
     many = "[" + ",".join(f"p{index}" for index in range(400)) + "]"
     assert problems(f"matrix: {{prompts: {many}, models: {many}}}") == [
-        "b.yaml:1:9 matrix: makes 160000 tasks; nobody means that many"
+        "b.yaml:1:9 matrix makes 160000 tasks; nobody means that many"
     ]
 
 

@@ -28,6 +28,7 @@ _NAME = Field(
 )
 
 _AT_THE_TOP = ("app", "max_concurrency", "max_machine_seconds", "wait_timeout", "retries", "timeouts", "output_dir")
+_ONE_NAME = "no two machines have the same name; give it in each task"
 _IN_A_TASK = "belongs into `defaults`, or into a task"
 
 
@@ -51,18 +52,14 @@ def form() -> Fields:
         description="What every task has that does not say otherwise. `env` and `metadata` are put together by names, "
         "all else is replaced.",
         not_both=PROMPT,
-        elsewhere={
-            **up,
-            "tag": "no two tasks have the same tag; give it in each task",
-            "name": "no two machines have the same name; give it in each task",
-        },
+        elsewhere={**up, "tag": "no two tasks have the same tag; give it in each task", "name": _ONE_NAME},
     )
     template = Fields(
         "template",
         {"tag": _TAG, **with_columns(config), "prompt_file": PROMPT_FILE},
         description="The task that each row makes: `{column}` in its texts, and in those of `defaults`, is the row's.",
         not_both=PROMPT,
-        elsewhere=up,
+        elsewhere={**up, "name": _ONE_NAME},
     )
     return Fields(
         "batch",

@@ -26,7 +26,7 @@ def matrix_tasks(matrix: Section, resolving: Resolving) -> list[tuple[Section, s
     for entries in dimensions:
         size *= len(entries)
     if size > MOST_VALUES // 10:
-        raise refusal(matrix.node.place, f"matrix: makes {size} tasks; nobody means that many")
+        raise refusal(matrix.node.place, f"makes {size} tasks; nobody means that many", matrix.path)
     telling = [index for index, entries in enumerate(dimensions) if len(entries) > 1] or list(range(len(dimensions)))
     tasks = []
     for combination in product(*dimensions):

@@ -55,9 +55,9 @@ class BatchFileError(ConfigError):
         super().__init__("\n".join(lines), [(problem.field, problem.message) for problem in self.problems])
 
 
-def refusal(place: Place, message: str) -> BatchFileError:
+def refusal(place: Place, message: str, field: str = "") -> BatchFileError:
     """The error of a file that cannot be read on from here."""
-    return BatchFileError([Problem(place.file, place.line, place.column, "", message)])
+    return BatchFileError([Problem(place.file, place.line, place.column, field, message)])
 
 
 class Problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +129,7 @@ def _check_rows(rows: Sequence[Row], template: _Template, columns: set[str], pro
         made = str(filled(text, {TAG: "", **row.values}, where=TAG))
         if not made.strip():
             problems.add(row.place, f"rows[{index}].tag", "is empty; give every row a tag, or none")
-        elif not made.isprintable():
+        elif re.search(r"[\x00-\x1f\x7f]", made):
             problems.add(row.place, f"rows[{index}].tag", f"{shown(made)} is not on one line")
 
 
