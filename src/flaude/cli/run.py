@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -167,12 +167,14 @@ async def run(
             "into the environment, and leave out --local"
         )
     usual = usual_timeouts(detach=detach)
-    wanted_app = app or (APP if local else None)
+    environ = {"FLY_APP": APP, **os.environ} if local else os.environ
     if file is not None:
         _refuse_config({**config, "together": together, "tag": tag})
-        settings, requests, source = await _from_file(file, format, wanted_app, prompt, repo, usual)
+        settings, requests, source = await _from_file(file, format, app, prompt, repo, usual, environ)
     else:
-        settings, requests = _from_prompts(prompt, repo, config, wanted_app, tag or "", together=together)
+        settings, requests = _from_prompts(
+            prompt, repo, config, app or environ.get("FLY_APP"), tag or "", together=together
+        )
         settings, source = replace(settings, timeouts=usual), "-p"
     settings = replace(
         orphaned_after(settings, orphan_after),
@@ -212,12 +214,13 @@ async def _from_file(
     prompt: tuple[str, ...],
     repos: tuple[str, ...],
     timeouts: Timeouts,
+    environ: Mapping[str, str],
 ) -> tuple[ExecutorSettings, Sequence[ExecutionRequest], str]:
     if len(prompt) > 1:
         raise ConfigError("--prompt: a CSV file has one prompt, for all of its rows")
     spec = await load(
         file,
-        environ=os.environ,
+        environ=environ,
         app=app,
         format=format_,
         prompt=prompt[0] if prompt else None,
@@ -245,7 +248,6 @@ def _from_prompts(
 ) -> tuple[ExecutorSettings, list[ExecutionRequest]]:
     if not prompts:
         raise ConfigError("FILE: give a batch file, or a prompt with -p; `flaude run --help` shows both")
-    app = app or os.environ.get("FLY_APP")
     if not app:
         raise ConfigError("--app: give the Fly app, or set FLY_APP; --local needs none")
     fields = _fields(given)
