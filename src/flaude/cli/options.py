@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token, convert
 
@@ -23,7 +23,7 @@ def _duration(type_: type[timedelta], tokens: Sequence[Token]) -> timedelta:
     return found
 
 
-Duration: TypeAlias = Annotated[timedelta, Parameter(converter=_duration)]
+Duration: TypeAlias = Annotated[timedelta, Parameter(converter=_duration, metavar="DURATION")]
 """`90s`, `10m`, `2h`, `1d`."""
 
 Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
@@ -31,12 +31,12 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
 
 App: TypeAlias = Annotated[str | None, Parameter(name="--app", group=WHERE)]
 Local: TypeAlias = Annotated[bool, Parameter(name="--local", negative="", group=WHERE)]
-Claude: TypeAlias = Annotated[str, Parameter(name="--claude", group=WHERE)]
+Claude: TypeAlias = Annotated[Literal["scripted", "installed"], Parameter(name="--claude", group=WHERE)]
 OutputDir: TypeAlias = Annotated[Path | None, Parameter(name="--output-dir", group=WHERE)]
 MaxConcurrency: TypeAlias = Annotated[int | None, Parameter(name="--max-concurrency", group=LIMITS)]
-Budget: TypeAlias = Annotated[float | None, Parameter(name="--budget", group=LIMITS)]
+Budget: TypeAlias = Annotated[float | None, Parameter(name="--budget", group=LIMITS, metavar="USD")]
 OrphanAfter: TypeAlias = Annotated[
-    timedelta | None, Parameter(name="--orphan-after", group=LIMITS, converter=_duration)
+    timedelta | None, Parameter(name="--orphan-after", group=LIMITS, converter=_duration, metavar="DURATION")
 ]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", negative="", group=SHOWN)]
 Plain: TypeAlias = Annotated[bool, Parameter(name="--plain", negative="", group=SHOWN)]
