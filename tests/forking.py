@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from cyclopts import App
+
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
@@ -31,11 +33,9 @@ with socket.socket(socket.AF_UNIX) as server:
 
 def serve(folder: Path) -> None:
     """Fork for each call."""
-    from flaude.cli import app  # noqa: PLC0415  # what takes its time
+    from flaude.cli import application  # noqa: PLC0415  # what takes its time
 
-    for command in (*app, *app["local"]):
-        if not command.startswith("-"):
-            _ = (app if command in app else app["local"])[command].default_command
+    _import_all(application())
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "flaude.socket"))
         listener.listen()
@@ -51,6 +51,13 @@ def serve(folder: Path) -> None:
             with suppress(ChildProcessError):
                 while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG) is not None:
                     pass
+
+
+def _import_all(app: App) -> None:
+    """Commands are imported when they are looked at."""
+    for name in app:
+        if not name.startswith("-"):
+            _import_all(app[name])
 
 
 def _be(caller: socket.socket) -> NoReturn:

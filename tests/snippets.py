@@ -98,6 +98,7 @@ _SHAPES = {
     r"─+": r"─+",
     r"\b[0-9a-f]{40}\b": r"[0-9a-f]{40}",
     r"\b(?=\d*[a-f])[0-9a-f]{10}(?:[0-9a-f]{4})?\b": r"[0-9a-f]{10,14}",  # a batch, a machine
+    r"\b\d{4}-\d\d-\d\d\b": r"\d{4}-\d\d-\d\d",
     r"\b\d\d:\d\d:\d\d\b": r"\d\d:\d\d:\d\d",
     r"\b\d+:\d\d\b": r"\d+:\d\d",
     r"\b\d+\.\d\b": r"\d+\.\d",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +18,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from anyio.from_thread import start_blocking_portal
 from cyclopts import App, CycloptsError
 from ruamel.yaml import YAML
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
-from flaude.batch_file import BatchFileError, load
-from flaude.cli import app as flaude
+from flaude.batch_file import BatchFileError, json_schema, load
+from flaude.cli import application
 from flaude.local import LocalFly, LocalImage
 from flaude.local import scripted_claude
 from tests import docs_claude
@@ -93,17 +96,22 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     """A block of another language would stand there untested."""
     tested = {"python", "sh", "console", "yaml", "toml", "json", "jsonl", "csv", "text"}
     assert [f"{block}: {block.language!r}" for block in BLOCKS if block.language not in tested] == []
-    bare = [str(b) for b in BLOCKS if b.language == "text" and b.rest != "output" and not b.notest]
-    assert bare == [], "say what they are, or that they are the output of the block before"
+    bare = [str(block) for block in BLOCKS if block.language not in ("python", "sh", "console") and not block.rest]
+    assert bare == [], "give it a file's name, or say that it is the output of the block before"
     texts = [page.name for page in PAGES if re.search(r"^(    |\t)(flaude|make|git|fly|pip|docker) ", page.read_text(), re.M)]
     assert texts == [], "commands belong into fences, where they are run"
 
 
 def test_what_is_not_run() -> None:
     """What a test cannot have: other people's accounts."""
-    not_run = {block.code.strip().splitlines()[0]: block.notest for block in BLOCKS if block.notest}
+    not_run = {block.code.partition("\n")[0].partition("  ")[0]: block.notest for block in BLOCKS if block.notest}
     assert not_run == {
-        "fly auth login": "needs a Fly account",
+        "make demo": "these are the tests, and the demo has its own",
+        "pip install .": "installs into the environment of whoever runs it",
+        "fly auth login": "needs accounts at Fly and Anthropic",
+        "fly tokens create deploy -a my-app": "needs a Fly account",
+        "claude setup-token": "needs a Claude account",
+        "docker build -t registry.fly.io/my-app:claude .": "needs docker and a Fly account",
     }
 
 
@@ -159,23 +167,37 @@ def _first_batch_file() -> Snippet:
     return next(block for block in BLOCKS if block.file == "batch.yaml")
 
 
-FILES = [block for block in BLOCKS if block.language in ("yaml", "toml", "json", "jsonl") and not block.notest]
+FILES = [block for block in BLOCKS if block.language in ("yaml", "toml", "json", "jsonl") and block.file]
 
 
-@pytest.mark.parametrize("block", [one for one in FILES if not one.file.startswith(WORKFLOW)], ids=str)
+@pytest.mark.parametrize("block", [one for one in FILES if not one.file.startswith(".")], ids=str)
 async def test_batch_files(block: Snippet, world: World, tmp_path: Path) -> None:
-    """A batch file is one; files that it needs are on its page."""
-    for other in snippets(ROOT / "README.md" if block.page == "README.md" else ROOT / "docs" / block.page):
-        if other.file:
+    """A batch file is one, for an editor with the schema too; files that it needs are on its page."""
+    for other in BLOCKS:
+        if other.page == block.page and other.file:
             (tmp_path / other.file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / other.file).write_text(world.here(other.code))
-    assert block.file, f"{block}: give it a name"
     environ = {**world.environ, "FLY_APP": "my-app", "GITHUB_TOKEN": TOKEN, "NPM_TOKEN": TOKEN}
+    schema = jsonschema_rs.validator_for(json_schema())
     if block.file.startswith("broken"):
         with pytest.raises(BatchFileError):
             await load(tmp_path / block.file, environ=environ)
+        assert not schema.is_valid(_plain(block))
     else:
         assert (await load(tmp_path / block.file, environ=environ)).requests
+        if block.language != "jsonl":
+            schema.validate(_plain(block))
+
+
+def _plain(block: Snippet) -> Any:
+    return tomllib.loads(block.code) if block.language == "toml" else YAML(typ="safe").load(block.code)
+
+
+def test_settings_for_editors() -> None:
+    """They are JSON, and name the file that the commands on their page write."""
+    (block,) = [block for block in FILES if block.file == ".vscode/settings.json"]
+    (schema,) = json.loads(block.code)["yaml.schemas"]
+    assert any(f"> {Path(schema).name}\n" in other.code for other in BLOCKS if other.page == block.page)
 
 
 @contextmanager
@@ -253,7 +275,7 @@ def _follow(steps: list[Snippet], world: World, folder: Path, programs: Path) ->
 def test_workflows() -> None:
     """A GitHub Actions workflow is YAML, and its steps run commands that there are."""
     workflows = [block for block in FILES if block.file.startswith(WORKFLOW)]
-    assert workflows
+    assert len(workflows) == 1
     for block in workflows:
         workflow = YAML(typ="safe").load(block.code)
         steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
@@ -284,12 +306,12 @@ def _check_command(line: str, where: str) -> None:
         words = shlex.split(part, comments=True)
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.M), f"{where}: {part}"
-        if words[:1] != ["flaude"] or words[1:] in (["--help"], []):
+        if words[:1] != ["flaude"] or words[1:] in ([], ["--help"], ["COMMAND", "--help"]):
             continue
-        names, node = words[1:], flaude
+        names, node = words[1:], application()
         while names and names[0] in node and not names[0].startswith("-"):
             node = node[names.pop(0)]
-        assert node is not flaude, f"{where}: there is no {part}"
+        assert node.name != ("flaude",), f"{where}: there is no {part}"
         known = {name for argument in reference.arguments(node) for name in argument.names} if node.default_command else set()
         odd = {word.partition("=")[0] for word in names if word.startswith("-") and word != "-"} - known
         assert not odd, f"{where}: {part} has no {', '.join(odd)}"

@@ -8,21 +8,26 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from datetime import timedelta
+from inspect import Parameter
 from typing import Any
 
 from cyclopts import App
 from cyclopts.argument import Argument
 from sphinx.application import Sphinx
 
-from flaude.cli import app as flaude
+from flaude.cli import application
 
 MARK = "<!-- commands -->"
 
 
-def commands(app: App = flaude, path: tuple[str, ...] = ("flaude",)) -> Iterator[tuple[tuple[str, ...], App]]:
-    """Every command that does something, with the words that call it, in alphabetical order."""
-    for name in sorted(name for name in app if not name.startswith("-")):
+def commands(app: App | None = None, path: tuple[str, ...] = ("flaude",)) -> Iterator[tuple[tuple[str, ...], App]]:
+    """Every command that does something, with the words that call it, in the order of `flaude --help`."""
+    app = app or application()
+    for name in app:
         command = app[name]
+        if name.startswith("-"):
+            continue
         if command.default_command is not None:
             yield (*path, name), command
         yield from commands(command, (*path, name))
@@ -68,13 +73,14 @@ def _names(argument: Argument) -> str:
 def _metavar(argument: Argument) -> str:
     if choices := argument.get_choices():
         return "|".join(choices)
-    return argument.names[0].lstrip("-").upper()
+    words = argument.names[0].lstrip("-").upper()
+    return f"{words}…" if argument.field_info.kind is Parameter.VAR_POSITIONAL else words
 
 
 def _help(argument: Argument) -> str:
     told = " ".join((argument.parameter.help or "").split())
     default = argument.field_info.default
-    if argument.index is None and not argument.required and default not in (None, False, (), inspect.Parameter.empty):
+    if argument.index is None and not argument.required and default not in (None, False, (), Parameter.empty):
         told += f" Default: {_shown(default)}."
     return told
 
@@ -82,6 +88,8 @@ def _help(argument: Argument) -> str:
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         return ", ".join(map(_shown, default))
+    if isinstance(default, timedelta):
+        return f"`{default.total_seconds() / 60:g}m`"
     return f"`{default}`"
 
 

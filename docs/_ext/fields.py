@@ -13,6 +13,14 @@ from sphinx.application import Sphinx
 
 from flaude.batch_file import json_schema
 
+_WORDS = {
+    "array": "list",
+    "boolean": "true or false",
+    "integer": "number",
+    "number": "number",
+    "object": "mapping",
+    "string": "text",
+}
 _MARK = re.compile(r"^<!-- fields (\w+) -->$", re.MULTILINE)
 
 
@@ -43,15 +51,12 @@ def _takes(field: dict[str, Any]) -> str:
     """What a value may be, in a few words."""
     if "anyOf" in field:
         options = [_takes(one) for one in field["anyOf"] if one.get("type") != "null"]
-        return " or ".join(dict.fromkeys(options))
+        return "duration" if "duration" in options else " or ".join(dict.fromkeys(options))
     if "$ref" in field:
-        return field["$ref"].removeprefix("#/$defs/").replace("_", " ")
-    if "enum" in field:
-        return "one of a few"
-    words = {"integer": "number", "boolean": "true or false", "array": "list", "object": "mapping", "string": "text"}
+        return str(field["$ref"]).removeprefix("#/$defs/").replace("_", " ")
     if field.get("type") == "string" and "d)?(" in field.get("pattern", ""):
-        return "duration such as `90s` or `2h`"
-    return words.get(field.get("type", ""), field.get("type", "anything"))
+        return "duration"
+    return _WORDS[field["type"]] if "enum" not in field else "one of a few"
 
 
 def _put(app: Sphinx, docname: str, content: list[str]) -> None:  # noqa: ARG001
