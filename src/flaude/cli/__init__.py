@@ -25,6 +25,10 @@ app.command(
     "flaude.cli.reap:reap",
     help="Destroy machines of flaude that no living controller owns.",
 )
+app.command(
+    "flaude.cli.report:report",
+    help="Write one HTML file that shows a batch: its sums, its timeline, and all of each run.",
+)
 local.command(
     "flaude.cli.serve:serve",
     help="Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.",
