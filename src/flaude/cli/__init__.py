@@ -28,6 +28,7 @@ _COMMANDS = {
     "logs": (_READING, "Print what the agent of a run has printed; -f goes on until it is over."),
     "results": (_READING, "Show what the runs of a batch have brought."),
     "patch": (_READING, "Print the patch of a run, for `git apply`."),
+    "report": (_READING, "Write a batch as one HTML page that needs no other file."),
     "check": (_FILES, "Check a batch file, and print what it would run and what that could cost; nothing is made."),
     "schema": (_FILES, "Print the JSON Schema of batch files, for editors."),
     "reap": (_MACHINES, "Destroy machines of flaude that no living controller owns."),
