@@ -130,7 +130,7 @@ async def test_python(
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    Path("batch.yaml").write_text(world.here(_first_batch_file().code))
+    Path("batch.yaml").write_text("tasks: [{prompt: Tell a joke}]")
     config = MachineConfig(prompt="::cost 0.25\n::shell true\n::say hello")
     given = {
         "app_name": "my-app",
@@ -161,10 +161,6 @@ def _output_of(block: Snippet) -> str | None:
     """What the next block says that this one prints."""
     after = [one for one in BLOCKS if one.page == block.page and one.line > block.line][:1]
     return after[0].code if after and (after[0].language, after[0].rest) == ("text", "output") else None
-
-
-def _first_batch_file() -> Snippet:
-    return next(block for block in BLOCKS if block.file == "batch.yaml")
 
 
 FILES = [block for block in BLOCKS if block.language in ("yaml", "toml", "json", "jsonl") and block.file]
