@@ -148,7 +148,7 @@ async def test_what_is_logged_stands_above_the_table(monkeypatch: pytest.MonkeyP
             logger.removeHandler(handler)
     assert text[0].startswith("batch ")
     assert text[1] == f"retrying GET /v1/apps {'x' * 68}" and text[2] == "x" * 32, "it wraps and is not cut"
-    assert text[3:5] == ["from a thread", "no line break"]
+    assert text[3:5] == ["from a thread", "no line break"] and b"\x1b[31m" not in screen.raw
     assert text[5].split()[0] == "tag"
 
 
@@ -177,6 +177,14 @@ async def test_a_summary_that_goes_elsewhere_leaves_the_table(monkeypatch: pytes
             view.ended(BatchResult([Happenings(0).result()], seconds=12), 0)
         await screen.until(lambda text: has(text, "✓ run-0", "done") and has(text, "1/1"))
     assert "1/1 succeeded" in file.getvalue() and "\x1b" not in file.getvalue()
+
+
+def test_what_is_not_new_is_not_written() -> None:
+    """The same lines in a terminal of the same size cost nothing."""
+    painter, lines, size = Painter(Look()), [(Piece(0, "a"),)], os.terminal_size((20, 12))
+    assert painter.frame(lines, size)
+    assert painter.frame(lines, size) == ""
+    assert painter.frame(lines, os.terminal_size((21, 12))) and painter.frame([(Piece(0, "b"),)], size)
 
 
 async def test_what_the_block_raises_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
