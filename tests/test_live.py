@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaude.cli.columns import Piece
+from flaude.cli.columns import Line, Piece
 from flaude.cli.live import LiveView
 from flaude.cli.look import Look, Style
 from flaude.cli.outlet import Outlet
@@ -223,6 +223,25 @@ async def test_what_cannot_be_shown_ends_nothing(
             give(view, Happenings(1).until(Started))
             await screen.until(lambda text: has(text, "run-1", "working"))
     assert "Queued is not shown" in caplog.text
+
+
+async def test_a_table_that_cannot_be_made_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect in all of it costs the table: that is logged once, and what others print still comes through."""
+
+    def broken(*_: object) -> list[Line]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("flaude.cli.live.frame", broken)
+    with terminal() as screen:
+        async with shown_on(screen, 1, monkeypatch) as view:
+            give(view, Happenings(0).events())
+            sys.stderr.write("said by others\n")
+            await screen.until(lambda text: has(text, "said by others"))
+            view.ended(BatchResult([Happenings(0).result()]), 0)
+        await screen.until(lambda text: has(text, "1/1 succeeded"))
+    assert caplog.text.count("the table has ended") == 1
 
 
 async def test_after_a_ctrl_z_the_table_begins_below(monkeypatch: pytest.MonkeyPatch) -> None:
