@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaude.cli.columns import Piece
+from flaude.cli.columns import Line, Piece
 from flaude.cli.live import LiveView
 from flaude.cli.look import Look, Style
 from flaude.cli.outlet import Outlet
@@ -148,7 +148,7 @@ async def test_what_is_logged_stands_above_the_table(monkeypatch: pytest.MonkeyP
             logger.removeHandler(handler)
     assert text[0].startswith("batch ")
     assert text[1] == f"retrying GET /v1/apps {'x' * 68}" and text[2] == "x" * 32, "it wraps and is not cut"
-    assert text[3:5] == ["from a thread", "no line break"]
+    assert text[3:5] == ["from a thread", "no line break"] and b"\x1b[31m" not in screen.raw
     assert text[5].split()[0] == "tag"
 
 
@@ -177,6 +177,14 @@ async def test_a_summary_that_goes_elsewhere_leaves_the_table(monkeypatch: pytes
             view.ended(BatchResult([Happenings(0).result()], seconds=12), 0)
         await screen.until(lambda text: has(text, "✓ run-0", "done") and has(text, "1/1"))
     assert "1/1 succeeded" in file.getvalue() and "\x1b" not in file.getvalue()
+
+
+def test_what_is_not_new_is_not_written() -> None:
+    """The same lines in a terminal of the same size cost nothing."""
+    painter, lines, size = Painter(Look()), [(Piece(0, "a"),)], os.terminal_size((20, 12))
+    assert painter.frame(lines, size)
+    assert painter.frame(lines, size) == ""
+    assert painter.frame(lines, os.terminal_size((21, 12))) and painter.frame([(Piece(0, "b"),)], size)
 
 
 async def test_what_the_block_raises_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +223,25 @@ async def test_what_cannot_be_shown_ends_nothing(
             give(view, Happenings(1).until(Started))
             await screen.until(lambda text: has(text, "run-1", "working"))
     assert "Queued is not shown" in caplog.text
+
+
+async def test_a_table_that_cannot_be_made_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect in all of it costs the table: that is logged once, and what others print still comes through."""
+
+    def broken(*_: object) -> list[Line]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("flaude.cli.live.frame", broken)
+    with terminal() as screen:
+        async with shown_on(screen, 1, monkeypatch) as view:
+            give(view, Happenings(0).events())
+            sys.stderr.write("said by others\n")
+            await screen.until(lambda text: has(text, "said by others"))
+            view.ended(BatchResult([Happenings(0).result()]), 0)
+        await screen.until(lambda text: has(text, "1/1 succeeded"))
+    assert caplog.text.count("the table has ended") == 1
 
 
 async def test_after_a_ctrl_z_the_table_begins_below(monkeypatch: pytest.MonkeyPatch) -> None:

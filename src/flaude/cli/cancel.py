@@ -79,8 +79,7 @@ async def cancel(
 
 async def _ask(journal: Journal, recorded: RecordedBatch, run: RecordedRun | None) -> bool:
     """Have the process stop it that carries it out; whether it has, and has not died before."""
-    await journal.ask(recorded.id, Wish(CANCEL, None if run is None else run.index))
-    name = _named(recorded, run)
+    asked, name = None, _named(recorded, run)
     print(f"flaude: asked the process that carries it out to stop {name}; waiting for it", file=sys.stderr)
     while True:
         now = await read_batch(journal, recorded.id)
@@ -89,6 +88,9 @@ async def _ask(journal: Journal, recorded: RecordedBatch, run: RecordedRun | Non
             return True
         if state_of(now.entry, datetime.now(UTC)) is not BatchState.RUNNING:
             return False
+        if now.entry.holder != asked:  # who takes a batch up hears of no wish that came before
+            asked = now.entry.holder
+            await journal.ask(recorded.id, Wish(CANCEL, None if run is None else run.index))
         await anyio.sleep(_LOOK_S)
 
 

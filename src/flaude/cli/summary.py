@@ -35,7 +35,7 @@ def summary(result: BatchResult, look: Look, width: int | None, *, app: str = ""
     lines += [(), *_failures(result, look, wide)]
     told = [_sums(result)]
     if result.stopped_by:
-        told.append(f"Stopped: {one_line(result.stopped_by)}")
+        told.append(f"Cut short: {one_line(result.stopped_by)}")
     lines += [(Piece(0, text),) for text in told]
     if result.leftovers:
         lines.append((Piece(0, "These machines may be alive:", Style.BAD),))
