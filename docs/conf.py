@@ -19,7 +19,7 @@ author = "The flaude developers"
 copyright = "The flaude developers, MIT licence"  # noqa: A001  # Sphinx's name
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "public", "commands", "fields"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "names", "commands", "fields"]
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [

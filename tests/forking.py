@@ -68,7 +68,8 @@ def _be(caller: socket.socket) -> NoReturn:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
             os.close(descriptor)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+        # Those of this process may be of another kind: a pipe has no position, a terminal is written to line by line.
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         os.chdir(said["cwd"])
         os.environ.clear()
         os.environ.update(said["environ"])

@@ -11,30 +11,27 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import commands as reference
+import fields
 import jsonschema_rs
+import names
 import pytest
 from anyio.from_thread import start_blocking_portal
-from cyclopts import App, CycloptsError
 from ruamel.yaml import YAML
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.batch_file import BatchFileError, json_schema, load
 from flaude.cli import application
-from flaude.local import LocalFly, LocalImage
-from flaude.local import scripted_claude
-from tests import docs_claude
+from flaude.local import LocalFly, LocalImage, scripted_claude
+from tests import claude_of_the_docs
 from tests.conftest import TOKEN
 from tests.snippets import PAGES, ROOT, Command, Snippet, all_snippets, commands, pattern, snippets
-
-sys.path.append(str(ROOT / "docs" / "_ext"))
-reference = import_module("commands")
 
 ORG = "https://github.com/your-org"
 BLOCKS = all_snippets()
@@ -71,9 +68,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     for name in ("api", "web"):
         subprocess.run(["git", "clone", "--quiet", repos / "your-repo", repos / name], check=True)
     programs.mkdir(parents=True)
-    for module in (docs_claude, scripted_claude):
+    for module in (claude_of_the_docs, scripted_claude):
         (programs.parent / Path(inspect.getfile(module)).name).write_text(inspect.getsource(module))
-    (programs / "claude").write_text(f'#!/bin/sh\nexec python3 {programs.parent}/docs_claude.py "$@"\n')
+    (programs / "claude").write_text(f'#!/bin/sh\nexec python3 {programs.parent}/claude_of_the_docs.py "$@"\n')
     (programs / "claude").chmod(0o755)
     image = LocalImage.host(extra=[programs])
     with start_blocking_portal() as portal:
@@ -98,7 +95,8 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert [f"{block}: {block.language!r}" for block in BLOCKS if block.language not in tested] == []
     bare = [str(block) for block in BLOCKS if block.language not in ("python", "sh", "console") and not block.rest]
     assert bare == [], "give it a file's name, or say that it is the output of the block before"
-    texts = [page.name for page in PAGES if re.search(r"^(    |\t)(flaude|make|git|fly|pip|docker) ", page.read_text(), re.M)]
+    in_text = re.compile(r"^(    |\t)(flaude|make|git|fly|pip|docker) ", re.MULTILINE)
+    texts = [page.name for page in PAGES if in_text.search(page.read_text())]
     assert texts == [], "commands belong into fences, where they are run"
 
 
@@ -130,7 +128,7 @@ async def test_python(
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    Path("batch.yaml").write_text("tasks: [{prompt: Tell a joke}]")
+    (tmp_path / "batch.yaml").write_text("tasks: [{prompt: Tell a joke}]")
     config = MachineConfig(prompt="::cost 0.25\n::shell true\n::say hello")
     given = {
         "app_name": "my-app",
@@ -138,11 +136,10 @@ async def test_python(
         "requests": [ExecutionRequest(config, tag="t")],
         "executor": ConcurrentExecutor("my-app"),
     }
-    names = await execute(world.here(block.code))
-    for name, function in list(names.items()):
+    defined = await execute(world.here(block.code))
+    for function in defined.values():
         if inspect.iscoroutinefunction(function) and function.__code__.co_filename == "block":
             await function(**{one: given[one] for one in inspect.signature(function).parameters})
-            assert name.isidentifier()
     if (expected := _output_of(block)) is not None:
         printed = capsys.readouterr().out
         assert pattern(expected).fullmatch(printed), f"{block} prints\n{printed}\nand not\n{expected}"
@@ -150,11 +147,11 @@ async def test_python(
 
 async def execute(code: str) -> dict[str, Any]:
     """Run a block, with `await` at its top level, and return its names."""
-    names: dict[str, Any] = {}
-    result = eval(compile(code, "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307  # ours
+    defined: dict[str, Any] = {}
+    result = eval(compile(code, "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), defined)  # noqa: S307  # ours
     if inspect.isawaitable(result):
         await result
-    return names
+    return defined
 
 
 def _output_of(block: Snippet) -> str | None:
@@ -290,7 +287,7 @@ def test_commands_in_text() -> None:
         for span in re.findall(r"(?<!`)`((?:flaude|make) [^`]+)`(?!`)", page.read_text()):
             _check_command(span, page.name)
             checked += 1
-    for line in re.findall(r"^    (.*\bflaude .*)", reference.markdown(), flags=re.M):
+    for line in re.findall(r"^    (.*\bflaude .*)", reference.markdown(), flags=re.MULTILINE):
         _check_command(line, "the help of the command line")
         checked += 1
     assert checked > 30
@@ -301,15 +298,19 @@ def _check_command(line: str, where: str) -> None:
     for part in re.split(r"[|;]|&&|>", line):
         words = shlex.split(part, comments=True)
         if words[:1] == ["make"]:
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.M), f"{where}: {part}"
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), f"{where}: {part}"
         if words[:1] != ["flaude"] or words[1:] in ([], ["--help"], ["COMMAND", "--help"]):
             continue
-        names, node = words[1:], application()
-        while names and names[0] in node and not names[0].startswith("-"):
-            node = node[names.pop(0)]
+        rest, node = words[1:], application()
+        while rest and rest[0] in node and not rest[0].startswith("-"):
+            node = node[rest.pop(0)]
         assert node.name != ("flaude",), f"{where}: there is no {part}"
-        known = {name for argument in reference.arguments(node) for name in argument.names} if node.default_command else set()
-        odd = {word.partition("=")[0] for word in names if word.startswith("-") and word != "-"} - known
+        known = (
+            {name for argument in reference.arguments(node) for name in argument.names}
+            if node.default_command
+            else set()
+        )
+        odd = {word.partition("=")[0] for word in rest if word.startswith("-") and word != "-"} - known
         assert not odd, f"{where}: {part} has no {', '.join(odd)}"
 
 
@@ -324,6 +325,33 @@ def test_every_command_and_option_is_in_the_reference() -> None:
         for argument in reference.arguments(command):
             assert (argument.parameter.help or "").strip(), f"{' '.join(path)} {argument.names[0]} has no help"
             assert argument.index is not None or f"`{argument.names[0]}`" in section, argument.names
+
+
+@pytest.mark.parametrize("module", names.MODULES)
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    """Each name that a public module offers is on its page, once."""
+    page = ROOT / "docs" / "reference" / f"{module.removeprefix('flaude.')}.md"
+    told = re.findall(rf"^```{{public}} {re.escape(module)}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert sorted("".join(told).split()) == sorted(names.public_names(module))
+
+
+def test_fields_of_batch_files() -> None:
+    """Each part of a batch file that has fields is in the guide, and each field says what it is for."""
+    guide = (ROOT / "docs" / "batch-files.md").read_text()
+    told_elsewhere = {"defaults", "template", "matrix_prompt", "secret"}
+    assert set(fields.parts()) == set(re.findall(r"<!-- fields (\w+) -->", guide)) | told_elsewhere
+    for part in fields.parts():
+        assert re.findall(r"^: *$", fields.markdown(part), re.MULTILINE) == []
+
+
+def test_what_an_output_must_match() -> None:
+    """Ids, times and what is left out may be anything, all else is as it is shown."""
+    shown = "batch 3f2a91c04b on my-app: 2 runs\n…\n12:00:04  auth  done  0:04, $0.1200\n"
+    told = "batch 0123456abc on my-app: 2 runs\nany\nline\n23:59:59  auth  done  1:02, $0.1200\n"
+    assert pattern(shown).fullmatch(told)
+    assert pattern(shown).fullmatch(told.replace("any\nline\n", ""))
+    for wrong in ("2 runs", "auth", "$0.1200"):
+        assert not pattern(shown).fullmatch(told.replace(wrong, "else"))
 
 
 def test_links_of_the_readme() -> None:

@@ -16,6 +16,7 @@ import re
 import textwrap
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -56,7 +57,7 @@ class Public(SphinxDirective):
         fenced = ["````{eval-rst}", *lines, "````"]
         found = nodes.Element()
         self.state.nested_parse(StringList(fenced, self.get_source_info()[0]), self.content_offset, found)
-        return found.children
+        return list(found.children)
 
 
 def _autodoc(name: str, value: object) -> list[str]:
@@ -110,7 +111,7 @@ def _code(match: re.Match[str]) -> str:
 
 
 def _types_as_options(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
-    """Napoleon writes an attribute's type as a field below it, where `tuple[X, ...]` is not understood; add defaults."""
+    """Napoleon writes an attribute's type as a field below it, where `tuple[X, ...]` is not read; add defaults."""
     hints = get_type_hints(obj) if what in ("class", "exception") else {}
     defaults = _defaults(obj)
 
@@ -160,6 +161,7 @@ def _public_bases(app: Sphinx, name: str, obj: Any, options: Any, bases: list[An
     bases[:] = [over for base in bases for over in (base.__bases__ if base.__name__.startswith("_") else [base])]
 
 
+@cache
 def _aliases() -> dict[str, str]:
     """Where objects are defined, to where they are public."""
     found: dict[str, str] = {}
@@ -177,31 +179,17 @@ def _resolve(
     if node.get("refdomain") != "py":
         return None
     target = node["reftarget"]
-    known: dict[str, str] = env.flaude_aliases  # type: ignore[attr-defined]
-    first, _, rest = target.partition(".")
-    candidates = [known.get(target), *(f"{module}.{target}" for module in MODULES)]
     domain = env.domains.python_domain
-    for candidate in filter(None, candidates):
-        if candidate in domain.objects:
-            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", candidate, _to(node, candidate), content)
+    for name in filter(None, [_aliases().get(target), *(f"{module}.{target}" for module in MODULES)]):
+        if name in domain.objects:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, content)
     return None
-
-
-def _to(node: addnodes.pending_xref, target: str) -> addnodes.pending_xref:
-    copied = node.copy()
-    copied["reftarget"] = target
-    return copied
-
-
-def _begin(app: Sphinx) -> None:
-    app.env.flaude_aliases = _aliases()  # type: ignore[attr-defined]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register it."""
     app.add_directive("public", Public)
     app.add_role("name", Name())
-    app.connect("builder-inited", _begin)
     app.connect("missing-reference", _resolve)
     app.connect("autodoc-process-docstring", _from_markdown, priority=400)  # napoleon is at 500
     app.connect("autodoc-process-docstring", _types_as_options, priority=600)

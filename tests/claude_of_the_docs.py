@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 SCRIPTS = {
-    "Write a report": "::write report/index.html <p>all</p>\n::write run.log ran\n::cost 0.31\n::say The report is there.",
+    "Write a report": "::write report/index.html <p>all</p>\n::write run.log ran\n::cost 0.31\n::say It is there.",
+    "Review the whole": "::sleep 2\n::cost 0.4\n::say It took a while.",
     "fails on purpose": "::cost 0.02\n::fail There is no module of that name.",
 }
 
