@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,14 +21,12 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from anyio.from_thread import start_blocking_portal
-from cyclopts import App, CycloptsError
 from ruamel.yaml import YAML
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.batch_file import BatchFileError, json_schema, load
 from flaude.cli import application
-from flaude.local import LocalFly, LocalImage
-from flaude.local import scripted_claude
+from flaude.local import LocalFly, LocalImage, scripted_claude
 from tests import docs_claude
 from tests.conftest import TOKEN
 from tests.snippets import PAGES, ROOT, Command, Snippet, all_snippets, commands, pattern, snippets
@@ -98,7 +96,7 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert [f"{block}: {block.language!r}" for block in BLOCKS if block.language not in tested] == []
     bare = [str(block) for block in BLOCKS if block.language not in ("python", "sh", "console") and not block.rest]
     assert bare == [], "give it a file's name, or say that it is the output of the block before"
-    texts = [page.name for page in PAGES if re.search(r"^(    |\t)(flaude|make|git|fly|pip|docker) ", page.read_text(), re.M)]
+    texts = [page.name for page in PAGES if re.search(r"^(    |\t)(flaude|make|git|fly|pip|docker) ", page.read_text(), re.MULTILINE)]
     assert texts == [], "commands belong into fences, where they are run"
 
 
@@ -294,7 +292,7 @@ def test_commands_in_text() -> None:
         for span in re.findall(r"(?<!`)`((?:flaude|make) [^`]+)`(?!`)", page.read_text()):
             _check_command(span, page.name)
             checked += 1
-    for line in re.findall(r"^    (.*\bflaude .*)", reference.markdown(), flags=re.M):
+    for line in re.findall(r"^    (.*\bflaude .*)", reference.markdown(), flags=re.MULTILINE):
         _check_command(line, "the help of the command line")
         checked += 1
     assert checked > 30
@@ -305,7 +303,7 @@ def _check_command(line: str, where: str) -> None:
     for part in re.split(r"[|;]|&&|>", line):
         words = shlex.split(part, comments=True)
         if words[:1] == ["make"]:
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.M), f"{where}: {part}"
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), f"{where}: {part}"
         if words[:1] != ["flaude"] or words[1:] in ([], ["--help"], ["COMMAND", "--help"]):
             continue
         names, node = words[1:], application()
