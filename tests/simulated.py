@@ -11,13 +11,20 @@ import json
 import selectors
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from flaude.errors import GuestError, NameTakenError, NotFoundError
+import anyio
+import pytest
+
+from flaude.errors import GuestError, NameTakenError, NoCapacityError, NotFoundError
 from flaude.fly import Machine
 from flaude.fly.models import ExecResult
 from flaude.guest.server import pack
+from flaude.journal import Journal, MemoryJournal
+from tests.conftest import TOKEN
+from tests.journaling import BEGAN
 
 PATCH = b"a patch, which somebody has paid for"
 STATES = ("installing", "cloning", "ready", "running", "collecting", "done")
@@ -78,11 +85,16 @@ class World:
     Attributes:
         guests: By Fly's id.
         starts: The jobs whose agents have started, once for each time.
+        gone: Machines that are no more.
+        at_work: Whether agents that have started go on and on.
+        full: How many more times there is no room for a machine.
     """
 
     guests: dict[str, Guest] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
+    at_work: bool = False
+    full: int = 0
 
     @property
     def alive(self) -> list[Guest]:
@@ -91,6 +103,9 @@ class World:
 
     def create(self, name: str, config: Mapping[str, Any]) -> Machine:
         """As Fly does: a name belongs to one living machine."""
+        if self.full:
+            self.full -= 1
+            raise NoCapacityError("no room", method="POST", path="/machines")
         for guest in self.alive:
             if guest.machine.name == name:
                 raise NameTakenError("already_exists", method="POST", path="/machines", machine_id=guest.machine.id)
@@ -112,7 +127,9 @@ class World:
         return {"ok": True} if verb != "pull" else self._pull(guest, int(request["offset"]))
 
     def _pull(self, guest: Guest, offset: int) -> dict[str, Any]:
-        if guest.told != _READY:
+        if self.at_work and guest.told > _READY:
+            pass
+        elif guest.told != _READY:
             guest.told = min(guest.told + 1, len(STATES))
         elif offset >= len(b"".join(guest.spool)):
             # The controller knows: the agent starts.
@@ -212,6 +229,8 @@ class SimulatedFly:
         verb = command[-1]
         await self._around(verb)
         answer = self._world.answer(self._guest(machine_id), verb, json.loads(stdin))
+        if verb == "pull" and not answer["data"]:
+            await anyio.sleep(1)  # it waits for news, for a while
         await self._around(f"{verb} done")
         return ExecResult(stdout=json.dumps(answer))
 
@@ -227,3 +246,20 @@ class SimulatedFly:
         if guest is None or machine_id in self._world.gone:
             raise NotFoundError("not found", method="GET", path=machine_id, status=404)
         return guest
+
+
+Test = Callable[[VirtualTime, World, Journal], Awaitable[None]]
+
+
+def run(test: Test) -> None:
+    """Run it in a world of its own, with an empty journal: an executor's `fly` is a `SimulatedFly`."""
+
+    async def main() -> None:
+        loop = cast("VirtualTime", asyncio.get_running_loop())
+        async with MemoryJournal(clock=lambda: BEGAN + timedelta(seconds=loop.time())) as journal:
+            await test(loop, World(), journal)
+
+    with pytest.MonkeyPatch.context() as patched, asyncio.Runner(loop_factory=VirtualTime) as runner:
+        patched.setenv("CLAUDE_CODE_OAUTH_TOKEN", TOKEN)
+        patched.setattr("flaude.executor.client_for", lambda fly, **_: fly)
+        runner.run(main())

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
 import anyio
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaude import BatchResult, ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.errors import JournalError, LeaseLostError
-from flaude.journal import Journal, MemoryJournal
-from tests.conftest import TOKEN
-from tests.journaling import BEGAN
-from tests.simulated import PATCH, SimulatedFly, VirtualTime, World
+from flaude.journal import Journal
+from tests.simulated import PATCH, SimulatedFly, VirtualTime, World, run
 
 REPO = "https://github.com/your-org/api"
 WRITES = ("write", "put", "drop", "renew", "release")
@@ -126,23 +121,6 @@ def check(world: World, batch: BatchResult) -> None:
         assert len(result.attempts) == 1
     assert Counter(world.starts) == {f"{batch.id}-0-1": 1, f"{batch.id}-1-1": 1}
     assert world.alive == []
-
-
-Test = Callable[[VirtualTime, World, Journal], Awaitable[None]]
-
-
-def run(test: Test) -> None:
-    """Run it in a world of its own."""
-
-    async def main() -> None:
-        loop = cast("VirtualTime", asyncio.get_running_loop())
-        async with MemoryJournal(clock=lambda: BEGAN + timedelta(seconds=loop.time())) as journal:
-            await test(loop, World(), journal)
-
-    with pytest.MonkeyPatch.context() as patched, asyncio.Runner(loop_factory=VirtualTime) as runner:
-        patched.setenv("CLAUDE_CODE_OAUTH_TOKEN", TOKEN)
-        patched.setattr("flaude.executor.client_for", lambda fly, **_: fly)
-        runner.run(main())
 
 
 @settings(max_examples=60, deadline=None)
