@@ -22,7 +22,7 @@ from flaude.cli.live import LiveView
 from flaude.cli.look import Look, Style
 from flaude.cli.outlet import Outlet
 from flaude.cli.painter import Painter
-from flaude.events import Event, Queued, Started
+from flaude.events import Detached, Event, Queued, Started
 from flaude.results import BatchResult
 from tests.emulator import Terminal, terminal
 from tests.happenings import BATCH, Happenings
@@ -165,6 +165,17 @@ async def test_the_summary_takes_the_place_of_the_table(monkeypatch: pytest.Monk
     assert not has(text, "running")
     assert not screen.screen.cursor.hidden
     assert {7 << 5} <= screen.screen.mode, "pyte's number for wrapping"
+
+
+async def test_a_batch_that_goes_on_without_us_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing came of it yet: there is no summary, and the rows say how far it is."""
+    with terminal() as screen:
+        async with shown_on(screen, 1, monkeypatch) as view:
+            run = Happenings(0)
+            give(view, run.until(Started), iter([Detached(*run.where(1, "m0"))]))
+            view.ended(BatchResult([]), 0)
+        text = await screen.until(lambda text: has(text, "· run-0", "detached") and has(text, "0/1"))
+    assert not has(text, "succeeded")
 
 
 async def test_a_summary_that_goes_elsewhere_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

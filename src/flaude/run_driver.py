@@ -70,6 +70,7 @@ _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
 _BOOTING = 4
+_UNKEPT_S = 2.0
 _UNANSWERED = (RateLimitedError, UnreachableError)
 _BLIPS = (NotReadyError, JournalError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
@@ -105,7 +106,8 @@ class Run:
         self.fetching = Fetching(plan.folder, left.arrived if left else None, anew=left is not None)
         self._began_at = dict(left.began_at) if left else {Phase.QUEUED.value: plan.queued}
         self.told = self.state.offset
-        self._deadline = self._known_from = self._collect_until = self._began_step = float("inf")
+        self._deadline = self._known_from = self._collect_until = self._keep_until = float("inf")
+        self._began_step = float("inf")
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
         self._start_recorded = self.state.agent_started
@@ -363,14 +365,19 @@ class Run:
         if await self.fetching.go_on(self._link, result):
             return None
         # The machine goes when it is told that all has arrived: then it has to be somewhere else.
-        await self._keep_harvest()
-        return Fetched()
+        if await self._keep_harvest() or anyio.current_time() > self._keep_until:
+            return Fetched()
+        # As long as the machine is sure to wait; when the journal is not to be had by then, the work is here at least.
+        self._keep_until = min(self._keep_until, self._began_step + self._patience.limit_s)
+        await anyio.sleep(jitter(_UNKEPT_S))
+        return None
 
-    async def _keep_harvest(self) -> None:
+    async def _keep_harvest(self) -> bool:
         result = self.state.result
         if result is not None and not self._harvested:
             harvest = Harvest(result, self.fetching.arrived)
             self._harvested = await self._record.harvest(self._plan.attempt, harvest)
+        return self._harvested
 
     async def _is_ours(self) -> bool:
         """Whether the batch is still this process's, which may have slept; where the journal does not say, it is."""

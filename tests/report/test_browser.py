@@ -244,7 +244,7 @@ def test_a_run_by_keyboard(page: Page) -> None:
 
 
 def test_a_patch_is_taken_from_the_page(page: Page, tmp_path: Path) -> None:
-    """A link leads to a run; its patch is downloaded byte by byte, and copied where it is text; a part of one never is."""
+    """A link leads to a run; its patch is downloaded byte by byte, and copied where it is text; never a part of it."""
     page.goto(f"{page.url.partition('#')[0]}#run-{RICH}")
     dialog, previous = page.get_by_role("dialog"), page.get_by_role("button", name="Previous")
     download, copy = (dialog.get_by_role("button", name=name) for name in ("Download", "Copy patch"))

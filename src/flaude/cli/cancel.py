@@ -71,13 +71,13 @@ async def cancel(
                 repos, total = repos_of(recorded), len(recorded.runs)
                 code = await carry_out(work, recorded.settings, repos, total, shown, journal=journal)
             except BatchHeldError:
-                if await _ask(journal, recorded, run):
+                if await ask(journal, recorded, run):
                     return OK
             else:
                 return OK if code == FAILED else code
 
 
-async def _ask(journal: Journal, recorded: RecordedBatch, run: RecordedRun | None) -> bool:
+async def ask(journal: Journal, recorded: RecordedBatch, run: RecordedRun | None) -> bool:
     """Have the process stop it that carries it out; whether it has, and has not died before."""
     asked, name = None, _named(recorded, run)
     print(f"flaude: asked the process that carries it out to stop {name}; waiting for it", file=sys.stderr)

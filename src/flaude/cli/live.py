@@ -139,13 +139,14 @@ class LiveView:
         self._show(self._above.fetch(all_of_it=True))
         if self._end is None:
             return
-        if is_terminal(self._stdout):
+        width = columns_of(self._stdout, self._environ)
+        text = summary(self._end[0], self._summary_look, width, app=self._app, batch=self._batch)
+        if text and is_terminal(self._stdout):
             self._screen.write(self._painter.erase(size_of(self._terminal)))
         # The summary may go to the same terminal: not before it has taken the last frame.
         with anyio.move_on_after(Outlet.LAST_S, shield=True) if exc_type else nullcontext():
             await self._screen.drained()
-        width = columns_of(self._stdout, self._environ)
-        self._results.write(summary(self._end[0], self._summary_look, width, app=self._app, batch=self._batch))
+        self._results.write(text)
 
     @contextmanager
     def _heeding_continues(self) -> Iterator[None]:

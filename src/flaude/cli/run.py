@@ -200,8 +200,7 @@ async def run(
     repos = [spec.url for request in requests for spec in request.config.repo_specs]
     async with SqliteJournal() as journal:
         code = await carry_out(work, settings, repos, len(requests), shown, journal=journal, source=source)
-    if launched:
-        left = len(requests) - launched[0].total
+    if launched and (left := len(requests) - launched[0].total):
         print(f"flaude: {left} of {len(requests)} runs go on alone; bring their work home with", file=sys.stderr)
         print(f"flaude resume {launched[0].id}", file=sys.stderr)
     return code
