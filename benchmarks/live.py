@@ -74,7 +74,7 @@ def terminal() -> Iterator[TextIO]:
     """A pseudo-terminal that another process reads."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    with subprocess.Popen(["cat"], stdin=master, stdout=subprocess.DEVNULL) as reader:
+    with subprocess.Popen(["cat"], stdin=master, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
         os.close(master)
         with open(slave, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a number
             yield stream

@@ -113,7 +113,7 @@ class Terminal:
     async def until(self, condition: Callable[[list[str]], object], within_s: float = 40) -> list[str]:
         """The screen's lines as soon as they are as they should be."""
         with anyio.move_on_after(within_s):
-            while not condition(self.text):
+            while not (self._is_whole and condition(self.text)):
                 if not await self._read():
                     break
         if not condition(self.text):
@@ -130,6 +130,11 @@ class Terminal:
             while await self._read():
                 pass
         return self.text
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a user would see this: terminals hold back what is between these two."""
+        return self.raw.rfind(b"\x1b[?2026h") <= self.raw.rfind(b"\x1b[?2026l")
 
     async def _read(self) -> bool:
         await anyio.wait_readable(self._master)

@@ -10,8 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from flaude.cli.amounts import about, clock, dollars
 from flaude.cli.board import Board, Row
@@ -22,10 +23,12 @@ from flaude.cli.one_line import one_line
 from flaude.cli.summary import summary
 from flaude.events import (
     AssistantText,
+    Booted,
     Collecting,
     Created,
     Creating,
     Destroyed,
+    Detached,
     Event,
     Finished,
     Queued,
@@ -101,6 +104,8 @@ def test_sums_add_up_whenever_one_looks(told: tuple[list[Happenings], list[Event
 
 
 @given(interleaved(), st.integers(1, 140), st.integers(1, 40))
+@example(([Happenings(0)], list(Happenings(0).until(Started))), 1, 40)
+@example(([Happenings(0)], [*Happenings(0).until(Started), Happenings(0).stop()]), 9, 12)
 def test_every_frame_fits(told: tuple[list[Happenings], list[Event]], width: int, height: int) -> None:
     """In a terminal of any size: no line too many, none too wide, nothing that it would obey, and every run counted."""
     runs, events = told
@@ -112,7 +117,7 @@ def test_every_frame_fits(told: tuple[list[Happenings], list[Event]], width: int
     assert all(width_of(line) <= width for line in lines)
     text = [rendered(line, Look()) for line in lines]
     assert not any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in "".join(text))
-    if width >= 60 and height >= 6:
+    if width >= 60 and height >= 12:
         shown = sum(line[:1] in f"✓✗·{UNICODE.spinner}" for line in text if line)
         folded = sum(int(number) for line in text if line.startswith("  … ") for number in re.findall(r"\d+", line))
         unheard = len(runs) - len({event.index for event in events})
@@ -273,7 +278,8 @@ def test_columns_stand_below_one_another() -> None:
     for event in events:
         board.take(event)
     lines = frame(board, at(60), UNICODE, 80, 24)
-    assert {piece.column for line in lines for piece in line if piece.text in ("phase", "working")} == {12}
+    texts = [rendered(line, Look()) for line in lines]
+    assert {cell_len(text[: text.index("working")]) for text in texts if "working" in text} == {12}
 
 
 @pytest.mark.parametrize(
@@ -304,6 +310,10 @@ def test_what_a_signal_means_is_said() -> None:
         "Ctrl-C: stopping 3 agents, collecting the work of 1, 4 machines left to destroy; again: destroy at once; "
         "a third time: leave."
     )
+    early = [event for index in range(3) for event in Happenings(index).until(Started)]
+    assert lines_of([*early, *stops[:3]], 3, 200, 24)[-3].startswith(
+        "Ctrl-C: stopping 3 agents, collecting their work, 3 machines left to destroy; again: "
+    )
     at_once: list[Event] = [Happenings(index).stop(at_once=True) for index in range(4)]
     assert lines_of([*events, *stops, *at_once], 4, 200, 24)[-3] == (
         "Ctrl-C, the second: destroying 4 machines at once, nothing more is collected; a third time: leave, and the "
@@ -311,6 +321,27 @@ def test_what_a_signal_means_is_said() -> None:
     )
     other: list[Event] = [Happenings(index).stop(reason="max_machine_seconds: 9 of 8") for index in range(4)]
     assert lines_of([*events, *other], 4, 200, 24)[-3] == "Stopping 4 runs: max_machine_seconds: 9 of 8."
+
+
+def test_what_is_said_leaves_room_for_rows() -> None:
+    """In a narrow terminal a long word on stopping takes a third of the lines, and no more."""
+    events = [event for index in range(9) for event in Happenings(index).until(Started)]
+    text = lines_of([*events, *(Happenings(index).stop() for index in range(9))], 9, 16, 24)
+    assert sum("run-" in line for line in text) >= 3 and any(line.startswith("Ctrl-C") for line in text)
+
+
+def test_the_words_for_the_phases() -> None:
+    """What a run does; one that waits for its next attempt, one that is to stop, and one that was left say so."""
+
+    def phase(run: Happenings, kind: type[Event], *more: Event) -> str:
+        return lines_of([*run.until(kind), *more], 1, 80, 24)[1].split()[2]
+
+    one = Happenings(0, retries=1)
+    told = [phase(one, kind) for kind in (Queued, Creating, Created, Booted, Started, Collecting, Finished)]
+    assert told == ["waiting", "creating", "booting", "cloning", "working", "collecting", "done"]
+    assert phase(one, Retried) == "retrying"
+    assert phase(one, Started, one.stop()) == "stopping"
+    assert phase(one, Started, Detached(*one.where(1, "m0"))) == "detached"
 
 
 def test_times_and_money() -> None:
@@ -340,7 +371,7 @@ def test_the_summary() -> None:
         "x third: no luck with third",
         "",
         "1/3 succeeded in 1:15; agents $0.2500 and 1 unknown cost; 20 machine seconds $0.0020 on Fly",
-        "Stopped: stopped by it",
+        "Cut short: stopped by it",
     ]
 
 

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaude.cli.columns import Piece
+from flaude.cli.columns import Line, Piece
 from flaude.cli.live import LiveView
 from flaude.cli.look import Look, Style
 from flaude.cli.outlet import Outlet
 from flaude.cli.painter import Painter
-from flaude.events import Event, Queued, Started
+from flaude.events import Detached, Event, Queued, Started
 from flaude.results import BatchResult
 from tests.emulator import Terminal, terminal
 from tests.happenings import BATCH, Happenings
@@ -148,7 +148,7 @@ async def test_what_is_logged_stands_above_the_table(monkeypatch: pytest.MonkeyP
             logger.removeHandler(handler)
     assert text[0].startswith("batch ")
     assert text[1] == f"retrying GET /v1/apps {'x' * 68}" and text[2] == "x" * 32, "it wraps and is not cut"
-    assert text[3:5] == ["from a thread", "no line break"]
+    assert text[3:5] == ["from a thread", "no line break"] and b"\x1b[31m" not in screen.raw
     assert text[5].split()[0] == "tag"
 
 
@@ -167,6 +167,17 @@ async def test_the_summary_takes_the_place_of_the_table(monkeypatch: pytest.Monk
     assert {7 << 5} <= screen.screen.mode, "pyte's number for wrapping"
 
 
+async def test_a_batch_that_goes_on_without_us_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing came of it yet: there is no summary, and the rows say how far it is."""
+    with terminal() as screen:
+        async with shown_on(screen, 1, monkeypatch) as view:
+            run = Happenings(0)
+            give(view, run.until(Started), iter([Detached(*run.where(1, "m0"))]))
+            view.ended(BatchResult([]), 0)
+        text = await screen.until(lambda text: has(text, "· run-0", "detached") and has(text, "0/1"))
+    assert not has(text, "succeeded")
+
+
 async def test_a_summary_that_goes_elsewhere_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file as stdout has the summary, without colours, and the terminal keeps the last state of the table."""
     file = io.StringIO()
@@ -177,6 +188,14 @@ async def test_a_summary_that_goes_elsewhere_leaves_the_table(monkeypatch: pytes
             view.ended(BatchResult([Happenings(0).result()], seconds=12), 0)
         await screen.until(lambda text: has(text, "✓ run-0", "done") and has(text, "1/1"))
     assert "1/1 succeeded" in file.getvalue() and "\x1b" not in file.getvalue()
+
+
+def test_what_is_not_new_is_not_written() -> None:
+    """The same lines in a terminal of the same size cost nothing."""
+    painter, lines, size = Painter(Look()), [(Piece(0, "a"),)], os.terminal_size((20, 12))
+    assert painter.frame(lines, size)
+    assert painter.frame(lines, size) == ""
+    assert painter.frame(lines, os.terminal_size((21, 12))) and painter.frame([(Piece(0, "b"),)], size)
 
 
 async def test_what_the_block_raises_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +234,25 @@ async def test_what_cannot_be_shown_ends_nothing(
             give(view, Happenings(1).until(Started))
             await screen.until(lambda text: has(text, "run-1", "working"))
     assert "Queued is not shown" in caplog.text
+
+
+async def test_a_table_that_cannot_be_made_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect in all of it costs the table: that is logged once, and what others print still comes through."""
+
+    def broken(*_: object) -> list[Line]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("flaude.cli.live.frame", broken)
+    with terminal() as screen:
+        async with shown_on(screen, 1, monkeypatch) as view:
+            give(view, Happenings(0).events())
+            sys.stderr.write("said by others\n")
+            await screen.until(lambda text: has(text, "said by others"))
+            view.ended(BatchResult([Happenings(0).result()]), 0)
+        await screen.until(lambda text: has(text, "1/1 succeeded"))
+    assert caplog.text.count("the table has ended") == 1
 
 
 async def test_after_a_ctrl_z_the_table_begins_below(monkeypatch: pytest.MonkeyPatch) -> None:

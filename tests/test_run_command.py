@@ -17,8 +17,8 @@ import anyio.abc
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from flaude import ConfigError, Timeouts
-from flaude.cli.clocks import patient
+from flaude import ConfigError
+from flaude.cli.clocks import orphaned_after, usual_timeouts
 from flaude.cli.run import run
 from flaude.local import Answer, Fault, LocalFly
 from flaude.settings import ExecutorSettings
@@ -175,7 +175,7 @@ async def test_leftovers(local: LocalFly, environment: dict[str, str], tmp_path:
         ({"prompt": ("a",), "app": "my-app", "env": ("NOT_SET_4711",)}, "--env: environment variable NOT_SET_4711"),
         ({"prompt": ("a",), "app": "my-app"}, "no Claude Code credentials"),
         ({"prompt": ("a",), "app": "my-app", "github_token_env": "NOT_SET_4711"}, "--github-token-env: environment"),
-        ({"file": Path("batch.yaml"), "model": "opus"}, "--model: goes with -p alone"),
+        ({"file": "batch.yaml", "model": "opus"}, "--model: goes with -p alone"),
         ({"prompt": (" ",), "app": "my-app"}, "prompt: empty"),
     ],
 )
@@ -192,11 +192,9 @@ async def test_bad_input(
 
 def test_clocks() -> None:
     """Machines of a command wait for an hour, of a detached one for a day, and for as long as somebody has said."""
-    settings = ExecutorSettings("my-app")
-    assert patient(settings, None, detach=False).timeouts.orphan == 3600
-    assert patient(settings, None, detach=True).timeouts.linger == 24 * 3600
-    said = patient(settings, timedelta(minutes=2), detach=True).timeouts
+    assert usual_timeouts().orphan == 3600
+    assert usual_timeouts(detach=True).linger == 24 * 3600
+    settings = ExecutorSettings("my-app", timeouts=usual_timeouts(detach=True))
+    said = orphaned_after(settings, timedelta(minutes=2)).timeouts
     assert (said.orphan, said.linger, said.patience) == (120, 120, 60)
-    own = ExecutorSettings("my-app", timeouts=Timeouts(orphan=700, linger=800))
-    kept = patient(own, None, detach=True).timeouts
-    assert (kept.orphan, kept.linger) == (700, 800)
+    assert orphaned_after(settings, None) == settings

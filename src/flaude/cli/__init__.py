@@ -28,6 +28,9 @@ _COMMANDS = {
     "logs": (_READING, "Print what the agent of a run has printed; -f goes on until it is over."),
     "results": (_READING, "Show what the runs of a batch have brought."),
     "patch": (_READING, "Print the patch of a run, for `git apply`."),
+    "report": (_READING, "Write a batch as one HTML page that needs no other file."),
+    "check": (_FILES, "Check a batch file, and print what it would run and what that could cost; nothing is made."),
+    "schema": (_FILES, "Print the JSON Schema of batch files, for editors."),
     "reap": (_MACHINES, "Destroy machines of flaude that no living controller owns."),
     "doctor": (_MACHINES, "Look whether everything is there that flaude needs, and say what to do."),
     "completion": (_MACHINES, "Print the completion script of a shell."),
@@ -83,5 +86,6 @@ def main() -> None:
         print("flaude: interrupted", file=sys.stderr)
         sys.exit(130)
     except FlaudeError as error:
-        print(f"flaude: {error}", file=sys.stderr)
+        # The problems of a file are lines of their own, which editors can follow.
+        print(error if hasattr(error, "problems") else f"flaude: {error}", file=sys.stderr)
         sys.exit(2)

@@ -57,6 +57,7 @@ class Row:
         has_machine: Whether there is one.
         retries: Whether it waits for another attempt.
         stops: Whether it has been told to stop.
+        detached: Whether it was left to go on without us.
     """
 
     index: int
@@ -71,6 +72,7 @@ class Row:
     has_machine: bool = False
     retries: bool = False
     stops: bool = False
+    detached: bool = False
     _speaks: bool = False
 
     def lasted(self, now: datetime) -> float | None:
@@ -107,7 +109,6 @@ class Board:
         succeeded: Runs that are over, in the order in which they ended.
         failed: Likewise.
         live: How many machines there are.
-        detached: How many runs were left to go on without us.
         phases: How many of the active runs are in each phase.
         cost_usd: What the agents of the runs that are over cost, as far as they said.
         machine_cost_usd: What their machines cost; None when the price of one is not known.
@@ -123,7 +124,6 @@ class Board:
         self.succeeded: dict[int, Row] = {}
         self.failed: dict[int, Row] = {}
         self.live = 0
-        self.detached = 0
         self.phases = dict.fromkeys(Phase, 0)
         self.cost_usd = 0.0
         self.machine_cost_usd: float | None = 0.0
@@ -200,8 +200,7 @@ class Board:
                 if self._stop is None or at_once or not self._stop.at_once:
                     self._stop = StopOrder(one_line(reason), at_once)
             case Detached():
-                self.detached += 1
-                row.last = "left to work on"
+                row.detached = True
             case Finished(result=result):
                 self._finish(row, event, result)
             case _:

@@ -1,4 +1,4 @@
-"""How long the machines of a command wait for it: longer than a library's, since `flaude resume` can come back."""
+"""How long the machines of a command wait for it: longer than a program's, since `flaude resume` may come for them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ _ORPHAN_S = 3600.0
 _DETACHED_S = 24 * 3600.0
 
 
-def patient(settings: ExecutorSettings, orphan_after: timedelta | None, *, detach: bool) -> ExecutorSettings:
-    """The settings with the clocks of machines that nobody pulls.
+def usual_timeouts(*, detach: bool = False) -> Timeouts:
+    """The timeouts of batches that say nothing else.
 
     Args:
-        settings: What the batch file says.
-        orphan_after: What the command line says.
         detach: Whether the command leaves its machines alone on purpose.
     """
-    given, usual = settings.timeouts, Timeouts()
-    seconds = orphan_after.total_seconds() if orphan_after else (_DETACHED_S if detach else _ORPHAN_S)
-    orphan = seconds if orphan_after or given.orphan == usual.orphan else given.orphan
-    linger = seconds if orphan_after or given.linger == usual.linger else given.linger
-    patience = min(given.patience, orphan / 2, linger / 2)
-    return replace(settings, timeouts=replace(given, orphan=orphan, linger=linger, patience=patience))
+    seconds = _DETACHED_S if detach else _ORPHAN_S
+    return Timeouts(orphan=seconds, linger=seconds)
+
+
+def orphaned_after(settings: ExecutorSettings, orphan_after: timedelta | None) -> ExecutorSettings:
+    """The settings with what the command line says of machines that nobody pulls."""
+    if orphan_after is None:
+        return settings
+    seconds, timeouts = orphan_after.total_seconds(), settings.timeouts
+    patience = min(timeouts.patience, seconds / 2)
+    return replace(settings, timeouts=replace(timeouts, orphan=seconds, linger=seconds, patience=patience))

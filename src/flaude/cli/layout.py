@@ -64,7 +64,7 @@ def frame(board: Board, moment: Moment, glyphs: Glyphs, width: int, height: int)
     folds = [[(Piece(2, cut(text, width - 2, glyphs.more)),)] if text and width > 2 else [] for text in (above, below)]  # noqa: PLR2004
     head = [headings([Column("", 1, gap=1), *columns[1:]])] if roomy else []
     blank: list[Line] = [()] if roomy else []
-    return [*head, *folds[0], *body, *folds[1], *blank, *foot][-height:]
+    return [*head, *folds[0], *body, *folds[1], *blank, *foot]
 
 
 # --- which runs ---
@@ -142,7 +142,7 @@ def _cell(row: Row, heading: str, moment: Moment, glyphs: Glyphs) -> tuple[str, 
 def _mark(row: Row, moment: Moment, glyphs: Glyphs) -> tuple[str, Style]:
     if row.success is not None:
         return (glyphs.good, Style.GOOD) if row.success else (glyphs.bad, Style.BAD)
-    if row.phase is Phase.QUEUED:
+    if row.phase is Phase.QUEUED or row.detached:
         return glyphs.waiting, Style.PLAIN
     return glyphs.spinner[moment.step % len(glyphs.spinner)], Style.WARNING if row.stops else Style.ACTIVE
 
@@ -150,8 +150,8 @@ def _mark(row: Row, moment: Moment, glyphs: Glyphs) -> tuple[str, Style]:
 def _phase(row: Row) -> str:
     if row.success is not None:
         return "done" if row.success else "failed"
-    if row.retries:
-        return "retrying"
+    if row.retries or row.detached:
+        return "retrying" if row.retries else "detached"
     return "stopping" if row.stops and row.phase is Phase.AGENT else _PHASES[row.phase]
 
 
@@ -178,7 +178,7 @@ def stop_words(board: Board, stop: StopOrder) -> str:
             "the machines end by themselves."
         )
     doing = [f"stopping {count(agents, 'agent')}"] if agents else []
-    doing += [f"collecting the work of {collecting}"] if collecting else []
+    doing += [f"collecting the work of {collecting}"] if collecting else ["collecting their work"] if agents else []
     doing += [f"{machines} left to destroy"]
     return f"{name}: {', '.join(doing)}; again: destroy at once; a third time: leave."
 

@@ -78,7 +78,7 @@ class Lines(StreamedView):
     def tell_end(self, result: BatchResult, exit_code: int) -> None:  # noqa: ARG002
         """The summary."""
         text = summary(result, self._summary_look, self._width, app=self._app, batch=self._batch)
-        self._results.write(f"\n{text}")
+        self._results.write(f"\n{text}" if text else "")
 
     def _words(self, event: Event) -> str:
         machine = one_line(event.machine_id)

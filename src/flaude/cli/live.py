@@ -18,6 +18,7 @@ from flaude.cli.above import Above, stderr_above
 from flaude.cli.amounts import count
 from flaude.cli.beside import Beside
 from flaude.cli.board import Board
+from flaude.cli.columns import Line
 from flaude.cli.layout import Moment, frame
 from flaude.cli.look import is_terminal, look_of
 from flaude.cli.outlet import Outlet
@@ -108,7 +109,7 @@ class LiveView:
         self._ticks += 1
         board = self._board
         goes_on = self._news or (board is not None and board.at_once > 0) or self._ticks % _IDLE_EVERY == 0
-        if not goes_on or not self._screen.is_idle or self._broken:
+        if not goes_on or not self._screen.is_idle:
             return
         if not _is_in_front(self._terminal):
             self._painter.forget()
@@ -117,18 +118,16 @@ class LiveView:
         self._show(self._above.fetch())
 
     def _show(self, above: list[str]) -> None:
+        lines: list[Line] = []
+        size = size_of(self._terminal)
         try:
-            size = size_of(self._terminal)
-            lines = []
-            if self._board is not None:
+            if self._board is not None and not self._broken:
                 moment = Moment(datetime.now(UTC), self._ticks)
                 lines = frame(self._board, moment, self._look.glyphs, size.columns, size.lines - 1)
-            text = self._painter.frame(lines, size, above)
-        except Exception:  # noqa: BLE001  # a defect of ours may cost the view and not the batch
+        except Exception:  # noqa: BLE001  # a defect of ours may cost the table and not the batch
             self._broken = True
-            _log.exception("the live view has ended")
-            return
-        if text:
+            _log.exception("the table has ended")
+        if text := self._painter.frame(lines, size, above):
             self._screen.write(text)
 
     async def _leave(
@@ -140,13 +139,14 @@ class LiveView:
         self._show(self._above.fetch(all_of_it=True))
         if self._end is None:
             return
-        if is_terminal(self._stdout):
+        width = columns_of(self._stdout, self._environ)
+        text = summary(self._end[0], self._summary_look, width, app=self._app, batch=self._batch)
+        if text and is_terminal(self._stdout):
             self._screen.write(self._painter.erase(size_of(self._terminal)))
         # The summary may go to the same terminal: not before it has taken the last frame.
         with anyio.move_on_after(Outlet.LAST_S, shield=True) if exc_type else nullcontext():
             await self._screen.drained()
-        width = columns_of(self._stdout, self._environ)
-        self._results.write(summary(self._end[0], self._summary_look, width, app=self._app, batch=self._batch))
+        self._results.write(text)
 
     @contextmanager
     def _heeding_continues(self) -> Iterator[None]:

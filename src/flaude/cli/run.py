@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from flaude import claude as claude_code
+from flaude.batch_file import Format, load
 from flaude.cli.carrying_out import Shown, carry_out
-from flaude.cli.clocks import patient
+from flaude.cli.clocks import orphaned_after, usual_timeouts
 from flaude.cli.on_this_computer import APP, local_settings
 from flaude.cli.options import (
     LIMITS,
@@ -29,6 +29,7 @@ from flaude.cli.options import (
     OutputDir,
     Plain,
 )
+from flaude.cli.source import Source
 from flaude.config import MachineConfig
 from flaude.env_secret import EnvSecret
 from flaude.errors import ConfigError
@@ -38,12 +39,13 @@ from flaude.request import ExecutionRequest
 from flaude.results import BatchResult
 from flaude.settings import ExecutorSettings
 from flaude.tags import numbered, slug
+from flaude.timeouts import Timeouts
 
 _WITH_A_FILE = "goes with -p alone; write it into the file"
 
 
 async def run(
-    file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    file: Source | None = None,
     /,
     *,
     prompt: Annotated[tuple[str, ...], Parameter(name=["--prompt", "-p"], group=RUN)] = (),
@@ -59,7 +61,7 @@ async def run(
     image: Annotated[str | None, Parameter(group=RUN)] = None,
     region: Annotated[str | None, Parameter(group=RUN)] = None,
     vm_size: Annotated[str | None, Parameter(group=RUN)] = None,
-    format: Annotated[Literal["yaml", "toml", "json", "jsonl", "csv"] | None, Parameter(group=RUN)] = None,  # noqa: A002  # the option's name
+    format: Annotated[Format | None, Parameter(group=RUN)] = None,  # noqa: A002  # the option's name
     max_turns: Annotated[int | None, Parameter(group=LIMITS)] = None,
     max_budget_usd: Annotated[float | None, Parameter(group=LIMITS, metavar="USD")] = None,
     budget: Budget = None,
@@ -164,16 +166,18 @@ async def run(
             "--detach: the machines of --local end with this command; start `flaude local serve`, put its two lines "
             "into the environment, and leave out --local"
         )
-    wanted_app = app or (APP if local else None)
+    usual = usual_timeouts(detach=detach)
+    environ = {"FLY_APP": APP, **os.environ} if local else os.environ
     if file is not None:
         _refuse_config({**config, "together": together, "tag": tag})
-        settings, requests, source = await _from_file(file, format, wanted_app, prompt, repo)
+        settings, requests, source = await _from_file(file, format, app, prompt, repo, usual, environ)
     else:
-        settings, requests = _from_prompts(prompt, repo, config, wanted_app, tag or "", together=together)
-        source = "-p"
-    settings = patient(settings, orphan_after, detach=detach)
+        settings, requests = _from_prompts(
+            prompt, repo, config, app or environ.get("FLY_APP"), tag or "", together=together
+        )
+        settings, source = replace(settings, timeouts=usual), "-p"
     settings = replace(
-        settings,
+        orphaned_after(settings, orphan_after),
         max_concurrency=settings.max_concurrency if max_concurrency is None else max_concurrency,
         budget_usd=settings.budget_usd if budget is None else budget,
         output_dir=settings.output_dir if output_dir is None else output_dir,
@@ -196,26 +200,31 @@ async def run(
     repos = [spec.url for request in requests for spec in request.config.repo_specs]
     async with SqliteJournal() as journal:
         code = await carry_out(work, settings, repos, len(requests), shown, journal=journal, source=source)
-    if launched:
-        left = len(requests) - launched[0].total
+    if launched and (left := len(requests) - launched[0].total):
         print(f"flaude: {left} of {len(requests)} runs go on alone; bring their work home with", file=sys.stderr)
         print(f"flaude resume {launched[0].id}", file=sys.stderr)
     return code
 
 
 async def _from_file(
-    file: Path,
-    format_: Literal["yaml", "toml", "json", "jsonl", "csv"] | None,
+    file: str,
+    format_: Format | None,
     app: str | None,
     prompt: tuple[str, ...],
     repos: tuple[str, ...],
+    timeouts: Timeouts,
+    environ: Mapping[str, str],
 ) -> tuple[ExecutorSettings, Sequence[ExecutionRequest], str]:
-    from flaude.batch_file import load  # noqa: PLC0415  # with a YAML reader: only who needs it
-
     if len(prompt) > 1:
         raise ConfigError("--prompt: a CSV file has one prompt, for all of its rows")
     spec = await load(
-        file, environ=os.environ, app=app, format=format_, prompt=prompt[0] if prompt else None, repos=repos
+        file,
+        environ=environ,
+        app=app,
+        format=format_,
+        prompt=prompt[0] if prompt else None,
+        repos=repos,
+        timeouts=timeouts,
     )
     return spec.settings, spec.requests, spec.source
 
@@ -238,7 +247,6 @@ def _from_prompts(
 ) -> tuple[ExecutorSettings, list[ExecutionRequest]]:
     if not prompts:
         raise ConfigError("FILE: give a batch file, or a prompt with -p; `flaude run --help` shows both")
-    app = app or os.environ.get("FLY_APP")
     if not app:
         raise ConfigError("--app: give the Fly app, or set FLY_APP; --local needs none")
     fields = _fields(given)

@@ -19,7 +19,7 @@ _FILES = "changed files"
 
 
 def summary(result: BatchResult, look: Look, width: int | None, *, app: str = "", batch: str = "") -> str:
-    """The text, with its line breaks.
+    """The text, with its line breaks; empty when nothing came of the batch yet, because its runs go on without us.
 
     Args:
         result: The batch.
@@ -28,6 +28,8 @@ def summary(result: BatchResult, look: Look, width: int | None, *, app: str = ""
         app: The Fly app of its machines.
         batch: Its id.
     """
+    if not (result.results or result.stopped_by):
+        return ""
     wide = width or _WIDEST
     if not result.results and not result.stopped_by:  # left to work on alone
         return ""
@@ -35,7 +37,7 @@ def summary(result: BatchResult, look: Look, width: int | None, *, app: str = ""
     lines += [(), *_failures(result, look, wide)]
     told = [_sums(result)]
     if result.stopped_by:
-        told.append(f"Stopped: {one_line(result.stopped_by)}")
+        told.append(f"Cut short: {one_line(result.stopped_by)}")
     lines += [(Piece(0, text),) for text in told]
     if result.leftovers:
         lines.append((Piece(0, "These machines may be alive:", Style.BAD),))

@@ -1,0 +1,74 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+NOTHING = "\N{EN DASH}"
+"""For a number that there is not."""
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def count(number: float | None) -> str:
+    """`1,204`."""
+    return NOTHING if number is None else f"{number:,.0f}"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 run`, `1,204 runs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def short(number: float) -> str:
+    """`940`, `12.3k`, `4.56M`: three digits that count."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size * 0.9995:
+            return f"{number / size:#.3g}".rstrip(".") + letter
+    return f"{number:.0f}"
+
+
+def dollars(usd: float | None) -> str:
+    """`$12.34`; below ten cents with four digits, for a cent is much there."""
+    if usd is None:
+        return NOTHING
+    return f"${usd:,.4f}" if 0 < abs(usd) < 0.1 else f"${usd:,.2f}"  # noqa: PLR2004  # ten cents
+
+
+def duration(seconds: float | None) -> str:
+    """`0.8 s`, `42 s`, `2:05 min`, `1:02:05 h`, `3 d 1:02 h`."""
+    if seconds is None:
+        return NOTHING
+    whole = round(max(seconds, 0))
+    if whole < _MINUTE:
+        return f"{seconds:.1f} s" if 0 < seconds < 9.95 else f"{whole} s"  # noqa: PLR2004  # two digits that count
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}:{whole % _MINUTE:02} min"
+    if whole < _DAY:
+        return f"{whole // _HOUR}:{whole % _HOUR // _MINUTE:02}:{whole % _MINUTE:02} h"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR}:{whole % _HOUR // _MINUTE:02} h"
+
+
+def round_duration(seconds: float) -> str:
+    """A round one: `0 s`, `90 s`, `4 min`, `2 h`, `3 d`."""
+    for length, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
+def size(number: int | None) -> str:
+    """`17 B`, `1.2 kB`, `34 MB`: thousands, as flaude's limits count."""
+    if number is None:
+        return NOTHING
+    value = float(number)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:  # noqa: PLR2004  # what is rounded to a thousand of it is one of the next
+            return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"  # noqa: PLR2004
+        value /= 1000
+    return f"{value:,.1f} GB"
+
+
+def moment(at: datetime | None) -> str:
+    """`2026-11-26 15:04:05 UTC`."""
+    return NOTHING if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
