@@ -21,6 +21,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "names", "commands", "fields"]
 exclude_patterns = ["_build"]
+smartquotes = False  # `--option` is no dash
 nitpicky = True
 nitpick_ignore_regex = [
     # A docstring's backticks are for names of all kinds; those that are documented become links.
@@ -39,8 +40,6 @@ nitpick_ignore = [
 
 html_theme = "furo"
 html_title = "flaude"
-html_static_path = ["_static"]
-html_css_files = ["flaude.css"]
 html_show_sourcelink = False
 html_copy_source = False
 
