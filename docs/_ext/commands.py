@@ -35,7 +35,8 @@ def commands(app: App | None = None, path: tuple[str, ...] = ("flaude",)) -> Ite
 
 def arguments(command: App) -> list[Argument]:
     """What a command takes, as its `--help` shows it."""
-    found = command.assemble_argument_collection(default_parameter=application().default_parameter, parse_docstring=True)
+    defaults = application().default_parameter
+    found = command.assemble_argument_collection(default_parameter=defaults, parse_docstring=True)
     return [one for one in found if one.show]
 
 
