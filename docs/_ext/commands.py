@@ -35,8 +35,9 @@ def commands(app: App | None = None, path: tuple[str, ...] = ("flaude",)) -> Ite
 
 def arguments(command: App) -> list[Argument]:
     """What a command takes, as its `--help` shows it."""
-    defaults = application().default_parameter
-    found = command.assemble_argument_collection(default_parameter=defaults, parse_docstring=True)
+    found = command.assemble_argument_collection(
+        default_parameter=application().default_parameter, parse_docstring=True
+    )
     return [one for one in found if one.show]
 
 
