@@ -224,25 +224,28 @@ async def test_the_budget_remembers(make: Make, fly: LocalFly) -> None:
 
 
 async def test_secrets_come_from_the_environment_again(
-    make: Make, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    make: Make, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By their names, which the journal has; one that was given as a value has to be given once more."""
     monkeypatch.setenv("MY_TOKEN", f"{TOKEN}-mine")
     named, given = EnvSecret("MY_TOKEN"), SecretStr(f"{TOKEN}-value")
-    launched = await make().launch(
-        [request("::say a", claude_code_oauth_token=named, env={"X": EnvSecret("MY_TOKEN")})]
-    )
+    go_on = tmp_path / "go-on"
+    waits = f"::shell until [ -e {go_on} ]; do sleep 0.05; done\n::say done"
+    launched = await make().launch([request(waits, claude_code_oauth_token=named, env={"X": EnvSecret("MY_TOKEN")})])
     monkeypatch.delenv("MY_TOKEN")
     with pytest.raises(ConfigError, match=r"^0: .+: environment variable MY_TOKEN: not set"):
         await make().resume(launched.id)
     monkeypatch.setenv("MY_TOKEN", f"{TOKEN}-mine")
+    go_on.touch()
     assert (await make().resume(launched.id)).all_succeeded
-    requests = [request("::say b", claude_code_oauth_token=given)]
+    go_on.unlink()
+    requests = [request(waits, claude_code_oauth_token=given)]
     launched = await make().launch(requests)
     with pytest.raises(ConfigError, match="claude_code_oauth_token: was given as a value"):
         await make().resume(launched.id)
     with pytest.raises(ConfigError, match=r"requests\[0\]: is not what the batch was begun with"):
         await make().resume(launched.id, [request("::say c", claude_code_oauth_token=given)])
+    go_on.touch()
     assert (await make().resume(launched.id, requests)).all_succeeded
     for batch in await journal.batches():
         told = repr([await journal.runs(batch.id), await journal.events(batch.id), batch])

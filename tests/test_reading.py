@@ -261,16 +261,16 @@ async def test_logs(journal: SqliteJournal, output: Output) -> None:
     await journal.write("b1", batch.holder.owner, [EventNote(0, datetime.now(UTC), "of_a_later_flaude", later)])
     assert await logs("last", "docs") == 0
     said = [
-        "[flaude] attempt 1 has failed, another one in 2 s: capacity: no room",
+        "[flaude] attempt 1 failed, again in 2 s: capacity: no room",
         "[flaude] machine m1 boots in iad",
-        "[flaude] the agent begins on machine m1",
+        "[flaude] agent started on m1",
         "first",
         r"  - red [bold]x[/] \u202eevil\ud83d",
         "[Write] a.txt",
         "plain",
         "oh",
-        "[flaude] is to stop, its work is collected: SIGINT",
-        "[flaude] the agent has ended, its work is collected",
+        "[flaude] stops, its work is collected: SIGINT",
+        "[flaude] agent ended, collecting its work",
         "[flaude] machine m1 is not confirmed gone",
     ]
     assert output() == (said, [])
@@ -288,7 +288,7 @@ async def test_logs_of_a_run_whose_output_is_not_in_the_journal(journal: SqliteJ
     await batch.over(0, execution_result("docs", stdout_tail=tail, stderr_tail=("oh",)))
     assert await logs("last", "docs") == 0
     begins, *lines = output()[0]
-    assert begins == "[flaude] the agent begins on machine m1"
+    assert begins == "[flaude] agent started on m1"
     assert lines == ["hello", r"red [bold]x[/] \u202eevil\ud83d", "plain", "oh", "[flaude] succeeded"]
 
 

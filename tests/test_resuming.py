@@ -282,3 +282,17 @@ async def test_who_takes_a_batch_up_is_asked_again() -> None:
         recorded = await read_batch(journal, "b1")
         assert not await ask(journal, recorded, None)
     assert asked == [ME.owner, OTHER.owner]
+
+
+def test_a_secret_where_the_journal_would_keep_it() -> None:
+    """It is refused before anything is written or made, and the error does not show it."""
+
+    async def test(_loop: VirtualTime, world: World, journal: Journal) -> None:
+        servers = {"mcpServers": {"x": {"command": "x", "env": {"TOKEN": f"Bearer {TOKEN}"}}}}
+        bad = request("a", github_token=TOKEN, mcp_config=servers)
+        with pytest.raises(ConfigError, match="mcp_config: the value of github_token stands in it") as refused:
+            await executor(world, journal).run_batch([bad])
+        assert TOKEN not in str(refused.value)
+        assert await journal.batches() == [] and world.guests == {}
+
+    run(test)

@@ -187,7 +187,7 @@ class ConcurrentExecutor:
             One result a request, in the order of the requests.
 
         Raises:
-            ConfigError: A request is none.
+            ConfigError: A request is none; or it has a secret's value where the `journal` would keep it.
             JournalError: There is a `journal`, and the batch could not be written to it; nothing was made.
             LeaseLostError: Another process has taken the batch over, of which this one had not let the journal hear for
                 too long (a laptop that slept); the machines are its now.

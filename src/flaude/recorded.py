@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import anyio
+
 from flaude.errors import ConfigError, JournalError
 from flaude.failure import Phase
 from flaude.journal.entries import BatchEntry, RunEntry
@@ -199,7 +201,9 @@ class RecordedBatch:
         if content is None:
             raise JournalError(f"batch {self.id}: {name} is missing, which had the result of run #{index}")
         try:
-            kept = json.loads(content.decode("utf-8", "surrogatepass"))
+            # In a thread, as below: with its patches it may be large.
+            text = content.decode("utf-8", "surrogatepass")
+            kept = await anyio.to_thread.run_sync(json.loads, text)
         except (ValueError, RecursionError) as error:
             raise JournalError(f"batch {self.id}: {name} is damaged: {error}") from error
         return dict(kept)
@@ -212,7 +216,7 @@ class RecordedBatch:
         """
         kept = await self.result_json(index)
         try:
-            return None if kept is None else load_result(kept)
+            return None if kept is None else await anyio.to_thread.run_sync(load_result, kept)
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"batch {self.id}: the result of run #{index} is damaged: {error}") from error
 

@@ -135,6 +135,8 @@ def put(value: Any, path: tuple[Any, ...], change: str, other: Any, name: str) -
     st.sampled_from(_NAMES),
 )
 @example(("max_concurrency",), "replace", 5.0, "")
+@example(("max_auth_failures",), "replace", 1.5, "")
+@example(("app",), "replace", "x\n", "")
 @example(("template", "max_turns"), "replace", "{{n}}", "")
 def test_check_and_schema_agree(path: tuple[Any, ...], change: str, other: Any, name: str) -> None:
     """Of any change to a batch's structure both say the same: it is right, or it is wrong."""

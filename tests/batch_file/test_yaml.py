@@ -160,7 +160,9 @@ _VALUES = st.recursive(
 def test_what_a_yaml_writer_writes_is_read(value: Any) -> None:
     """Whatever can be in a batch file is read from YAML as it was written."""
     stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump({"value": value}, stream)
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False  # in brackets it writes `?x`, which its own reader does not read
+    writer.dump({"value": value}, stream)
     assert plain(stream.getvalue()) == {"value": value}
     assert not isinstance(value, float) or math.isfinite(value)
 

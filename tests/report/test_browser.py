@@ -19,8 +19,8 @@ from flaude.report import ReportRun, render, write_page
 from flaude.report.units import NOTHING
 
 RUNS = 200
-RICH, CUT = 7, 8
-"""The run whose patch holds everything that a patch may, and one whose patch is too large."""
+RICH, CUT, PRINTED = 7, 8, 33
+"""The run whose patch holds everything that a patch may, one whose patch is too large, and one to be printed."""
 
 PATCH = (
     b"diff --git a/a.py b/a.py\n--- a/a.py\n+++ b/a.py\n@@ -1,2 +1,3 @@\n one\n-two\r\n"
@@ -59,6 +59,7 @@ def with_patch(run: ReportRun, diff: bytes) -> ReportRun:
 def browser() -> Iterator[Browser]:
     """Chromium, once for all of these tests."""
     chromium = shutil.which("chromium")
+    expect.set_options(timeout=20_000)
     needs("Chromium", "run scripts/install-test-tools", there=chromium is not None)
     with sync_playwright() as playwright:
         # Root runs the tests in CI, and Chromium's own sandbox refuses that.
@@ -212,39 +213,36 @@ def test_a_run_by_mouse(page: Page) -> None:
 def test_a_run_by_keyboard(page: Page) -> None:
     """From the skip link on: arrows go through the rows, Enter and Space open, Escape leads back to the row."""
     dialog, tags, keys = page.get_by_role("dialog"), column(page, 2), page.keyboard
-
-    def focused() -> str:
-        return str(page.evaluate("document.activeElement.innerText"))
-
-    first = page.locator("a, button, input, summary, [tabindex]").first
-    first.focus()
-    assert focused() == "Skip to the runs"
+    focused = page.locator(":focus")
+    page.locator("a, button, input, summary, [tabindex]").first.focus()
+    expect(focused).to_have_text("Skip to the runs")
     keys.press("Enter")
-    assert page.url.endswith("#runs")
+    expect(page).to_have_url(re.compile("#runs$"))
     page.get_by_role("button", name="Tries", exact=True).focus()
     keys.press("Tab")
-    assert focused() in tags, "the table is one stop"
     keys.press("Home")
-    assert focused() == tags[0]
+    expect(focused).to_have_text(tags[0])
     for key in ("ArrowDown", "ArrowDown", "Enter"):
         keys.press(key)
     expect(dialog.locator("h3")).to_have_text(tags[2])
     keys.press("Escape")
+    expect(focused).to_have_text(tags[2])
     expect(dialog).to_have_count(0)
-    assert focused() == tags[2] and "#run" not in page.url
+    expect(page).not_to_have_url(re.compile("#run"))
     for key in ("End", "ArrowUp", "Space"):
         keys.press(key)
     expect(dialog.locator("h3")).to_have_text(tags[-2])
     keys.press("Escape")
-    keys.press("Home")
-    assert focused() == tags[0]
+    expect(focused).to_have_text(tags[-2])
+    keys.press("Tab")
+    expect(page.locator("#runs :focus")).to_have_count(0)  # the table is one stop of the Tab key
     page.locator(".bars a").first.focus()
     keys.press("ArrowDown")
-    assert page.locator(".readout").inner_text().startswith(f"{tags[1]}: ")
+    expect(page.locator(".readout")).to_contain_text(f"{tags[1]}: ")
 
 
 def test_a_patch_is_taken_from_the_page(page: Page, tmp_path: Path) -> None:
-    """A link leads to a run; its patch is downloaded byte by byte, and copied where it is text; never a part of it."""
+    """A link leads to a run; its patch is downloaded byte by byte, and copied where it is text; never a part of one."""
     page.goto(f"{page.url.partition('#')[0]}#run-{RICH}")
     dialog, previous = page.get_by_role("dialog"), page.get_by_role("button", name="Previous")
     download, copy = (dialog.get_by_role("button", name=name) for name in ("Download", "Copy patch"))
@@ -315,16 +313,19 @@ def test_contrast(page: Page, scheme: Literal["light", "dark"]) -> None:
 
 def test_on_paper(page: Page) -> None:
     """Printed, the runs that the filter shows are opened, with their patches, and there is nothing to press."""
-    opened = page.locator("details.run[open]").count()
-    page.get_by_role("searchbox").fill(column(page, 2)[RICH])
+    page.get_by_role("searchbox").fill(column(page, 2)[PRINTED])
+    folds = page.locator(f"details.run[data-run='{PRINTED}'], #run-{PRINTED} details")
+    folds.evaluate_all("all => all.forEach(one => one.open = false)")
     page.emulate_media(media="print")
-    expect(page.locator(f"#run-{RICH} h3")).to_be_visible()
-    expect(page.locator(f"#run-{RICH} .diff").first).to_be_visible()
-    expect(page.locator("#run-0")).to_be_hidden()
+    expect(page.locator(f"#run-{PRINTED} h3")).to_be_visible()
+    expect(page.locator(f"#run-{PRINTED} .diff").first).to_be_visible()
+    expect(page.locator(f"#run-{PRINTED} .steps")).to_be_hidden()
+    expect(page.locator("#run-0 h3")).to_be_hidden()
     for controls in (".controls", ".take", ".skip"):
         expect(page.locator(controls).first).to_be_hidden()
+    opened = page.locator("details[open]").count()
     assert len(page.pdf()) > 10_000
-    assert page.locator("details.run[open]").count() == opened, "as before"
+    assert page.locator("details[open]").count() == opened, "as before"
 
 
 def test_without_scripts(browser: Browser, report: Path) -> None:

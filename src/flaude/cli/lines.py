@@ -10,29 +10,14 @@ from rich.cells import cell_len
 from flaude.cli.action import action_of
 from flaude.cli.amounts import clock, count, dollars
 from flaude.cli.columns import cut
+from flaude.cli.event_words import event_words
 from flaude.cli.look import Style, look_of
 from flaude.cli.one_line import one_line
 from flaude.cli.outlet import Outlet
 from flaude.cli.size import columns_of
 from flaude.cli.streamed import StreamedView
 from flaude.cli.summary import changed_files, summary, why
-from flaude.events import (
-    Booted,
-    Collecting,
-    Created,
-    Creating,
-    Destroyed,
-    Destroying,
-    Detached,
-    Event,
-    Finished,
-    Notice,
-    RateLimited,
-    Resumed,
-    Retried,
-    Started,
-    StopRequested,
-)
+from flaude.events import Destroyed, Event, Finished, Notice, Queued, RateLimited, Retried, StopRequested
 from flaude.results import BatchResult, ExecutionResult
 
 _WIDEST_TAG = 24
@@ -81,32 +66,13 @@ class Lines(StreamedView):
         self._results.write(f"\n{text}" if text else "")
 
     def _words(self, event: Event) -> str:
-        machine = one_line(event.machine_id)
         match event:
-            case Creating():
-                return "asks Fly for a machine"
-            case Created(region=region):
-                return f"machine {machine} boots{f' in {one_line(region)}' if region else ''}"
-            case Booted():
-                return f"machine {machine} is up, cloning"
-            case Started():
-                return f"agent started on {machine}"
-            case Collecting():
-                return "agent ended, collecting its work"
-            case Destroying():
-                return f"destroying machine {machine}"
-            case Destroyed(confirmed=False) if machine:
-                return self._look.paint(f"machine {machine} is not confirmed gone", Style.BAD)
-            case Retried(attempt=attempt, failure=failure, pause_s=pause_s):
-                what = f"attempt {attempt} failed, again in {pause_s:.0f} s"
-                return self._look.paint(f"{what}: {failure.kind}: {one_line(failure.message, 500)}", Style.WARNING)
-            case StopRequested(reason=reason, at_once=at_once):
-                what = "its machine is destroyed at once" if at_once else "its work is collected"
-                return f"stops, {what}: {one_line(reason)}"
-            case Resumed(phase=phase):
-                return f"taken up again in phase {phase}"
-            case Detached():
-                return f"left to work on, on {machine}"
+            case Queued() | Destroyed(confirmed=True):  # nobody waits for that
+                return ""
+            case Destroyed():
+                return self._look.paint(event_words(event), Style.BAD)
+            case Retried():
+                return self._look.paint(event_words(event), Style.WARNING)
             case Notice(text=text):
                 return one_line(text, 500)
             case RateLimited():
@@ -114,7 +80,7 @@ class Lines(StreamedView):
             case Finished(result=result):
                 return self._outcome(result)
             case _:
-                return ""
+                return event_words(event)
 
     def _hint(self, event: Event) -> str:
         """What another signal would do, said once."""

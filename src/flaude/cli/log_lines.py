@@ -6,28 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from flaude.agent_events import Where, output_events
+from flaude.cli.event_words import event_words
 from flaude.cli.one_line import one_line
 from flaude.cli.printable import printable
 from flaude.errors import FlaudeError
 from flaude.event_json import load_event
 from flaude.event_lines import lines_of
-from flaude.events import (
-    Booted,
-    Collecting,
-    Created,
-    Creating,
-    Destroyed,
-    Destroying,
-    Detached,
-    Event,
-    Output,
-    Queued,
-    Resumed,
-    Retried,
-    Started,
-    StderrOutput,
-    StopRequested,
-)
+from flaude.events import Output, StderrOutput
 from flaude.journal.entries import EventEntry
 from flaude.recorded import RecordedBatch, RecordedRun
 
@@ -50,7 +35,7 @@ class LogLines:
         except (FlaudeError, KeyError, TypeError, ValueError):
             return []
         self.any_output = self.any_output or isinstance(event, Output | StderrOutput)
-        if told := _done(event):
+        if told := event_words(event):
             return [f"[flaude] {told}"]
         return [printable(line) for line in lines_of(event, include_stderr=True)]
 
@@ -79,37 +64,3 @@ def _of_stdout(where: Where, tail: tuple[str, ...]) -> Iterator[str]:
     for text in tail:
         for event in output_events(where, text, lambda value: value):
             yield from lines_of(event, include_stderr=True)
-
-
-def _done(event: Event) -> str:
-    """What flaude did, in a few words; empty for what others did."""
-    machine = one_line(event.machine_id)
-    match event:
-        case Queued():
-            return "waits for its turn"
-        case Creating():
-            return "asks Fly for a machine"
-        case Created(region=region):
-            return f"machine {machine} boots{f' in {one_line(region)}' if region else ''}"
-        case Booted():
-            return f"machine {machine} is up, cloning"
-        case Started():
-            return f"the agent begins on machine {machine}"
-        case Collecting():
-            return "the agent has ended, its work is collected"
-        case Destroying():
-            return f"destroys machine {machine}"
-        case Destroyed(confirmed=confirmed) if machine:
-            return f"machine {machine} is gone" if confirmed else f"machine {machine} is not confirmed gone"
-        case Retried(attempt=attempt, failure=failure, pause_s=pause_s):
-            why = f"{failure.kind}: {one_line(failure.message, 500)}"
-            return f"attempt {attempt} has failed, another one in {pause_s:.0f} s: {why}"
-        case StopRequested(reason=reason, at_once=at_once):
-            what = "its machine is destroyed at once" if at_once else "its work is collected"
-            return f"is to stop, {what}: {one_line(reason, 500)}"
-        case Resumed(phase=phase):
-            return f"taken up again in phase {phase}"
-        case Detached():
-            return f"left to work on alone, on machine {machine}" if machine else "left, without a machine as yet"
-        case _:
-            return ""
