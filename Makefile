@@ -26,6 +26,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/watching.py
+	$(BIN)/python -m benchmarks.report
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak

@@ -96,10 +96,21 @@ async def test_the_rows_of_the_readme() -> None:
     assert requests[0].config.prompt.startswith("Replace `userId` by `user_id` in src/auth/login.py")
 
 
+async def test_the_report_of_a_batch_as_in_the_readme(
+    served: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The sixth block writes the report of a batch."""
+    monkeypatch.chdir(tmp_path)
+    config = MachineConfig(prompt="::say hello\n::shell true")
+    await (await execute(BLOCKS[5]))["run_and_report"]("my-app", [ExecutionRequest(config, tag="greeting")])
+    content = (tmp_path / "report.html").read_text()
+    assert "The run succeeded" in content and "greeting" in content and "<b>Bash</b>" in content
+
+
 async def test_the_local_run_of_the_readme() -> None:
     """The last block runs and its own assertion holds."""
-    assert len(BLOCKS) == 6
-    assert (await execute(BLOCKS[5]))["result"].success
+    assert len(BLOCKS) == 7
+    assert (await execute(BLOCKS[6]))["result"].success
 
 
 def test_every_command_of_the_readme_is_a_target() -> None:
