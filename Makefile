@@ -32,6 +32,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/watching.py
 	$(BIN)/python benchmarks/live.py
+	$(BIN)/python -m benchmarks.report
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak

@@ -126,6 +126,11 @@ def column(page: Page, number: int) -> list[str]:
     return texts
 
 
+def go_to(page: Page, run: int) -> None:
+    """Follow a link to a run."""
+    page.goto(f"{page.url.partition('#')[0]}#run-{run}")
+
+
 def test_it_shows_all_runs_and_runs_nothing_else(page: Page) -> None:
     """All 200 runs are there in the browser's own view, and hostile text has made no element and no link."""
     assert page.locator(ROWS).count() == page.locator(".bars a").count() == RUNS
@@ -229,13 +234,14 @@ def test_a_run_by_keyboard(page: Page) -> None:
     expect(focused).to_have_text(tags[2])
     expect(dialog).to_have_count(0)
     expect(page).not_to_have_url(re.compile("#run"))
+    keys.press("Tab")
+    expect(page.locator("#runs :focus")).to_have_count(0)  # the table is one stop of the Tab key
+    keys.press("Shift+Tab")
     for key in ("End", "ArrowUp", "Space"):
         keys.press(key)
     expect(dialog.locator("h3")).to_have_text(tags[-2])
     keys.press("Escape")
     expect(focused).to_have_text(tags[-2])
-    keys.press("Tab")
-    expect(page.locator("#runs :focus")).to_have_count(0)  # the table is one stop of the Tab key
     page.locator(".bars a").first.focus()
     keys.press("ArrowDown")
     expect(page.locator(".readout")).to_contain_text(f"{tags[1]}: ")
@@ -243,7 +249,7 @@ def test_a_run_by_keyboard(page: Page) -> None:
 
 def test_a_patch_is_taken_from_the_page(page: Page, tmp_path: Path) -> None:
     """A link leads to a run; its patch is downloaded byte by byte, and copied where it is text; never a part of one."""
-    page.goto(f"{page.url.partition('#')[0]}#run-{RICH}")
+    go_to(page, RICH)
     dialog, previous = page.get_by_role("dialog"), page.get_by_role("button", name="Previous")
     download, copy = (dialog.get_by_role("button", name=name) for name in ("Download", "Copy patch"))
     expect(dialog.locator(".diff").first).to_be_visible()
@@ -258,7 +264,7 @@ def test_a_patch_is_taken_from_the_page(page: Page, tmp_path: Path) -> None:
     copy.click()
     expect(dialog.get_by_text("Copied.")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").startswith("diff --git a/src/")
-    page.goto(f"{page.url.partition('#')[0]}#run-{CUT}")
+    go_to(page, CUT)
     expect(dialog.get_by_text("1 more line is not on this page.").first).to_be_visible()
     expect(download).to_have_count(0)
 
@@ -274,6 +280,10 @@ def test_a_small_screen(page: Page) -> None:
     page.locator("dialog details").evaluate_all("all => all.forEach(one => one.open = true)")
     expect(dialog.locator(".diff").first).to_be_visible()
     assert page.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('dialog'))")
+    go_to(page, CUT)
+    expect(dialog.locator(f"#run-{CUT}")).to_have_count(1)
+    dialog.locator(".file > summary").first.click()
+    assert dialog.locator(".diff").first.evaluate("box => { box.scrollLeft = 99; return box.scrollLeft }") == 99
 
 
 CONTRAST = """selectors => selectors.map(selector => {
@@ -303,7 +313,7 @@ dialog i; dialog .steps time; dialog .steps .trouble; dialog .steps .phase; dial
 def test_contrast(page: Page, scheme: Literal["light", "dark"]) -> None:
     """Text has a contrast of 4.5 to 1 at least in both schemes, and the dark one is dark."""
     page.emulate_media(color_scheme=scheme)
-    page.goto(f"{page.url.partition('#')[0]}#run-159")
+    go_to(page, 159)
     expect(page.get_by_role("dialog")).to_be_visible()
     ratios = page.evaluate(CONTRAST, re.split("; |\n", TEXTS.strip()))
     assert [(text, ratio) for text, ratio in ratios if ratio < 4.5] == []

@@ -84,7 +84,7 @@ def test_lines_are_told_by_more_than_colour(diff: bytes) -> None:
         ("m", "diff --git a/app.py b/app.py"),
         ("h", "@@ -1 +1,2 @@"),
         ("d", "-print('hello')"),
-        ("a", "+print('hello')␍"),
+        ("a", "+print('hello')⟨CR⟩"),
         ("m", "\\ No newline at end of file"),
     ]
     odd = next(file for file in patch.files if file.status == "D")

@@ -52,7 +52,7 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(texts)
 def test_foreign_text_stays_text(text: str) -> None:
     """Whatever stands in a batch, it makes no element and no attribute, and is all there as text."""
@@ -76,7 +76,7 @@ def test_nothing_odd_is_on_a_page_as_it_is() -> None:
     odd = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
     assert not re.search(odd, content)
     said = "".join(page.text for page in Page(content).all("html"))
-    assert "␛[31mred" in said and "⟨U+202E⟩gnp.exe" in said and "line⟨U+2028⟩separator" in said
+    assert "⟨ESC⟩[31mred" in said and "⟨U+202E⟩gnp.exe" in said and "line⟨U+2028⟩separator" in said
 
 
 def test_only_the_pages_own_script_and_style_may_run() -> None:
@@ -158,6 +158,13 @@ def test_a_page_has_a_limit_and_says_what_is_left_out() -> None:
         told = re.compile(rf"[\d,]+ more {what} are not on this page\. All of it: flaude {verb} 5e0c1b7a42 huge")
         assert sum(bool(told.fullmatch(cut)) for cut in cuts) >= 4, cuts
     assert "data-take" not in content.split("<body>")[1], "a part of a patch is no patch to take"
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, "\x1b" * 60_000, "line\n" * 60_000], ids=["long", "odd", "lines"])
+def test_whatever_is_long_is_cut(text: str) -> None:
+    """No text of a batch makes the page grow with it, wherever it stands."""
+    page = "".join(render(batch_of(text), limits=Limits(page=1_000_000)))
+    assert len(page) < 1_500_000
 
 
 def test_where_no_command_can_print_the_rest_none_is_named() -> None:

@@ -115,8 +115,8 @@ def test_the_beginning_and_the_end_are_kept(sizes: list[int], most: int) -> None
     assert numbers == [*range(first), *range(len(sizes) - last, len(sizes))]
 
 
-def test_a_hundred_thousand_events() -> None:
+def test_tens_of_thousands_of_events() -> None:
     """A transcript of any length costs the page what it may, and no more."""
-    events = [event(AssistantText, "y" * 100) for _ in range(100_000)]
+    events = [event(AssistantText, "y" * 100) for _ in range(30_000)]
     transcript = transcript_of(events, Limits(), 100_000)
-    assert transcript.size <= 100_000 and transcript.left_out > 99_000
+    assert transcript.size <= 100_000 and transcript.left_out > 29_000

@@ -12,12 +12,13 @@ from flaude.report.data import ReportData, ReportRun
 from flaude.report.limits import Limits
 from flaude.report.patch import Patch, patch_of
 from flaude.report.summary import Row
-from flaude.report.text import Cut, cut, unix
+from flaude.report.text import Cut, cut, plain, unix
 from flaude.report.timeline import Span
 from flaude.report.transcript import Transcript, transcript_of
 from flaude.results import ExecutionResult
 from flaude.run_result import RunResult
 
+_LONGEST_TAG = 200
 _LEAST = 2_000
 """Characters that a prompt and an answer get even where a page has room for nothing."""
 
@@ -42,7 +43,7 @@ class Detail:
         prompt: What its agent was asked.
         answer: What it answered.
         structured: Its answer as JSON, when it was to be that.
-        error: What went wrong, in a sentence, where there is no `failure` that would say it.
+        failure: What went wrong, in a sentence.
         patches: What it left, by repository.
         transcript: What happened.
         tails: Last lines of its agent's output, with what each is.
@@ -57,7 +58,7 @@ class Detail:
     prompt: Cut
     answer: Cut
     structured: Cut
-    error: str
+    failure: Cut
     patches: tuple[Patch, ...]
     transcript: Transcript
     tails: tuple[tuple[str, Cut], ...]
@@ -78,7 +79,13 @@ class Detail:
     @property
     def size(self) -> int:
         """Characters of HTML that its texts take."""
-        cuts = [self.prompt, self.answer, self.structured, *(one for _, one in (*self.tails, *self.denials))]
+        cuts = [
+            self.failure,
+            self.prompt,
+            self.answer,
+            self.structured,
+            *(one for _, one in (*self.tails, *self.denials)),
+        ]
         return sum(len(one.html) for one in cuts) + sum(patch.size for patch in self.patches) + self.transcript.size
 
     def few(self, values: Iterable[Any]) -> list[Any]:
@@ -106,7 +113,6 @@ def detail_of(run: ReportRun, row: Row, spans: Iterable[Span], data: ReportData,
     left = most - sum(len(one.html) for one in (prompt, answer, json_))
     patches = tuple(_patches(brought, limits, min(limits.patch, left // 2)))
     left -= sum(patch.size for patch in patches)
-    error = run.result.error if run.result else None
     return Detail(
         run=run,
         row=row,
@@ -114,7 +120,7 @@ def detail_of(run: ReportRun, row: Row, spans: Iterable[Span], data: ReportData,
         prompt=prompt,
         answer=answer,
         structured=json_,
-        error=str(error) if error is not None and run.result is not None and run.result.failure is None else "",
+        failure=cut(unix(_failure(run.result)), prose),
         patches=patches,
         transcript=transcript_of(run.events, limits, max(0, min(limits.transcript, left))),
         tails=tuple(_tails(brought, limits)) if row.state == "failed" else (),
@@ -122,6 +128,12 @@ def detail_of(run: ReportRun, row: Row, spans: Iterable[Span], data: ReportData,
         commands=_commands(data, run),
         limits=limits,
     )
+
+
+def _failure(result: ExecutionResult | None) -> str:
+    if result is None:
+        return ""
+    return result.failure.message if result.failure else str(result.error or "")
 
 
 def _patches(brought: RunResult | None, limits: Limits, most: int) -> Iterator[Patch]:
@@ -150,7 +162,9 @@ def _json(value: Any) -> str:
 
 
 def _commands(data: ReportData, run: ReportRun) -> Commands:
-    if not (data.in_journal and data.id):
+    tag = run.tag or str(run.index)
+    # One that cannot be pasted is of no use.
+    if not (data.in_journal and data.id) or len(tag) > _LONGEST_TAG or plain(tag) != tag:
         return Commands()
-    which = f"{shlex.quote(data.id)} {shlex.quote(run.tag or str(run.index))}"
+    which = f"{shlex.quote(data.id)} {shlex.quote(tag)}"
     return Commands(*(f"flaude {verb} {which}" for verb in ("patch", "logs", "results")))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from flaude.report.summary import Row
+from flaude.report.text import brief
 from flaude.report.units import plural
 
 _MOST_BINS = 20
@@ -97,8 +98,9 @@ def histogram_of(
     every = max(1, ceil(number / 5))
     marks = tuple((f"{place * width:.2f}%", mark(place * step)) for place in range(0, number + 1, every))
     longest = max(known, key=lambda pair: pair[0])[1]
+    name = brief(longest.tag) or f"run {longest.index}"
     told = (
         f"Median {text(statistics.median(values))}; {_TAIL:.0%} of the runs at most "
-        f"{text(values[ceil(_TAIL * len(values)) - 1])}; most {text(most)} ({longest.tag or f'run {longest.index}'})."
+        f"{text(values[ceil(_TAIL * len(values)) - 1])}; most {text(most)} ({name})."
     )
     return Histogram(bins, _HEIGHT, marks, told, len(rows) - len(known))

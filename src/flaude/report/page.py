@@ -20,7 +20,7 @@ from flaude.report.detail import detail_of
 from flaude.report.histogram import Histogram, histogram_of
 from flaude.report.limits import Allowance, Limits
 from flaude.report.summary import Row, Sums, row_of
-from flaude.report.text import plain
+from flaude.report.text import brief, plain
 from flaude.report.timeline import STEPS, Span, spans_of, timeline_of
 
 _DOLLARS = [factor * 10.0**power for power in range(-4, 4) for factor in (1, 2, 5)]
@@ -87,7 +87,7 @@ def _environment() -> Environment:
     )
     formats = (units.count, units.plural, units.short, units.dollars, units.duration, units.size, units.moment)
     environment.filters.update({format_.__name__: format_ for format_ in formats})
-    environment.filters["lane_tag"] = _lane_tag
+    environment.filters |= {"brief": brief, "lane_tag": _lane_tag}
     return environment
 
 

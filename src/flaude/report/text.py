@@ -18,14 +18,19 @@ _BYTE = range(0xDC80, 0xDD00)
 """What `surrogateescape` makes of the bytes 0x80 to 0xff."""
 
 
+_NAMES = (
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+)
+_NAMED = {**dict(enumerate(_NAMES.split())), 0x7F: "DEL"}
+
+
 def picture(character: str) -> str:
-    r"""How an odd character is shown: `␛` for escape, `⟨U+202E⟩` for one that has no picture, `⟨\xff⟩` for a byte."""
+    r"""How an odd character is shown: `⟨ESC⟩` by its name, `⟨U+202E⟩` by its code, `⟨\xff⟩` as a byte.
+
+    Unicode has pictures of the first ones, but many fonts have not.
+    """
     code = ord(character)
-    if code < 0x20:  # noqa: PLR2004  # Unicode has pictures of these
-        return chr(0x2400 + code)
-    if code == 0x7F:  # noqa: PLR2004  # and of this one
-        return "\u2421"
-    return f"⟨\\x{code - 0xDC00:02x}⟩" if code in _BYTE else f"⟨U+{code:04X}⟩"
+    return f"⟨\\x{code - 0xDC00:02x}⟩" if code in _BYTE else f"⟨{_NAMED.get(code, f'U+{code:04X}')}⟩"
 
 
 def plain(text: str) -> str:
@@ -45,6 +50,11 @@ def _mark(found: re.Match[str]) -> str:
     code = ord(found[0])
     which = f'b="{code - 0xDC00:x}"' if code in _BYTE else f'c="{code:x}"'
     return f"<i data-{which}>{picture(found[0])}</i>"
+
+
+def brief(text: str, most: int = 200) -> str:
+    """The text, or its beginning and how much more there is, for what is short unless somebody means harm."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
 
 
 def unix(text: str) -> str:

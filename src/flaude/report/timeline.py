@@ -13,6 +13,7 @@ from flaude.events import Event, Finished, PhaseBegan, Retried
 from flaude.failure import Phase
 from flaude.report.data import ReportRun
 from flaude.report.summary import Row, State
+from flaude.report.text import brief
 from flaude.report.units import duration, round_duration
 from flaude.run_result import Times
 
@@ -208,7 +209,7 @@ def _told(row: Row, spans: Sequence[Span]) -> str:
     for number, group in groupby(spans, key=lambda span: span.attempt):
         phases = ", ".join(f"{span.phase} {duration(span.seconds)}" for span in group)
         tries.append(f"attempt {number}: {phases}" if spans[-1].attempt > 1 else phases)
-    return "; ".join([f"{row.tag or f'run {row.index}'}: {row.outcome}", *tries])
+    return "; ".join([f"{brief(row.tag) or f'run {row.index}'}: {brief(row.outcome)}", *tries])
 
 
 def _ticks(whole: float) -> tuple[Tick, ...]:

@@ -162,7 +162,10 @@ def steps_of(events: Sequence[Event]) -> list[Raw]:
         else:
             steps.append(step)
             lines.append([step.text])
-    return [replace(step, text="\n".join(texts)) for step, texts in zip(steps, lines, strict=True)]
+    return [
+        step if len(texts) == 1 else replace(step, text="\n".join(texts))
+        for step, texts in zip(steps, lines, strict=True)
+    ]
 
 
 _Told: TypeAlias = tuple[Kind, str]
