@@ -84,6 +84,10 @@ async def carry_out(
             result, code = await _outcome(work, executor)
             if result is not None:
                 watch.ended(result, code)
+    if result is not None and result.results and not shown.json:
+        print(
+            f"\nflaude results {result.id}, flaude report {result.id}: what it brought, and all of it", file=sys.stderr
+        )
     return code
 
 
