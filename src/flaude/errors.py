@@ -87,9 +87,9 @@ class NoCredentialsError(ConfigError):
 
     def __init__(self) -> None:
         super().__init__(
-            "claude_code_oauth_token: no Claude Code credentials; set CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY in the "
-            "environment, or give claude_code_oauth_token or anthropic_api_key (`claude setup-token` makes a long-lived "
-            "token)"
+            "claude_code_oauth_token: no Claude Code credentials; set CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY in "
+            "the environment, or give claude_code_oauth_token or anthropic_api_key (`claude setup-token` makes a "
+            "long-lived token)"
         )
 
 

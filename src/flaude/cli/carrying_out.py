@@ -85,9 +85,7 @@ async def carry_out(
             if result is not None:
                 watch.ended(result, code)
     if result is not None and result.results and not shown.json:
-        print(
-            f"\nflaude results {result.id}, flaude report {result.id}: what it brought, and all of it", file=sys.stderr
-        )
+        print(f"\nAll of it: flaude results {result.id}, flaude report {result.id}", file=sys.stderr)
     return code
 
 

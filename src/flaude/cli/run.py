@@ -42,8 +42,8 @@ from flaude.tags import numbered, slug
 from flaude.timeouts import Timeouts
 
 _SCRIPTED = (
-    "note: with --local the agent is a stand-in, which does what lines of the prompt say that begin with `::`, and nothing "
-    "else; --claude installed runs this computer's Claude Code"
+    "note: with --local the agent is a stand-in, which does what lines of the prompt say that begin with `::`, and "
+    "nothing else; --claude installed runs this computer's Claude Code"
 )
 _WITH_A_FILE = "goes with -p alone; write it into the file"
 
