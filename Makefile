@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench soak lock clean
+.PHONY: demo test check docs format bench soak lock clean
 
 demo: $(READY)
 	$(BIN)/flaude demo
@@ -18,6 +18,11 @@ check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+# The site, into docs/_build; nothing is fetched, and a warning is an error.
+docs: $(READY)
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build
 
 format: $(READY)
 	$(BIN)/ruff format
@@ -27,6 +32,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/watching.py
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python benchmarks/live.py
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak
@@ -45,4 +51,4 @@ $(READY): pyproject.toml requirements/dev.txt src/flaude/_version.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .cache dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,7 +23,7 @@ from flaude import (
     Terminated,
     Timeouts,
 )
-from flaude.events import Event, Finished, Output, PhaseBegan
+from flaude.events import Event, Finished, Output, PhaseBegan, StopRequested
 from flaude.journal import SqliteJournal
 
 
@@ -33,7 +33,7 @@ def tell(**what: Any) -> None:
 
 
 class Watcher:
-    """Tells the phases, that an agent prints and that a run is over.
+    """Tells the phases, that an agent prints, that a run is to stop and that it is over.
 
     At an agent's first line it does what `at_work` says: `tears` closes the event loop over the batch's head, `tears
     later` does so while a handler waits, `blocks` keeps the event loop for itself.
@@ -48,6 +48,8 @@ class Watcher:
             tell(phase=event.phase, tag=event.tag)
         if isinstance(event, Finished):
             tell(finished=event.tag)
+        if isinstance(event, StopRequested):
+            tell(stops=event.tag, reason=event.reason, at_once=event.at_once)
         if isinstance(event, Output):
             tell(output=event.tag)
             at_work, self._at_work = self._at_work, ""

@@ -17,8 +17,9 @@ from flaude.fly import FlyClient
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What a user's shell has, without any of this machine's settings."""
-    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "120"}
+    """What a user's shell has, without any of this machine's settings but where the tested flaude is."""
+    own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return {**own, "HOME": str(tmp_path), "COLUMNS": "120"}
 
 
 def flaude(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +35,7 @@ def flaude(environment: dict[str, str], *arguments: str) -> subprocess.Completed
 
 
 def test_demo(environment: dict[str, str]) -> None:
-    """The demo runs four prompts, one failing on purpose, shows a table and a patch, and leaves no machine."""
+    """The demo runs four prompts, one failing on purpose, tells what happens, shows a table and a patch."""
     done = flaude(environment, "demo")
     assert done.returncode == 0, done.stdout + done.stderr
     for words in (
@@ -46,7 +47,16 @@ def test_demo(environment: dict[str, str]) -> None:
     ):
         assert words in done.stdout, done.stdout
     assert "Scripted: the agent" in done.stdout
-    assert done.stderr == ""
+    assert "\x1b" not in done.stdout + done.stderr, "there is no terminal"
+    first, *lines = done.stderr.splitlines()
+    assert re.fullmatch(r"batch [0-9a-f]{10} on flaude-demo: 4 runs", first)
+    assert all(re.match(r"\d\d:\d\d:\d\d  (docs|feature|tests|doomed) +\S", line) for line in lines), done.stderr
+    for words in (
+        "docs     agent started on ",
+        "docs     done  ",
+        "doomed   failed  agent_error: Claude Code: I looked",
+    ):
+        assert sum(words in line for line in lines) == 1, done.stderr
 
 
 @contextmanager

@@ -68,6 +68,25 @@ def test_bad_config_names_the_field(fields: dict[str, Any], message: str) -> Non
     assert message in str(caught.value)
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    """Values that are wrong, each or together, are all in one error: in its message, and as field and sentence."""
+    with pytest.raises(ConfigError) as caught:
+        make(prompt=" ", vm_cpus=3, metadata={"a b": "x", "fly_x": "y"}, env={"HOME": "/"}, push_branch="b")
+    assert [field for field, _ in caught.value.wrong] == [
+        "prompt",
+        "vm_cpus",
+        "env",
+        "push_branch",
+        "metadata",
+        "metadata",
+    ]
+    assert str(caught.value) == "; ".join(f"{field}: {sentence}" for field, sentence in caught.value.wrong)
+    with pytest.raises(ConfigError) as caught:
+        make(max_turns=0, region="Mars!")
+    assert [field for field, _ in caught.value.wrong] == ["region", "max_turns"]
+    assert ConfigError("app: no app").wrong == (("app", "no app"),)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,8 +12,12 @@ from typing import Any, cast
 import pytest
 
 from flaude import GuestError, MachineConfig, NotReadyError, Timeouts, UnreachableError
+from flaude.agent_events import output_events
+from flaude.event_json import dump_event
+from flaude.fetching import Arrived
 from flaude.fly import FlyClient
 from flaude.guest.server import pack
+from flaude.harvest import Harvest, dump_harvest
 from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
@@ -165,3 +170,19 @@ async def test_a_file_that_arrived_damaged_is_refused() -> None:
     link = GuestLink(cast("FlyClient", Impatient()), "my-app", "m")
     with pytest.raises(GuestError, match="damaged"):
         await link.fetch(GuestFile(name="x", size=3, sha256="0" * 64, data=pack(b"abc")))
+
+
+async def test_an_answer_that_is_nested_too_deep() -> None:
+    """What an agent nests deeper than anything can write down again is cut, and the rest of its result is kept."""
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    line = {"type": "result", "result": "done", "total_cost_usd": 0.5, "structured_output": deep}
+    told = {"job_id": "j", "exit_code": 0, "ended_by": "exit", "result_line": line}
+    reply = PullReply(state="done", offset=0, next=0, result=told)
+    async with FlyClient(base_url="http://127.0.0.1:1", token="x") as fly:
+        result = await GuestLink(fly, "my-app", "m").result(reply)
+    kept = json.dumps(dump_harvest(Harvest(result, Arrived())))
+    assert '"result": "done"' in kept and "nested too deep" in kept
+    (event,) = output_events(("b", 0, "", datetime.now(UTC), ""), json.dumps(line), lambda value: value)
+    assert "nested too deep" in json.dumps(dump_event(event))

@@ -1,4 +1,4 @@
-"""The page of promises names tests that there are, and its code runs."""
+"""The page of promises names tests that there are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from flaude import Timeouts
-from tests.test_readme import execute
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "promises.md").read_text()
@@ -26,12 +25,6 @@ def test_every_promise_names_a_test_that_there_is() -> None:
     rows = [line for line in promises.splitlines() if line.startswith("| ") and "hown by |" not in line]
     bare = [row for row in rows if "`test_" not in row]
     assert all("Clock" in row or "min |" in row for row in bare), bare
-
-
-async def test_the_code_of_the_page() -> None:
-    """The snippet runs as it stands."""
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
-    await execute(code)
 
 
 def test_the_defaults_are_those_of_the_page() -> None:

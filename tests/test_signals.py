@@ -27,7 +27,7 @@ def has_printed(told: dict[str, Any]) -> bool:
 async def test_the_first_signal_keeps_the_work(
     local: LocalFly, repo: Path, number: signal.Signals, raised: str, code: int
 ) -> None:
-    """One signal: nothing more is launched, agents stop, their work is collected, machines are gone, then it raises."""
+    """One signal: nothing more is launched, agents stop, which is told, their work is collected, machines are gone."""
     prompts = ["::write part.txt 1\n::say begun\n::silent"] * 3
     async with controller(
         local, prompts=prompts, repos=[f"file://{repo}"], max_concurrency=2, timeouts={"grace": 1}
@@ -46,6 +46,8 @@ async def test_the_first_signal_keeps_the_work(
     assert number.name in one["message"] and "not launched" in three["message"]
     assert len(local.created) == 2 and local.alive == 0
     assert one["gone"] and two["gone"] and three["gone"]
+    stops = [(stop["stops"], stop["reason"], stop["at_once"]) for stop in stopped.seen if "stops" in stop]
+    assert sorted(stops) == [(f"0.{index}", f"stopped by {number.name}", False) for index in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,7 @@ async def test_the_second_signal_collects_no_more(local: LocalFly, repo: Path) -
         assert (await stopped.end())[0] == 1
     assert stopped.results[0]["kind"] == "cancelled" and stopped.results[0]["changed"] == []
     assert stopped.results[0]["gone"] and local.alive == 0
+    assert [told["at_once"] for told in stopped.seen if "stops" in told] == [False, True]
 
 
 async def test_the_third_signal_leaves_at_once(machines: Machines) -> None:

@@ -16,7 +16,7 @@ import anyio
 
 from flaude import claude
 from flaude.budget import Budget
-from flaude.errors import ConfigError, FlaudeError, LeaseLostError
+from flaude.errors import ConfigError, FlaudeError, LeaseLostError, NoCredentialsError
 from flaude.event_buffer import EventBuffer
 from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
@@ -141,6 +141,8 @@ class Batch:
 
     @property
     def _stopped_by(self) -> str:
+        if self._stopping.stage is Stop.LEAVE:
+            return ""
         return self._stopping.reason or (self._budget.told if self._budget.refused else "")
 
     def _note_end(self, recording: Recording) -> None:
@@ -194,7 +196,7 @@ class Batch:
                     try:
                         plan = self._plan(index, request, names)
                     except FlaudeError as error:
-                        runs.start_soon(self._finish, index, ExecutionResult(tag=request.tag, error=error))
+                        runs.start_soon(self._refuse, index, ExecutionResult(tag=request.tag, error=error))
                     else:
                         runs.start_soon(self._run, plan)
         finally:
@@ -222,11 +224,11 @@ class Batch:
         at_rest = 0
         while at_rest < _AT_REST:
             await anyio.sleep(_AT_REST_S)
-            waiting = [one for one in self._executions.values() if one.waits]
+            waiting = any(one.waits_for_place for one in self._executions.values())
             all_on = len(self._executions) + len(self._results) >= len(self._requests)
             can_be_left = all_on and all(one.can_be_left for one in self._executions.values())
             at_rest = at_rest + 1 if can_be_left and (not waiting or self._launching.is_full) else 0
-        self._stopping.ask(Stop.LEAVE, "the machines work on; resume the batch to bring their work home")
+        self._stopping.ask(Stop.LEAVE, "the machines work on")
 
     async def _watch_machine_seconds(self, most: float) -> None:
         while True:
@@ -291,7 +293,7 @@ class Batch:
         self._pushed_to |= {(bare, plan.push_branch) for bare in targets}
 
     async def _run(self, plan: RunPlan) -> None:
-        index, stopping = plan.index, self._stopping.child()
+        index = plan.index
         record = self._recording.run(index) if self._recording else NoRecord()
         left = self._past.left.get(index)
         # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
@@ -301,7 +303,7 @@ class Batch:
                     self._fly,
                     plan,
                     emit,
-                    stopping,
+                    self._stopping,
                     self._rules.retries,
                     self._launching,
                     self._budget,
@@ -329,6 +331,13 @@ class Batch:
             await record.over(result)
         emit(Finished(self._id, plan.index, plan.tag, datetime.now(UTC), execution.machine_id, result=result))
         await self._done(result)
+
+    async def _refuse(self, index: int, result: ExecutionResult) -> None:
+        """It can never be run beside the others, unless all that it lacks is credentials."""
+        if self._recording and not isinstance(result.error, NoCredentialsError):
+            with anyio.CancelScope(shield=True):
+                await self._recording.run(index).over(result)
+        await self._finish(index, result)
 
     async def _finish(self, index: int, result: ExecutionResult) -> None:
         self._results[index] = result

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 
 import anyio
 
-from flaude.errors import JournalError
 from flaude.journal.entries import BatchEntry, RunEntry
 from flaude.journal.holder import is_dead, this_process
 from flaude.journal.protocol import Journal
@@ -57,5 +56,5 @@ async def _released(journal: Journal, batch: str, owner: str) -> AsyncIterator[N
         yield
     finally:
         with anyio.move_on_after(_LAST_S, shield=True):
-            with suppress(JournalError):  # the lease runs out by itself
+            with suppress(Exception):  # the lease runs out by itself, and the results are here
                 await journal.release(batch, owner)

@@ -27,6 +27,9 @@ from flaude.errors import NoCredentialsError
 from flaude.failure import FailureKind
 from flaude.run_result import ModelUsage, PermissionDenial, Usage
 
+DEEPEST = 100
+"""Levels of a JSON value that are kept: pydantic writes no more than 255, and Python reads fewer than a thousand."""
+
 _LATEST_TIME = 253_402_300_800
 """The year 10000, in seconds since the epoch: what is not before it is no time."""
 
@@ -203,12 +206,26 @@ Line = MessageLine | ResultLine | RateLimitLine | OtherLine
 
 
 def as_object(line: str) -> dict[str, Any] | None:
-    """The JSON object that a line is; `None` when it is none."""
+    """The JSON object that a line is, with its nesting cut; `None` when it is none."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return value if _is_object(value) else None
+    if not _is_object(value):
+        return None
+    deep = line.count("[") + line.count("{") > DEEPEST
+    return dict(cut_nesting(value)) if deep else value
+
+
+def cut_nesting(value: Any, levels: int = DEEPEST) -> Any:
+    """A JSON value with a mark in place of what is nested deeper: an agent can print what nothing can write again."""
+    if not isinstance(value, list | dict):
+        return value
+    if levels == 0:
+        return "[nested too deep]"
+    if isinstance(value, list):
+        return [cut_nesting(one, levels - 1) for one in value]
+    return {name: cut_nesting(one, levels - 1) for name, one in value.items()}
 
 
 def typed(value: dict[str, Any]) -> Line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -99,6 +99,10 @@ Globs = Annotated[Sequence[str], AfterValidator(_inside)]
 JsonObject = Annotated[Mapping[str, Any], BeforeValidator(_as_json_text)]
 
 
+_Wrong: TypeAlias = tuple[str, str]
+"""A field, and what is wrong with it."""
+
+
 class MachineConfig(BaseModel):
     """One run: a prompt, the repositories it works on, and the machine and agent that do it.
 
@@ -187,8 +191,10 @@ class MachineConfig(BaseModel):
             config = handler(data)
         except ValidationError as error:
             # `from None`: pydantic's own error would carry the input, and with it the secrets.
-            raise ConfigError("; ".join(_sentence(item["loc"], item["msg"]) for item in error.errors())) from None
-        config._check()  # noqa: SLF001  # our own
+            raise _refusal([_sentence(item["loc"], item["msg"]) for item in error.errors()]) from None
+        wrong = list(config._wrong())  # noqa: SLF001  # our own
+        if wrong:
+            raise _refusal(wrong)
         return config
 
     @property
@@ -201,45 +207,53 @@ class MachineConfig(BaseModel):
         """CPU kind, CPUs and memory that `vm_size` and its overrides mean."""
         return guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
 
-    def _check(self) -> None:
+    def _wrong(self) -> Iterator[_Wrong]:
+        """All that is wrong with the fields' values, and with one beside another."""
         if not self.prompt.strip():
-            raise ConfigError("prompt: empty; say what the agent is to do")
+            yield "prompt", "empty; say what the agent is to do"
         if "\0" in self.prompt:
-            raise ConfigError("prompt: holds a NUL character")
-        guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
-        self._check_env()
-        self._check_push()
+            yield "prompt", "holds a NUL character"
+        try:
+            guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
+        except ConfigError as error:
+            yield from error.wrong
+        yield from self._wrong_env()
+        yield from self._wrong_push()
         for key in self.metadata:
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", key):
-                raise ConfigError(f"metadata: {key!r} is no name; use letters, digits, '_', '-' and '.'")
+                yield "metadata", f"{key!r} is no name; use letters, digits, '_', '-' and '.'"
             if key == "managed_by" or key.startswith(("flaude_", "fly_")):
-                raise ConfigError(f"metadata: {key} is set by flaude or Fly; choose another name")
+                yield "metadata", f"{key} is set by flaude or Fly; choose another name"
         for argument in self.claude_args:
             flag = argument.split("=", 1)[0]
             if flag in _OWN_FLAGS:
-                raise ConfigError(f"claude_args: {flag} is set by flaude; leave it out")
+                yield "claude_args", f"{flag} is set by flaude; leave it out"
             if flag in _FIELD_FLAGS:
-                raise ConfigError(f"claude_args: for {flag} use the field {_FIELD_FLAGS[flag]}")
+                yield "claude_args", f"for {flag} use the field {_FIELD_FLAGS[flag]}"
 
-    def _check_push(self) -> None:
+    def _wrong_push(self) -> Iterator[_Wrong]:
         if not self.push_branch:
             return
         if not is_branch(self.push_branch.replace("{tag}", "tag")):
-            raise ConfigError(f"push_branch: {self.push_branch!r} is no branch's name; in braces only {{tag}} may be")
+            yield "push_branch", f"{self.push_branch!r} is no branch's name; in braces only {{tag}} may be"
         if not self.repos:
-            raise ConfigError("push_branch: there is nothing to push; give repos")
+            yield "push_branch", "there is nothing to push; give repos"
         over_tls = [repo.url for repo in self.repo_specs if not repo.url.startswith(("file://", "http://"))]
         if over_tls and not reveal(self.github_token):
-            raise ConfigError(f"push_branch: to push to {over_tls[0]} give github_token")
+            yield "push_branch", f"to push to {over_tls[0]} give github_token"
 
-    def _check_env(self) -> None:
+    def _wrong_env(self) -> Iterator[_Wrong]:
         for name, value in self.env.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ConfigError(f"env: {name!r} is no name of an environment variable")
+                yield "env", f"{name!r} is no name of an environment variable"
             if name in _OWN_ENV or name.startswith(("FLAUDE_", "FLY_")):
-                raise ConfigError(f"env: {name} is set by flaude and may not be overridden{_instead(name)}")
+                yield "env", f"{name} is set by flaude and may not be overridden{_instead(name)}"
             if "\0" in reveal(value):
-                raise ConfigError(f"env: the value of {name} holds a NUL character")
+                yield "env", f"the value of {name} holds a NUL character"
+
+
+def _refusal(wrong: Sequence[_Wrong]) -> ConfigError:
+    return ConfigError("; ".join(f"{field}: {sentence}" for field, sentence in wrong), wrong)
 
 
 def _instead(name: str) -> str:
@@ -247,11 +261,11 @@ def _instead(name: str) -> str:
     return f"; use the field {field}" if field in MachineConfig.model_fields else "; leave it out"
 
 
-def _sentence(location: tuple[int | str, ...], message: str) -> str:
+def _sentence(location: tuple[int | str, ...], message: str) -> _Wrong:
     field = ".".join(map(str, location)) or "config"
     text = message.removeprefix("Value error, ")
     if text == "Extra inputs are not permitted":
         text = "MachineConfig has no such field"
     elif text == "Field required":
         text = "missing"
-    return f"{field}: {text}"
+    return field, text

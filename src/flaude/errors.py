@@ -65,7 +65,19 @@ class ConfigError(_RefusalError):
     """The input is wrong; the message names the field and the fix.
 
     It is no `ValueError` on purpose: pydantic would swallow one that a validator raises and repackage it.
+
+    Args:
+        message: `field: what is wrong; the fix`.
+        wrong: Field and sentence of each thing that is wrong, where the message names several.
+
+    Attributes:
+        wrong: Likewise; of a single thing too.
     """
+
+    def __init__(self, message: str, wrong: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        field, colon, sentence = message.partition(": ")
+        self.wrong = tuple(wrong) or ((field, sentence) if colon else ("", message),)
 
 
 class NoCredentialsError(ConfigError):

@@ -32,9 +32,9 @@ def kind_of(event: Event) -> str:
     return _word(type(event))
 
 
-def dump_event(event: Event) -> dict[str, Any]:
-    """All of it: `event` is its kind, the rest are its fields; times are ISO 8601 in UTC."""
-    values = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+def dump_event(event: Event, *, without: str = "") -> dict[str, Any]:
+    """All of it but one field: `event` is its kind, the rest are its fields; times are ISO 8601 in UTC."""
+    values = {field.name: _plain(getattr(event, field.name)) for field in fields(event) if field.name != without}
     return {"event": kind_of(event), **values}
 
 

@@ -10,7 +10,7 @@ import anyio
 from flaude import claude
 from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
-from flaude.events import Notice, Resumed, Retried
+from flaude.events import Notice, Resumed, Retried, StopRequested
 from flaude.failure import Failure, FailureKind, Phase
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
@@ -35,7 +35,7 @@ class Execution:
         fly: The client.
         plan: The first attempt's plan; the others differ from it by number and name.
         emit: Takes every event.
-        stopping: Tells when to stop.
+        stopping: Tells when the batch stops; `self.stopping` is the run's own.
         retries: Which failures get another attempt.
         launching: Gives places, and is told how every attempt has ended.
         budget: Of the batch.
@@ -58,7 +58,6 @@ class Execution:
         self._fly = fly
         self._plan = plan
         self._emit = emit
-        self.stopping = self._stopping = stopping
         self._retries = retries
         self._launching = launching
         self._budget = budget
@@ -68,7 +67,10 @@ class Execution:
         self._superseded = left.superseded if left else ()
         self._run: Run | None = None
         self._unlaunched = ""
-        self.waits = False
+        self._goes_on = True
+        self._is_over = False
+        self.waits = self.waits_for_place = False
+        self.stopping = self._stopping = stopping.child(self._tell_stop)
 
     async def execute(self, breaker: Breaker) -> None:
         """Make attempts until one counts, each in a place of its own; see `result`.
@@ -76,15 +78,22 @@ class Execution:
         Args:
             breaker: Is told how every attempt has ended.
         """
+        try:
+            await self._make_attempts(breaker)
+        finally:
+            self._goes_on = False
+
+    async def _make_attempts(self, breaker: Breaker) -> None:
         plan = self._plan
         if self._left:
             plan = self._again(self._left.attempt)
         while run := await self._attempt(plan, breaker):
-            if self.is_left:
+            if self._has_left(run):
                 return
             failure = failure_of(run.state, run.fetching.arrived)
             started = run.state.agent_started
             if failure is None or not self._retries.again(failure, attempts=plan.attempt, agent_started=started):
+                self._is_over = True
                 return
             pause_s = self._retries.pause_s(plan.attempt)
             self._emit(Retried(*self._where(), attempt=plan.attempt, failure=failure, pause_s=pause_s))
@@ -107,9 +116,10 @@ class Execution:
                     return None
                 self._unlaunched = f"{self._budget.told}, and this run may cost {dollars(reservation.usd)}"
                 return None
+            self.waits_for_place = True
             place = self._launching.place(self._stopping, plan.account, under_way=under_way)
             async with place as number:
-                self.waits = False
+                self.waits = self.waits_for_place = False
                 if number is None:
                     reservation.charge(0.0, agent_started=False)
                     return None
@@ -119,7 +129,7 @@ class Execution:
                     await run.execute()
                 finally:
                     reservation.charge(run.attempt.cost_usd, agent_started=run.state.agent_started)
-                if self.is_left:
+                if self._has_left(run):
                     return run
                 failure = failure_of(run.state, run.fetching.arrived)
                 breaker.ended(failure.kind if failure else None)
@@ -168,6 +178,11 @@ class Execution:
     def _notice(self, text: str) -> None:
         self._emit(Notice(*self._where(), text=text))
 
+    def _tell_stop(self, stage: Stop, reason: str) -> None:
+        """Tell who watches that the run is to stop its agent, or to go at once."""
+        if self._goes_on and stage in (Stop.AGENTS, Stop.COLLECTING):
+            self._emit(StopRequested(*self._where(), reason=reason, at_once=stage is Stop.COLLECTING))
+
     @property
     def result(self) -> ExecutionResult:
         """The outcome as far as it is known."""
@@ -181,18 +196,20 @@ class Execution:
         arrived = run.fetching.arrived
         return execution_result(self._plan.tag, run.state, run.times, arrived, attempts, self._superseded, note)
 
+    def _has_left(self, run: Run) -> bool:
+        return self._stopping.stage is Stop.LEAVE and run.state.step is not Step.DONE
+
     @property
     def is_left(self) -> bool:
-        """Whether it is not over, and we have turned away from it."""
-        over = self._run is not None and self._run.state.step is Step.DONE
-        return self._stopping.stage is Stop.LEAVE and not over
+        """Whether it is not over, and we have turned away from it: also before another attempt."""
+        return self._stopping.stage is Stop.LEAVE and not self._is_over
 
     @property
     def can_be_left(self) -> bool:
         """Whether it can do without us: its agent works, it waits for a place or for money, or it is over."""
         state = self._run.state if self._run else None
         at_work = state is not None and state.step is Step.PULL and state.phase in (Phase.AGENT, Phase.COLLECT)
-        return self.waits or at_work or (state is not None and state.step is Step.DONE)
+        return self.waits or at_work or not self._goes_on
 
     @property
     def is_final(self) -> bool:

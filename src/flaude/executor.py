@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import anyio
 
+from flaude import claude
 from flaude.batch import Batch, BatchRules, refuse
 from flaude.batch_recorder import beginning, taking_up
 from flaude.config import MachineConfig
@@ -78,7 +79,8 @@ class ConcurrentExecutor:
         max_machine_seconds: How long all machines of a batch may be there together, in seconds: then nothing more is
             launched, and agents are stopped and their work collected, which takes `Timeouts.grace` and `collect` more.
         journal: Where to keep a durable record of every batch, such as a `flaude.journal.SqliteJournal`, so that
-            `resume` can go on with it when this process is gone. Without one nothing is kept.
+            `resume` can go on with it when this process is gone. Without one nothing is kept. Of a request it has
+            everything but secret values (tokens, `SecretStr`s). While it cannot be written, no agent is started.
         source: Where the requests come from, for people who read the journal.
 
     Raises:
@@ -185,7 +187,10 @@ class ConcurrentExecutor:
             One result a request, in the order of the requests.
 
         Raises:
-            ConfigError: A request is none.
+            ConfigError: A request is none; or it has a secret's value where the `journal` would keep it.
+            JournalError: There is a `journal`, and the batch could not be written to it; nothing was made.
+            LeaseLostError: Another process has taken the batch over, of which this one had not let the journal hear for
+                too long (a laptop that slept); the machines are its now.
             Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
             Terminated: SIGTERM; likewise.
         """
@@ -209,29 +214,34 @@ class ConcurrentExecutor:
             What `run_batch` would have, for the runs that are over now.
 
         Raises:
-            ConfigError: There is no journal, the requests are not those of the batch, or a secret is not to be had.
+            ConfigError: There is no journal, the batch is another app's, the requests are not those of the batch, or a
+                secret is not to be had.
+            FlyError: The app is not there, or there is no token.
             NoSuchBatchError: The journal has no such batch.
             BatchHeldError: Another process carries it out.
+            LeaseLostError: See `run_batch`; so are `Interrupted` and `Terminated`.
             JournalError: The journal cannot be read or written.
-            Interrupted: See `run_batch`; so is `Terminated`.
         """
         return await self._go_on_with(batch, requests, only, cancel=False)
 
-    async def cancel(self, batch: str, *, only: Collection[int] | None = None) -> BatchResult:
+    async def cancel(
+        self, batch: str, requests: Sequence[ExecutionRequest] | None = None, *, only: Collection[int] | None = None
+    ) -> BatchResult:
         """End a batch of the journal whose controller is gone: its agents are stopped, and their work is collected.
 
         Runs that never got a machine never will.
 
         Args:
             batch: The batch's id.
+            requests: See `resume`: secrets are taken out of what the agents have said.
             only: End only the runs with these indexes.
 
         Raises:
             ConfigError: See `resume`; so are the others.
         """
-        return await self._go_on_with(batch, None, only, cancel=True)
+        return await self._go_on_with(batch, requests, only, cancel=True)
 
-    async def launch(self, requests: Iterable[ExecutionRequest]) -> str:
+    async def launch(self, requests: Iterable[ExecutionRequest]) -> BatchResult:
         """Begin a batch and leave its machines to work on alone; `resume` brings their work home.
 
         Returns when every agent works that `max_concurrency` and the budget have room for. Those that they have no room
@@ -239,7 +249,7 @@ class ConcurrentExecutor:
         then: give both in hours.
 
         Returns:
-            The batch's id.
+            The results of the runs that are over already, and the `id` of the batch.
 
         Raises:
             ConfigError: There is no journal, or a request is none.
@@ -250,8 +260,7 @@ class ConcurrentExecutor:
         if self._journal is None:
             raise ConfigError("journal: launch needs one, else nobody could bring the work home; give a SqliteJournal")
         await self.check()
-        batch = await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
-        return batch.id
+        return await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
 
     async def check(self) -> None:
         """See that there is a token, and that it may use the app.
@@ -274,11 +283,15 @@ class ConcurrentExecutor:
         if self._journal is None:
             raise ConfigError("journal: there is none to resume a batch from; give the one that it was run with")
         given = None if requests is None else dict(enumerate(requests))
+        self._check_requests(given or {})
         async with self._open() as shared:
             await self._find_app(shared.fly)
             async with taking_up(self._journal, batch) as recording:
+                await self._check_app(self._journal, batch)
                 past, open_ = await resumption(self._journal, batch, os.environ, given=given, only=only)
                 self._check_requests(open_)
+                for request in open_.values():
+                    claude.credentials(request.config, os.environ)
                 running = Batch(
                     self._rules,
                     open_,
@@ -292,6 +305,12 @@ class ConcurrentExecutor:
                 if cancel:
                     running.cancel()
                 return await running.run()
+
+    async def _check_app(self, journal: Journal, batch: str) -> None:
+        """Elsewhere none of its machines would be found, and all would be taken for lost."""
+        app = (await journal.batch(batch)).app
+        if app != self._rules.app:
+            raise ConfigError(f"app_name: the machines of batch {batch} are in {app}, not in {self._rules.app}")
 
     async def run_one(self, config: MachineConfig, *, name: str | None = None, tag: str = "") -> ExecutionResult:
         """Run a single config; like `run_batch`, it does not raise for what may happen to the run.

@@ -20,7 +20,7 @@ TAG = "tag"
 
 _FIELDS = MachineConfig.model_fields
 _SECRETS = {name for name, field in _FIELDS.items() if field.annotation is SecretStr}
-_AS_IT_IS = _SECRETS | {"json_schema", "mcp_config"}
+AS_IT_IS = _SECRETS | {"json_schema", "mcp_config"}
 """Fields that are not filled in: no row may change a secret, and JSON is full of braces."""
 
 
@@ -59,13 +59,44 @@ def expand(
     table = _table(rows)
     if not isinstance(tag, str):
         raise ConfigError(f"tag: give a text such as '{{repo}}', not {type(tag).__name__}")
+    requests = []
+    for row, (own, label) in zip(table, tagged_rows(fields, table, tag), strict=True):
+        try:
+            requests.append(ExecutionRequest(row_config(fields, row, own), tag=own))
+        except ConfigError as error:
+            raise ConfigError(f"{label}: {error}") from None
+    return requests
+
+
+def tagged_rows(fields: Mapping[str, Any], table: Sequence[Mapping[str, str]], tag: str = "") -> list[tuple[str, str]]:
+    """Each row's tag, and what it is called in an error: `rows[3] (repo=api)`.
+
+    Args:
+        fields: The template's.
+        table: The rows, with texts as values.
+        tag: As in `expand`.
+
+    Raises:
+        ConfigError: A tag is empty, or has a column that the row has not.
+    """
     shown = _shown_columns(fields, table)
     labels = [_label(index, row, shown) for index, row in enumerate(table)]
-    tags = numbered(_tags(tag, table, shown, labels))
-    return [
-        ExecutionRequest(_config(fields, {**row, TAG: own}, label), tag=own)
-        for row, own, label in zip(table, tags, labels, strict=True)
-    ]
+    return list(zip(numbered(_tags(tag, table, shown, labels)), labels, strict=True))
+
+
+def row_config(fields: Mapping[str, Any], row: Mapping[str, str], tag: str) -> MachineConfig:
+    """The template's fields with a row's values and its tag in place of their variables.
+
+    Raises:
+        ConfigError: The row has no such column, or the config is wrong.
+    """
+    variables = {**row, TAG: tag}
+    return MachineConfig(
+        **{
+            name: value if name in AS_IT_IS else filled(value, _known(name, variables), where=name)
+            for name, value in fields.items()
+        }
+    )
 
 
 def _fields(template: object) -> dict[str, Any]:
@@ -121,7 +152,7 @@ def _shown_columns(fields: Mapping[str, Any], table: Sequence[Mapping[str, str]]
     """The columns that may be in made tags and errors, in their order."""
     hidden, open_to_all = set[str](), set[str]()
     for name, value in fields.items():
-        if name not in _AS_IT_IS:
+        if name not in AS_IT_IS:
             secretive = name in _FIELDS and not _FIELDS[name].repr
             (hidden if secretive else open_to_all).update(variables_in(value))
     columns = dict.fromkeys(column for row in table for column in row)
@@ -158,18 +189,6 @@ def _made_tags(table: Sequence[Mapping[str, str]], shown: Sequence[str]) -> list
         parts = [slug(row[column]) for column in telling if column in row]
         tags.append(slug("-".join(filter(None, parts))) or f"row-{index}")
     return tags
-
-
-def _config(fields: Mapping[str, Any], variables: Mapping[str, str], label: str) -> MachineConfig:
-    try:
-        return MachineConfig(
-            **{
-                name: value if name in _AS_IT_IS else filled(value, _known(name, variables), where=name)
-                for name, value in fields.items()
-            }
-        )
-    except ConfigError as error:
-        raise ConfigError(f"{label}: {error}") from None
 
 
 def _known(field: str, variables: Mapping[str, str]) -> Mapping[str, str]:

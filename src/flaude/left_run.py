@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from flaude.failure import Failure, Phase
+from flaude.failure import Failure, FailureKind, Phase
 from flaude.fetching import Arrived
 from flaude.harvest import Harvest
 from flaude.run_result import Attempt, RunResult
@@ -100,5 +100,10 @@ def _taken_up(state: RunState, harvest: Harvest | None) -> RunState:
         # Everything is here, whatever else was written: what is left is to tell the machine.
         step = Step.ACK if state.step in (Step.PULL, Step.CANCEL, Step.FETCH) else state.step
         return replace(state, step=step, result=harvest.result)
-    # The guest tells its result again to whoever has pulled all.
-    return replace(state, step=Step.PULL) if state.step in (Step.FETCH, Step.ACK) else state
+    if state.step in (Step.FETCH, Step.ACK):
+        # The guest tells its result again to whoever has pulled all.
+        return replace(state, step=Step.PULL)
+    if state.step in (Step.DESTROY, Step.DONE) and state.agent_started and state.failure is None:
+        lost = "what its machine had given could not be kept in the journal"
+        return replace(state, failure=Failure(kind=FailureKind.COLLECT, phase=Phase.COLLECT, message=lost))
+    return state

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flaude.claude import cut_nesting
 from flaude.errors import GuestError, NotReadyError, UnreachableError
 from flaude.fly import FlyClient
 from flaude.guest.redact import Redactor
@@ -108,7 +109,9 @@ class GuestLink:
         if not isinstance(value, dict):
             return value
         # Files come as they are, the small ones in here. What the agent has printed may have secrets in its keys too.
-        agents = {name: self.clean.json(value[name]) for name in ("result_line", "rate_limit") if name in value}
+        agents = {
+            name: self.clean.json(cut_nesting(value[name])) for name in ("result_line", "rate_limit") if name in value
+        }
         return {**self.clean.told({**value, "files": None}), **agents, "files": value.get("files", [])}
 
     async def fetch(self, file: GuestFile) -> bytes:

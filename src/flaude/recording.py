@@ -11,13 +11,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
 
 from flaude.errors import JournalError, LeaseLostError
 from flaude.event_json import dump_event, kind_of
-from flaude.events import Event, Finished
+from flaude.events import Event
 from flaude.harvest import Harvest, dump_harvest
 from flaude.journal.entries import CheckpointNote, EndNote, EventNote, Note, OutcomeNote, Wish
 from flaude.journal.protocol import Journal
@@ -30,9 +31,11 @@ _log = logging.getLogger("flaude.journal")
 LEASE_S = 15.0
 _RENEW_S = 2.0
 _GATHER_S = 0.3
+_AGAIN_S = 2.0
 _LAST_S = 10.0
 _MOST_WAITING = 20_000
-_LONGEST_EVENT = 256 * 1024
+_LONGEST_TEXT = 256 * 1024
+_FILES_AT_ONCE = 4  # each is in memory several times while it is written
 
 Checkpoint = tuple[str, Mapping[str, Any]]
 """A run's phase, and where another controller takes it up, as JSON."""
@@ -51,14 +54,15 @@ class RunRecord(Protocol):
         """The run has come further; it is written soon."""
 
     async def durable(self) -> None:
-        """Return when all that was told before is written.
+        """Return when all that was told before is written, and the batch is still this process's.
 
         Raises:
-            JournalError: It could not be.
+            LeaseLostError: Another one has it.
+            JournalError: It could not be written.
         """
 
-    async def harvest(self, attempt: int, harvest: Harvest) -> None:
-        """Keep what the machine of an attempt has given, before it is told that it may go."""
+    async def harvest(self, attempt: int, harvest: Harvest) -> bool:
+        """Keep what the machine of an attempt has given, before it is told that it may go; whether it is kept."""
 
     async def attempted(self, number: int, brought: RunResult) -> None:
         """Keep what an attempt has brought that is not the last one."""
@@ -81,8 +85,9 @@ class NoRecord:
     async def durable(self) -> None:
         """Nothing is to be written."""
 
-    async def harvest(self, attempt: int, harvest: Harvest) -> None:
+    async def harvest(self, attempt: int, harvest: Harvest) -> bool:  # noqa: ARG002  # as the protocol has it
         """Take a harvest."""
+        return True
 
     async def attempted(self, number: int, brought: RunResult) -> None:
         """Take an attempt."""
@@ -116,6 +121,8 @@ class Recording:
         self._told = self._written = 0
         self._something = anyio.Event()
         self._writing = anyio.Lock()
+        self._files = anyio.CapacityLimiter(_FILES_AT_ONCE)
+        self._said = ""
 
     def run(self, index: int) -> RunRecord:
         """What takes the record of one run."""
@@ -141,7 +148,7 @@ class Recording:
             finally:
                 scope.cancel()
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_S):
-                    await self._quietly(self.durable)
+                    await self.quietly(self.durable)
 
     async def _go_on(self, scope: anyio.CancelScope) -> None:
         with scope:
@@ -171,11 +178,14 @@ class Recording:
         self._something.set()
 
     async def durable(self) -> None:
-        """Return when all that was told before is written.
+        """Return when all that was told before is written, and the batch is still this process's.
 
         Raises:
-            JournalError: It could not be.
+            LeaseLostError: Another one has it.
+            JournalError: It could not be written.
         """
+        # Also when there is nothing to write: the journal alone knows whose the batch is.
+        self._told += 1
         mark = self._told
         async with self._writing:
             if self._written < mark:
@@ -184,25 +194,32 @@ class Recording:
     async def _write(self) -> None:
         """Write what there is; what could not be written stays."""
         notes, moved, told = self._notes, self._moved, self._told
-        self._notes, self._moved, self._something = [], {}, anyio.Event()
-        # Taken now, in one go: a checkpoint's offset must be that of the events before it, and of no other.
-        points = [note for record in moved.values() if (note := record.note()) is not None]
+        self._notes, self._moved = [], {}
+        if self._something.is_set():
+            self._something = anyio.Event()
         try:
+            # Taken now, in one go: a checkpoint's offset must be that of the events before it, and of no other.
+            points = [note for record in moved.values() if (note := record.note()) is not None]
             with anyio.CancelScope(shield=True):
                 await self._journal.write(self._batch, self._owner, [*notes, *points])
         except LeaseLostError as error:
             self._lost(error)
             raise
-        except JournalError:
+        except BaseException as error:
             self._notes, self._moved = notes + self._notes, moved | self._moved
-            raise
+            self._something.set()
+            if isinstance(error, JournalError) or not isinstance(error, Exception):
+                raise
+            raise JournalError(f"journal: {type(error).__name__}: {error}") from error
         self._written = told
+        self._said = ""
 
     async def _write_on(self) -> None:
         while True:
             await self._something.wait()
             await anyio.sleep(_GATHER_S)
-            await self._quietly(self.durable)
+            if not await self.quietly(self.durable):
+                await anyio.sleep(_AGAIN_S)
 
     async def _hold_on(self) -> None:
         while True:
@@ -212,25 +229,46 @@ class Recording:
             except LeaseLostError as error:
                 self._lost(error)
                 return
-            except JournalError as error:
-                _log.error("batch %s: %s", self._batch, error)  # a sentence for people
+            except Exception as error:  # noqa: BLE001  # whatever a journal does, the runs go on
+                self._say(error)
             await anyio.sleep(_RENEW_S)
 
-    async def put(self, name: str, content: bytes) -> None:
-        """Keep a file; one that cannot be kept is said."""
-        await self._quietly(lambda: self._journal.put(self._batch, name, content))
+    async def put(self, name: str, content: Callable[[], bytes]) -> bool:
+        """Keep a file; whether it is kept. One that cannot be is said.
+
+        Args:
+            name: Its name.
+            content: Makes what is in it, in a worker thread: it may be large, and the other runs go on.
+        """
+
+        async def write() -> None:
+            made = await anyio.to_thread.run_sync(content)
+            # No file knows who holds the batch: one that another process has written since must not be replaced.
+            await self.durable()
+            await self._journal.put(self._batch, name, made)
+
+        async with self._files:
+            return await self.quietly(write)
 
     async def drop(self, name: str) -> None:
         """Remove a file."""
-        await self._quietly(lambda: self._journal.drop(self._batch, name))
+        await self.quietly(lambda: self._journal.drop(self._batch, name))
 
-    async def _quietly(self, write: Callable[[], Any]) -> None:
+    async def quietly(self, write: Callable[[], Any]) -> bool:
+        """Write something; whether it was done. What keeps it from being done is said, and raises nothing."""
         try:
             await write()
-        except LeaseLostError:
-            pass  # told already
-        except JournalError as error:
-            _log.error("batch %s: %s", self._batch, error)  # a sentence for people
+        except LeaseLostError:  # told already
+            return False
+        except Exception as error:  # noqa: BLE001  # whatever a journal does, the runs go on
+            self._say(error)
+            return False
+        return True
+
+    def _say(self, error: Exception) -> None:
+        if self._said != (said := str(error)):  # once, not every two seconds for as long as a disk is full
+            self._said = said
+            _log.error("batch %s: %s", self._batch, said)  # a sentence for people
 
 
 def _nobody(_told: object) -> None:
@@ -253,11 +291,8 @@ class _RunRecord:
         return CheckpointNote(self.index, phase, point)
 
     def event(self, event: Event) -> None:
-        data = dump_event(event)
-        if isinstance(event, Finished):
-            del data["result"]  # it is a file
-        elif len(data.get("text", "")) > _LONGEST_EVENT:
-            data["text"] = data["text"][:_LONGEST_EVENT] + "…"
+        # The result is a file, and may be large.
+        data = _short(dump_event(event, without="result"))
         self._recording.note(EventNote(self.index, event.at, kind_of(event), data))
 
     def moved(self) -> None:
@@ -266,25 +301,24 @@ class _RunRecord:
     async def durable(self) -> None:
         await self._recording.durable()
 
-    async def harvest(self, attempt: int, harvest: Harvest) -> None:
-        content = await anyio.to_thread.run_sync(lambda: _bytes(dump_harvest(harvest)))
-        await self._recording.put(harvest_file(self.index, attempt), content)
+    async def harvest(self, attempt: int, harvest: Harvest) -> bool:
+        return await self._recording.put(harvest_file(self.index, attempt), lambda: _bytes(dump_harvest(harvest)))
 
     async def attempted(self, number: int, brought: RunResult) -> None:
-        content = await anyio.to_thread.run_sync(lambda: brought.model_dump_json().encode())
-        await self._recording.put(attempt_file(self.index, number), content)
+        await self._recording.put(attempt_file(self.index, number), lambda: brought.model_dump_json().encode())
 
     async def over(self, result: ExecutionResult) -> None:
         run, folder = result.run_result, run_folder(self.index)
         for number, patch in enumerate(run.patches if run else ()):
             if patch.diff:
                 name = patch.path.rstrip("/").rpartition("/")[2] or "repo"
-                await self._recording.put(f"{folder}/{number}-{name}.patch", patch.diff)
-        await self._recording.put(f"{folder}/result.json", await _result_bytes(result))
+                await self._recording.put(f"{folder}/{number}-{name}.patch", partial(bytes, patch.diff))
+        if not await self._recording.put(f"{folder}/result.json", lambda: _bytes(dump_result(result))):
+            return  # it stays open: whoever takes it up makes its result once more of what its machine has given
         self._recording.note(OutcomeNote(self.index, outcome(result), result.success, result.cost_usd))
-        await self._recording._quietly(self.durable)  # noqa: SLF001  # our own
-        for attempt in result.attempts:
-            await self._recording.drop(harvest_file(self.index, attempt.number))
+        if await self._recording.quietly(self.durable):
+            for attempt in result.attempts:
+                await self._recording.drop(harvest_file(self.index, attempt.number))
 
 
 def run_folder(index: int) -> str:
@@ -318,10 +352,16 @@ def outcome(result: ExecutionResult) -> dict[str, Any]:
     }
 
 
-async def _result_bytes(result: ExecutionResult) -> bytes:
-    # In a thread: patches are large, and the other runs go on.
-    return await anyio.to_thread.run_sync(lambda: _bytes(dump_result(result)))
-
-
 def _bytes(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _short(value: Any) -> Any:
+    """The same with the beginnings of its longest texts."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]}…"
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    return value

@@ -47,7 +47,7 @@ class RepoSpec:
 
     @property
     def folder(self) -> str:
-        """Folder below the workspace: `target_dir`, or the last part of the URL without `.git`."""
+        """The folder below the workspace, which is `target_dir` or the last part of the URL without `.git`."""
         if self.target_dir:
             return self.target_dir.rstrip("/") or self.target_dir
         path = self.url.rstrip("/").removesuffix("/.git").removesuffix(".git")

@@ -14,6 +14,7 @@ from flaude.repos import RepoSpec
 from flaude.request import ExecutionRequest
 
 _ENV = "env."
+_SHORTEST_SECRET = 8  # shorter ones are words, and stand in many a text
 
 
 def dump_request(request: ExecutionRequest) -> dict[str, Any]:
@@ -23,16 +24,21 @@ def dump_request(request: ExecutionRequest) -> dict[str, Any]:
         `config`: the fields that are not their defaults and hold no secret; `secrets`: for each field that holds one
         (`github_token`, `env.NAME`) the name of its environment variable, or `None` when it came from elsewhere;
         `name` and `tag`.
+
+    Raises:
+        ConfigError: The value of a secret stands in a field that is kept as well.
     """
-    config, secrets = dict[str, Any](), dict[str, str | None]()
+    config, secrets, values = dict[str, Any](), dict[str, str | None](), dict[str, str]()
     for field in request.config.model_fields_set:
         value = getattr(request.config, field)
         if isinstance(value, SecretStr):
             if value.get_secret_value():
-                secrets[field] = _variable(value)
+                secrets[field], values[field] = _variable(value), value.get_secret_value()
         elif field == "env":
             config[field] = {name: one for name, one in value.items() if isinstance(one, str)}
-            secrets |= {f"{_ENV}{name}": _variable(one) for name, one in value.items() if not isinstance(one, str)}
+            hidden = {f"{_ENV}{name}": one for name, one in value.items() if not isinstance(one, str)}
+            secrets |= {name: _variable(one) for name, one in hidden.items()}
+            values |= {name: one.get_secret_value() for name, one in hidden.items()}
         elif field == "repos":
             config[field] = [
                 {"url": repo.url, "branch": repo.branch, "target_dir": repo.target_dir}
@@ -40,7 +46,19 @@ def dump_request(request: ExecutionRequest) -> dict[str, Any]:
             ]
         else:
             config[field] = list(value) if isinstance(value, tuple) else value
+    _refuse_secrets(config, values)
     return {"config": config, "secrets": secrets, "name": request.name, "tag": request.tag}
+
+
+def _refuse_secrets(config: Mapping[str, Any], values: Mapping[str, str]) -> None:
+    for field, value in config.items():
+        text = repr(value)
+        for secret, hidden in values.items():
+            if len(hidden) >= _SHORTEST_SECRET and hidden in text:
+                raise ConfigError(
+                    f"{field}: the value of {secret} stands in it, and a journal would keep it; give it in env as a "
+                    "SecretStr or EnvSecret, and name the variable here"
+                )
 
 
 def load_request(kept: Mapping[str, Any], environ: Mapping[str, str]) -> ExecutionRequest:

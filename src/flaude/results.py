@@ -122,7 +122,7 @@ class BatchResult:
 
     @property
     def unknown_costs(self) -> int:
-        """Number of attempts whose agent began and did not report its cost: it was stopped, or its machine lost."""
+        """How many attempts began an agent that reported no cost, because it was stopped or its machine was lost."""
         return sum(attempt.agent_started and attempt.cost_usd is None for attempt in self._attempts())
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from flaude.errors import ConfigError, JournalError
@@ -12,12 +13,14 @@ from flaude.journal.entries import RunEntry
 from flaude.journal.protocol import Journal
 from flaude.left_run import LeftRun, left_run
 from flaude.past import Past
-from flaude.recording import attempt_file, harvest_file, run_folder
+from flaude.recorded import RecordedBatch, RecordedRun, read_batch
+from flaude.recording import attempt_file, harvest_file
 from flaude.request import ExecutionRequest
 from flaude.request_json import dump_request, load_request
-from flaude.result_json import load_result
 from flaude.results import ExecutionResult
-from flaude.run_result import RunResult
+from flaude.run_result import Attempt, RunResult
+
+_log = logging.getLogger("flaude.journal")
 
 
 async def resumption(
@@ -41,53 +44,71 @@ async def resumption(
         What happened before, and the requests that are open, by their index.
 
     Raises:
-        ConfigError: A secret is not to be had; the message names the run, the field and the variable.
+        ConfigError: A secret is not to be had, or `given` is not what the batch was begun with; the message names the
+            run, the field and the variable.
         JournalError: Something cannot be read.
     """
-    entries = await journal.runs(batch)
+    recorded = await read_batch(journal, batch)
+    if given is not None and len(given) != len(recorded.runs):
+        raise ConfigError(f"requests: are {len(given)}, and the batch was begun with {len(recorded.runs)}")
     finished, left, requests = dict[int, ExecutionResult](), dict[int, LeftRun](), dict[int, ExecutionRequest]()
-    for entry in entries:
-        if entry.success is not None:
-            finished[entry.index] = await finished_result(journal, batch, entry)
-        elif only is None or entry.index in only:
-            requests[entry.index] = _request(entry, environ, given)
-            if entry.checkpoint is not None:
-                left[entry.index] = await _left(journal, batch, entry)
-    by_index = {entry.index: entry for entry in entries}
-    spent = [_spent(result, by_index[index].request) for index, result in finished.items()]
-    spent += [attempt.cost_usd or 0.0 for one in left.values() for attempt in one.earlier]
-    seconds = sum(result.machine_seconds for result in finished.values())
-    seconds += sum(attempt.machine_seconds for one in left.values() for attempt in one.earlier)
-    past = Past(batch, only is not None, finished, left, sum(spent), seconds)
-    return past, requests
+    spent_usd = machine_s = 0.0
+    for run in recorded.runs:
+        entry, most_usd = run.entry, run.entry.request["config"].get("max_budget_usd") or 0.0
+        if run.is_over:
+            result = finished[run.index] = await _result(recorded, run)
+            spent_usd += _spent(result.attempts, most_usd)
+            machine_s += result.machine_seconds
+            continue
+        taken_up = only is None or run.index in only
+        if taken_up:
+            requests[run.index] = _request(entry, environ, given)
+        if entry.checkpoint is None:
+            continue
+        one = await _left(journal, batch, entry)
+        spent_usd += _spent(one.earlier, most_usd)
+        if taken_up:
+            left[run.index] = one  # the machine seconds of its earlier attempts are counted with it
+        else:
+            spent_usd += most_usd  # it may be at work
+            machine_s += sum(attempt.machine_seconds for attempt in one.earlier)
+    return Past(batch, only is not None, finished, left, spent_usd, machine_s), requests
 
 
-async def finished_result(journal: Journal, batch: str, entry: RunEntry) -> ExecutionResult:
-    """The whole result of a run that is over.
-
-    Raises:
-        JournalError: It is not there, or damaged.
-    """
-    name = f"{run_folder(entry.index)}/result.json"
-    content = await journal.get(batch, name)
-    if content is None:
-        raise JournalError(f"batch {batch}: {name} is missing; it had the result of {entry.tag or entry.index}")
-    return load_result(_json(content, batch, name))
+async def _result(recorded: RecordedBatch, run: RecordedRun) -> ExecutionResult:
+    """What a run came to; where the file is gone, it says that: the other runs have machines that wait for us."""
+    try:
+        result = await recorded.result(run.index)
+    except JournalError as error:
+        return ExecutionResult(tag=run.tag, error=error)
+    assert result is not None  # noqa: S101  # who calls has looked
+    return result
 
 
 async def _left(journal: Journal, batch: str, entry: RunEntry) -> LeftRun:
     kept = entry.checkpoint or {}
-    harvest = await _harvest(journal, batch, harvest_file(entry.index, kept["attempt"]))
-    superseded = []
-    for number in range(1, kept["attempt"]):
-        content = await journal.get(batch, attempt_file(entry.index, number))
-        superseded += [RunResult.model_validate_json(content)] if content else []
-    return left_run(kept, harvest, tuple(superseded))
+    try:
+        harvest = await _harvest(journal, batch, harvest_file(entry.index, kept["attempt"]))
+        superseded = []
+        for number in range(1, kept["attempt"]):
+            content = await journal.get(batch, attempt_file(entry.index, number))
+            superseded += [RunResult.model_validate_json(content)] if content else []
+        return left_run(kept, harvest, tuple(superseded))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unknown(entry, "what is kept of it", error) from error
 
 
 async def _harvest(journal: Journal, batch: str, name: str) -> Harvest | None:
     content = await journal.get(batch, name)
-    return None if content is None else load_harvest(_json(content, batch, name))
+    if content is None:
+        return None
+    try:
+        kept = json.loads(content.decode("utf-8", "surrogatepass"))
+    except ValueError as error:
+        # As if it had not been written: the machine may still have it all.
+        _log.error("batch %s: %s is damaged, and left out: %s", batch, name, error)
+        return None
+    return load_harvest(kept)
 
 
 def _request(
@@ -98,27 +119,29 @@ def _request(
             return load_request(entry.request, environ)
         except ConfigError as error:
             raise ConfigError(f"{entry.tag or entry.index}: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unknown(entry, "its request", error) from error
     request = given.get(entry.index)
-    if request is None or _text(dump_request(request)) != _text(entry.request):
+    if request is None or _what(dump_request(request)) != _what(entry.request):
         raise ConfigError(f"requests[{entry.index}]: is not what the batch was begun with; give the same requests")
     return request
 
 
-def _spent(result: ExecutionResult, request: Mapping[str, Any]) -> float:
-    """What a run has cost; what is not known, with all that it might have been."""
-    most = request["config"].get("max_budget_usd") or 0.0
-    return sum(
-        attempt.cost_usd if attempt.cost_usd is not None else most if attempt.agent_started else 0.0
-        for attempt in result.attempts
+def _unknown(entry: RunEntry, what: str, error: Exception) -> JournalError:
+    told = f"{type(error).__name__}: {error}"
+    return JournalError(
+        f"run {entry.tag or entry.index}: {what} cannot be read; was it written by another flaude? ({told})"
     )
 
 
-def _json(content: bytes, batch: str, name: str) -> Any:
-    try:
-        return json.loads(content.decode("utf-8", "surrogatepass"))
-    except ValueError as error:
-        raise JournalError(f"batch {batch}: {name} is damaged: {error}") from error
+def _spent(attempts: Iterable[Attempt], most_usd: float) -> float:
+    """What attempts have cost; what is not known, with all that it might have been."""
+    return sum(
+        attempt.cost_usd if attempt.cost_usd is not None else most_usd if attempt.agent_started else 0.0
+        for attempt in attempts
+    )
 
 
-def _text(request: Mapping[str, Any]) -> str:
-    return json.dumps(request["config"], sort_keys=True)
+def _what(request: Mapping[str, Any]) -> Any:
+    """What must be the same: all but the secrets. As it comes back from JSON, in which keys are texts."""
+    return json.loads(json.dumps({name: request[name] for name in ("config", "name", "tag")}))

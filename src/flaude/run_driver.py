@@ -69,8 +69,10 @@ _log = logging.getLogger(__name__)
 _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
+_BOOTING = 4
+_UNKEPT_S = 2.0
 _UNANSWERED = (RateLimitedError, UnreachableError)
-_BLIPS = (NotReadyError, *_UNANSWERED)
+_BLIPS = (NotReadyError, JournalError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
 
@@ -104,14 +106,14 @@ class Run:
         self.fetching = Fetching(plan.folder, left.arrived if left else None, anew=left is not None)
         self._began_at = dict(left.began_at) if left else {Phase.QUEUED.value: plan.queued}
         self.told = self.state.offset
-        self._deadline = self._known_from = self._collect_until = self._began_step = float("inf")
+        self._deadline = self._known_from = self._collect_until = self._keep_until = float("inf")
+        self._began_step = float("inf")
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
+        self._start_recorded = self.state.agent_started
+        self._harvested = self.state.result is not None
         if left:
-            self._deadline = anyio.current_time() + self._longest_s
-            created = left.began_at.get(Phase.CREATE.value, plan.queued)
-            known_s = UNKNOWN_S - (datetime.now(UTC) - created).total_seconds()
-            self._known_from = anyio.current_time() + max(0.0, known_s)
+            self._take_up(left)
         self._ending: BaseException | None = None
         self._steps: dict[Step, Callable[[], Awaitable[Observation | None]]] = {
             Step.CREATE: self._create,
@@ -124,6 +126,15 @@ class Run:
             Step.ACK: self._ack,
             Step.DESTROY: self._destroy,
         }
+
+    def _take_up(self, left: LeftRun) -> None:
+        """Wind the clocks of a run that another controller has begun."""
+        t, now = self._plan.timeouts, anyio.current_time()
+        self._deadline = now + (t.boot if self.state.step in (Step.BOOT, Step.START) else self._longest_s)
+        if self.state.failure is not None:
+            self._collect_until = now + t.grace + t.collect + _STOP_MARGIN_S
+        age_s = (datetime.now(UTC) - left.began_at.get(Phase.CREATE.value, self._plan.queued)).total_seconds()
+        self._known_from = now + min(max(0.0, UNKNOWN_S - age_s), UNKNOWN_S)  # the wall clock may have gone back
 
     async def execute(self) -> None:
         """Run it to its end; what came of it is in `state`, `fetching` and `times`.
@@ -225,7 +236,6 @@ class Run:
         stage = self._stopping.stage
         if stage >= Stop.AGENTS and not self._told_to_stop:
             self._told_to_stop = True
-            self._telling.stop(self._stopping.reason, at_once=stage >= Stop.COLLECTING)
             return self._stop(self._stopping.kind, self._stopping.reason)
         if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
             return None
@@ -275,6 +285,7 @@ class Run:
         # The queue may be a quarter of an hour long: that is no failure of Fly's, and costs nothing.
         self._began_step = anyio.current_time()
         self._begin(Phase.CREATE)
+        self._record.moved()
         await self._record.durable()  # without it no machine is made that nobody would know of
 
     async def _find(self) -> Observation:
@@ -324,22 +335,24 @@ class Run:
         return t.install + t.clone + self._plan.run_s + t.grace + t.collect + _STOP_MARGIN_S
 
     async def _pull(self) -> Observation | None:
+        if self.state.agent_started and not self._start_recorded:
+            # The guest starts the agent when this pull shows that we know: so shall whoever comes after us.
+            await self._record.durable()
+            self._start_recorded = True
         reply = await self._link.pull(self._plan.job_id, self.state.offset)
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        started = self.state.agent_started
         await self._telling.records(records, self._link.clean.json, self._guest_entered, self._reached)
-        if self.state.agent_started and not started:
-            # The guest starts the agent when the next pull shows that we know: so shall whoever comes after us.
-            await self._record.durable()
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:
             return self._stop(FailureKind.DEADLINE, f"not done {self._plan.run_s:g} s after it was started")
         return None
 
-    async def _cancel(self) -> Observation:
+    async def _cancel(self) -> Observation | None:
+        if not await self._is_ours():
+            return None
         failure = self.state.failure
         await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()
@@ -352,8 +365,25 @@ class Run:
         if await self.fetching.go_on(self._link, result):
             return None
         # The machine goes when it is told that all has arrived: then it has to be somewhere else.
-        await self._record.harvest(self._plan.attempt, Harvest(result, self.fetching.arrived))
-        return Fetched()
+        if await self._keep_harvest() or anyio.current_time() > self._keep_until:
+            return Fetched()
+        # As long as the machine is sure to wait; when the journal is not to be had by then, the work is here at least.
+        self._keep_until = min(self._keep_until, self._began_step + self._patience.limit_s)
+        await anyio.sleep(jitter(_UNKEPT_S))
+        return None
+
+    async def _keep_harvest(self) -> bool:
+        result = self.state.result
+        if result is not None and not self._harvested:
+            harvest = Harvest(result, self.fetching.arrived)
+            self._harvested = await self._record.harvest(self._plan.attempt, harvest)
+        return self._harvested
+
+    async def _is_ours(self) -> bool:
+        """Whether the batch is still this process's, which may have slept; where the journal does not say, it is."""
+        with suppress(JournalError):  # said already; a machine is not left alive for it
+            await self._record.durable()
+        return self._stopping.stage < Stop.LEAVE
 
     async def _ack(self) -> Observation:
         # A courtesy, which gives the machine's exit event the agent's code: its failure harms nobody.
@@ -363,10 +393,11 @@ class Run:
             _log.debug("ack of %s failed: %s", self._plan.name, error)
         return Acked()
 
-    async def _destroy(self) -> Observation:
+    async def _destroy(self) -> Observation | None:
         plan = self._plan
-        with suppress(JournalError):  # said already; a machine is not left alive for it
-            await self._record.durable()
+        if not await self._is_ours():
+            return None
+        await self._keep_harvest()  # of what was not collected to its end, and is the last that there is
         state = await destroy(
             self._fly,
             plan.app,
@@ -382,6 +413,8 @@ class Run:
     async def _trouble(self, error: FlaudeError) -> Observation | None:
         """What an error means for the run; `None`: nothing yet, the step is tried again after a while."""
         step = self.state.step
+        if self._stopping.stage is Stop.LEAVE:
+            return None  # what goes wrong now is somebody else's
         if step is Step.CREATE:
             if getattr(error, "may_have_been_done", False):
                 self._see(CreateUnanswered())
@@ -408,7 +441,8 @@ class Run:
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
-        if patience.failures > 1:  # the first one is nothing special: a machine that boots answers 412
+        # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
+        if patience.failures > (1 if counts else _BOOTING):
             self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None

@@ -71,10 +71,9 @@ class RunPlan:
         Made once: a create that is sent again must be the same create.
         """
         t = self.timeouts
-        longest_s = t.boot + t.install + t.clone + self.run_s + t.grace + t.collect + t.linger
         return {
             **self.identity,
-            "flaude_expires_at": str(round(time.time() + longest_s)),
+            "flaude_expires_at": str(round(time.time() + t.longest_s(self.run_s))),
             # Of a batch that a journal has, the controller may die and another one come in its place.
             "flaude_patience_s": f"{t.orphan if self.recorded else t.patience:g}",
         }

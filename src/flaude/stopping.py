@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -30,20 +30,28 @@ class Stopping:
 
     It takes the place of cancelling tasks: a task that is cancelled cannot say how urgent it is, and one that is
     cancelled twice cannot defend its cleanup.
+
+    Args:
+        told: Called with every stage that is reached and its reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Stop, str], None] | None = None) -> None:
         self.stage = Stop.NOTHING
         self.reason = ""
         self.kind = FailureKind.CANCELLED
         self.final = False
+        self._told = told
         self._requested = False
         self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
         self._children: list[Stopping] = []
 
-    def child(self) -> Stopping:
-        """One that may stop earlier, and stops whenever this one does."""
-        child = Stopping()
+    def child(self, told: Callable[[Stop, str], None] | None = None) -> Stopping:
+        """One that may stop earlier, and stops whenever this one does.
+
+        Args:
+            told: See `Stopping`.
+        """
+        child = Stopping(told)
         child.ask(self.stage, self.reason, self.kind, final=self.final)
         self._children.append(child)
         return child
@@ -65,6 +73,8 @@ class Stopping:
         for scope, (from_, after_s) in list(self._scopes.items()):
             if from_ <= stage:
                 _leave(scope, after_s)
+        if self._told is not None:
+            self._told(stage, reason)
 
     def request(self, reason: str) -> None:
         """Somebody wants the end: agents are to stop, if nothing else has asked them to yet."""

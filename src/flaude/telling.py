@@ -53,10 +53,6 @@ class Telling:
         """Something that is worth a line."""
         self._emit(events.Notice(*self._where(), text=text))
 
-    def stop(self, reason: str, *, at_once: bool) -> None:
-        """The run is asked to stop."""
-        self._emit(events.StopRequested(*self._where(), reason=reason, at_once=at_once))
-
     async def records(
         self,
         records: Sequence[Record],

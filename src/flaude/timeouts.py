@@ -68,6 +68,14 @@ class Timeouts:
                     f"nobody reaches for so long ends by itself; give less patience or a longer {name}"
                 )
 
+    def longest_s(self, run_s: float) -> float:
+        """How long a machine may be there, from its create call on, in seconds: its own clocks end it by then.
+
+        Args:
+            run_s: How long the run may take: the executor's `wait_timeout`.
+        """
+        return self.boot + self.install + self.clone + run_s + self.grace + self.collect + self.linger
+
 
 def check_seconds(name: str, value: float) -> None:
     """Whether it can limit anything.

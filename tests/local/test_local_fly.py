@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import httpx2
 import pytest
 from tests.local.conftest import opened
 
-from flaude.local import Exchange, LocalFly
+from flaude.local import Delay, Exchange, Fault, LocalFly
 
 
 async def test_it_is_there_inside_of_its_block_only() -> None:
@@ -99,3 +101,12 @@ async def test_no_machine_sees_the_folders_of_others(tmp_path: Path) -> None:
         machine = await one.create()
         assert (await two.call("GET", f"/machines/{machine}")).status_code == 404
         assert one.fly.base_url != two.fly.base_url and one.fly.token != two.fly.token
+
+
+async def test_answers_have_the_present_time() -> None:
+    """`Date` goes with the clock, however long it serves: `flaude doctor` compares it with its own."""
+    async with opened(faults=[Fault("get_app", Delay(2.1), times=1)]) as api:
+        began = datetime.now(UTC)
+        await api.call("GET", "")
+        reply = await api.call("GET", "")
+        assert parsedate_to_datetime(reply.headers["date"]) > began

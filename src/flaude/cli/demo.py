@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import anyio
-from rich.console import Console
-from rich.markup import escape
-from rich.syntax import Syntax
-from rich.table import Table
 
+from flaude.cli.look import Style, look_of
+from flaude.cli.views import choose_view
 from flaude.config import MachineConfig
-from flaude.events import AssistantText, Event, Finished, Notice, PhaseBegan, ToolUse
+from flaude.errors import Interrupted
+from flaude.events import Event
 from flaude.executor import ConcurrentExecutor
-from flaude.failure import Phase
 from flaude.local import LocalFly
 from flaude.request import ExecutionRequest
-from flaude.results import BatchResult, ExecutionResult
+from flaude.results import BatchResult
 
 _APP = "flaude-demo"
 _CAP = 3
@@ -44,25 +43,35 @@ _PROMPTS = {
     "::fail I looked everywhere and found no bug.",
 }
 
-
-_STEPS = {
-    Phase.CREATE: "creating a machine",
-    Phase.CLONE: "machine {machine} is up, cloning",
-    Phase.AGENT: "the agent works",
-    Phase.DESTROY: "destroying machine {machine}",
-}
+_PATCH = {"+": Style.GOOD, "-": Style.BAD, "@": Style.ACTIVE}
 
 
 async def demo() -> int:
     """Run four prompts on four local machines, three at a time; no token, no node and no network needed."""
-    console = Console(highlight=False)
+    print(f"{len(_PROMPTS)} prompts, at most {_CAP} machines at a time", flush=True)
     with tempfile.TemporaryDirectory(prefix="flaude-demo-") as folder:
         repo = await anyio.to_thread.run_sync(_make_repo, Path(folder))
         async with LocalFly(apps=[_APP], share=[repo]) as fly:
-            console.print(f"[bold]{len(_PROMPTS)} prompts, at most {_CAP} machines at a time[/] ({fly.box} boxes)\n")
-            executor = ConcurrentExecutor(
-                _APP, max_concurrency=_CAP, fly=fly, on_event=lambda event: _show(console, event)
-            )
+            batch = await _run(fly, repo)
+            alive = fly.alive
+    gone = alive == 0 and not batch.leftovers
+    _last_words(batch, alive, gone=gone)
+    return 0 if gone and _as_expected(batch) else 1
+
+
+async def _run(fly: LocalFly, repo: Path) -> BatchResult:
+    view = choose_view(json=False, plain=False, stdout=sys.stdout, stderr=sys.stderr, environ=os.environ)
+    known: set[str] = set()
+
+    def take(event: Event) -> None:
+        if event.batch not in known:
+            known.add(event.batch)
+            view.launched(event.batch, _APP, len(_PROMPTS))
+        view.take(event)
+
+    async with view:
+        executor = ConcurrentExecutor(_APP, max_concurrency=_CAP, fly=fly, on_event=take)
+        try:
             batch = await executor.run_batch(
                 ExecutionRequest(
                     config=MachineConfig(
@@ -74,20 +83,15 @@ async def demo() -> int:
                 )
                 for tag, prompt in _PROMPTS.items()
             )
-            alive = fly.alive
-    _report(console, batch)
-    gone = alive == 0 and not batch.leftovers
-    leftovers = ", ".join(map(str, batch.leftovers))
-    console.print(
-        f"All {batch.total} machines are gone." if gone else f"[red]Alive: {alive}; not confirmed: {leftovers}[/]"
-    )
-    console.print(
-        "\nReal here: git, the machines (local processes), the API over HTTP, the patches. Scripted: the agent. On "
-        "Fly: set FLY_API_TOKEN and CLAUDE_CODE_OAUTH_TOKEN, and see the README.",
-        style="dim",
-    )
-    expected = [result.tag for result in batch.results if not result.success] == ["doomed"]
-    return 0 if gone and expected else 1
+        except Interrupted as stopped:
+            view.ended(stopped.batch, 130)
+            raise
+        view.ended(batch, 0 if _as_expected(batch) else 1)
+    return batch
+
+
+def _as_expected(batch: BatchResult) -> bool:
+    return [result.tag for result in batch.results if not result.success] == ["doomed"]
 
 
 def _make_repo(parent: Path) -> Path:
@@ -102,62 +106,18 @@ def _make_repo(parent: Path) -> Path:
     return folder
 
 
-def _show(console: Console, event: Event) -> None:
-    match event:
-        case PhaseBegan(phase=phase) if phase in _STEPS:
-            text = _STEPS[phase].format(machine=event.machine_id)
-        case AssistantText(text=said):
-            text = f"[italic]{escape(_first_line(said))}[/]"
-        case ToolUse(name=name, input=used):
-            what = next(iter(used.values()), "")
-            text = f"[italic]{escape(_first_line(f'{name}: {what}'))}[/]"
-        case Notice(text=notice):
-            text = escape(notice)
-        case Finished(result=result):
-            text = "[green]done[/]" if result.success else f"[red]failed[/]: {_why(result)}"
-        case _:
-            return
-    console.print(f"{event.at:%H:%M:%S}  {event.tag:<8} {text}")
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "")[:90]
-
-
-def _why(result: ExecutionResult) -> str:
-    return escape(result.failure.message) if result.failure else ""
-
-
-def _report(console: Console, batch: BatchResult) -> None:
-    table = Table("tag", "outcome", "exit code", "seconds", "cost", "changed files")
-    for result in batch.results:
-        table.add_row(*_row(result))
-    console.print()
-    console.print(table)
-    machines = "unknown" if batch.machine_cost_usd is None else f"${batch.machine_cost_usd:.4f} on Fly"
-    console.print(
-        f"{batch.succeeded}/{batch.total} succeeded in {batch.seconds:.0f} s; agents ${batch.cost_usd:.4f}, "
-        f"{batch.machine_seconds:.0f} machine seconds {machines}\n"
-    )
+def _last_words(batch: BatchResult, alive: int, *, gone: bool) -> None:
+    look = look_of(sys.stdout, os.environ)
     for result in batch.results:
         patches = result.run_result.patches if result.run_result else ()
         if patches and patches[0].diff:
-            console.print(f"The patch of [bold]{result.tag}[/], as `git apply` takes it:")
-            console.print(Syntax(patches[0].text, "diff", background_color="default"))
+            print(f"\nThe patch of {result.tag}, as `git apply` takes it:")
+            for line in patches[0].text.splitlines():
+                print(look.paint(line, _PATCH.get(line[:1], Style.PLAIN)))
             break
-
-
-def _row(result: ExecutionResult) -> tuple[str, ...]:
-    run = result.run_result
-    outcome = "[green]ok[/]" if result.success else f"[red]{result.failure.kind if result.failure else 'failed'}[/]"
-    if run is None:
-        return result.tag, outcome, "", "", "", ""
-    changed = ", ".join(change.path for patch in run.patches for change in patch.changes)
-    return (
-        result.tag,
-        outcome,
-        str(run.exit_code),
-        f"{run.times.seconds:.1f}" if run.times.seconds is not None else "",
-        f"${run.cost_usd:.4f}" if run.cost_usd is not None else "",
-        changed,
+    leftovers = ", ".join(map(str, batch.leftovers))
+    print(f"\nAll {batch.total} machines are gone." if gone else f"\nAlive: {alive}; not confirmed: {leftovers}")
+    print(
+        "Real here: git, the machines (local processes), the API over HTTP, the patches. Scripted: the agent.\n"
+        "On Fly: set FLY_API_TOKEN and CLAUDE_CODE_OAUTH_TOKEN, and see the README."
     )

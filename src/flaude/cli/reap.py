@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from cyclopts import Parameter, Token, convert
+from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 
+from flaude.cli.options import Duration
 from flaude.errors import ConfigError
 from flaude.reaper import Reaped, ReapReport
 from flaude.reaper import reap as reap_machines
 from flaude.reaping import age
 
 _COLOURS = {"destroyed": "green", "would_destroy": "yellow", "kept": "default", "failed": "red"}
-
-
-def _duration(type_: type[timedelta], tokens: Sequence[Token]) -> timedelta:
-    try:
-        found: timedelta = convert(type_, tokens)
-    except OverflowError:
-        raise ValueError("longer than anybody lives") from None
-    return found
-
-
-Duration = Annotated[timedelta, Parameter(converter=_duration)]
 
 
 async def reap(

@@ -22,14 +22,22 @@ class Rate:
     per_second: float
     burst: int
 
-    def limiter(self) -> AsyncLimiter:
-        """A bucket for one action on one thing.
+    @property
+    def capacity(self) -> int:
+        """How many calls we send at once.
 
         Part of the burst is kept in reserve: calls that left at the right distance may arrive closer together, and Fly
         counts arrivals. The rate in the long run is the same.
         """
-        capacity = self.burst - max(1, round(self.per_second / 2))
-        return AsyncLimiter(capacity, capacity / self.per_second)
+        return self.burst - max(1, round(self.per_second / 2))
+
+    def limiter(self) -> AsyncLimiter:
+        """A bucket for one action on one thing."""
+        return AsyncLimiter(self.capacity, self.capacity / self.per_second)
+
+    def last_after_s(self, calls: int) -> float:
+        """How many seconds after the first of so many calls the last one is sent, at the earliest."""
+        return max(0, calls - self.capacity) / self.per_second
 
 
 EVERY_ACTION = Rate(per_second=1, burst=3)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _ANSWER_MARGIN_S = 15.0
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
 # A stand-in or tunnel on this computer is never behind the proxy that HTTP_PROXY names, nor is our token shown to it.
-_NO_PROXY: dict[str, httpx2.AsyncBaseTransport | None] = {
+NO_PROXY: dict[str, httpx2.AsyncBaseTransport | None] = {
     f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")
 }
 
@@ -81,7 +81,7 @@ class Sender:
                 },
                 timeout=self._timeout_s,
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-                mounts=_NO_PROXY,
+                mounts=NO_PROXY,
             )
         )
         return self

@@ -52,6 +52,16 @@ def find_token(argument: str | None, environ: Mapping[str, str]) -> str:
         NoTokenError: None of them has one.
         ConfigError: The one that was found cannot be sent in a header.
     """
+    token, _ = find_token_and_place(argument, environ)
+    return token
+
+
+def find_token_and_place(argument: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The same, and where it was found, for people.
+
+    Raises:
+        NoTokenError: See `find_token`; so is `ConfigError`.
+    """
     places = {
         "token=": argument,
         "FLY_API_TOKEN": environ.get("FLY_API_TOKEN"),
@@ -59,9 +69,10 @@ def find_token(argument: str | None, environ: Mapping[str, str]) -> str:
     }
     for place, found in places.items():
         if found and token_parts(found):
-            return _sendable(found, place)
+            return _sendable(found, place), place
     if (found := _flyctl_token(environ)) and token_parts(found):
-        return _sendable(found, "access_token in flyctl's config.yml")
+        place = "access_token in flyctl's config.yml"
+        return _sendable(found, place), place
     raise NoTokenError
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -121,7 +121,7 @@ class Database:
         # SQLite removes its log when the last one closes the file in order.
         left_open = self._log_of(self.file)[0].exists()
         os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._check_version(self._version_on_disk(), len(steps))
+        self.check_version(self.version_on_disk(), len(steps))
         if alone and (left_open or self._suspect.exists()):
             self._mend_if_damaged(steps)
         try:
@@ -134,7 +134,7 @@ class Database:
             self._mend(str(error), steps)
             connection, version = self._connected()
         try:
-            self._check_version(version, len(steps))
+            self.check_version(version, len(steps))
             if version < len(steps):
                 self._migrate(connection, steps)
         except BaseException:
@@ -164,12 +164,18 @@ class Database:
             connection.close()
             raise
 
-    def _version_on_disk(self) -> int:
+    def version_on_disk(self) -> int:
+        """The version in the file's header; 0 where that is none of a journal."""
         with self.file.open("rb") as file:
             header = file.read(_HEADER)
         return int.from_bytes(header[_VERSION_AT], "big") if header.startswith(_MAGIC) else 0
 
-    def _check_version(self, version: int, known: int) -> None:
+    def check_version(self, version: int, known: int) -> None:
+        """See that this flaude knows a version.
+
+        Raises:
+            JournalError: It does not.
+        """
         if version > known:
             raise JournalError(
                 f"journal {self.file} was written by a newer flaude (journal version {version}, this one knows "
@@ -230,7 +236,8 @@ class Database:
 
     def _told(self, error: Exception) -> JournalError:
         if _is_damage(error):
-            self._suspect.touch(mode=0o600)
+            with suppress(OSError):
+                self._suspect.touch(mode=0o600)
             return JournalError(
                 f"journal {self.file}: {error}; it is mended when it is next opened and no other process uses it"
             )

@@ -37,7 +37,10 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.on_tick(0)
         self.ready.set()
-        await self.ended.wait()
+        while not self.ended.is_set():
+            with anyio.move_on_after(1):
+                await self.ended.wait()
+            await self.on_tick(0)  # the `Date` of the answers
 
 
 @asynccontextmanager

@@ -1,0 +1,164 @@
+"""Carrying out a batch in front of somebody: the view, the journal, the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flaude.cli.views import View, choose_view
+from flaude.errors import Interrupted, LeaseLostError, Terminated
+from flaude.events import Event
+from flaude.executor import ConcurrentExecutor
+from flaude.results import BatchResult
+from flaude.settings import ExecutorSettings
+
+if TYPE_CHECKING:
+    from flaude.endpoint import FlyEndpoint
+    from flaude.journal import Journal
+
+OK, FAILED, BAD_INPUT, LEFTOVERS = 0, 1, 2, 3
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a batch is shown, and where its machines are.
+
+    Attributes:
+        json: One JSON object a line.
+        plain: No table that changes.
+        local: On this computer.
+        claude: Which agent is on this computer's machines.
+    """
+
+    json: bool = False
+    plain: bool = False
+    local: bool = False
+    claude: str = "scripted"
+
+
+Work = Callable[[ConcurrentExecutor], Awaitable[BatchResult]]
+
+
+async def carry_out(
+    work: Work,
+    settings: ExecutorSettings,
+    repos: Iterable[str],
+    total: int,
+    shown: Shown,
+    *,
+    journal: Journal,
+    source: str = "",
+) -> int:
+    """Have an executor do something with a batch, and show it.
+
+    Args:
+        work: What it does.
+        settings: What the batch keeps to.
+        repos: The addresses of all repositories that it may clone.
+        total: How many runs the batch has.
+        shown: How it is shown.
+        journal: Where it is recorded.
+        source: Where the requests come from.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FlaudeError: Nothing could be begun; the message says why.
+    """
+    watch = _Watch(
+        choose_view(json=shown.json, plain=shown.plain, stdout=sys.stdout, stderr=sys.stderr, environ=os.environ),
+        settings.app,
+        total,
+    )
+    async with _machines(settings.app, repos, shown) as fly:
+        executor = executor_of(settings, fly=fly, journal=journal, on_event=watch.take, source=source)
+        await executor.check()
+        async with watch.view:
+            result, code = await _outcome(work, executor)
+            if result is not None:
+                watch.ended(result, code)
+    return code
+
+
+def executor_of(
+    settings: ExecutorSettings,
+    *,
+    fly: FlyEndpoint | None,
+    journal: Journal,
+    on_event: Callable[[Event], None],
+    source: str = "",
+) -> ConcurrentExecutor:
+    """An executor that keeps to these settings."""
+    return ConcurrentExecutor(
+        settings.app,
+        max_concurrency=settings.max_concurrency,
+        wait_timeout=settings.wait_timeout,
+        timeouts=settings.timeouts,
+        retries=settings.retries,
+        max_auth_failures=settings.max_auth_failures,
+        output_dir=settings.output_dir,
+        budget_usd=settings.budget_usd,
+        max_machine_seconds=settings.max_machine_seconds,
+        fly=fly,
+        journal=journal,
+        on_event=on_event,
+        source=source,
+    )
+
+
+async def _outcome(work: Work, executor: ConcurrentExecutor) -> tuple[BatchResult | None, int]:
+    try:
+        result = await work(executor)
+    except Interrupted as stopped:
+        return stopped.batch, LEFTOVERS if stopped.batch.leftovers else INTERRUPTED
+    except Terminated as stopped:
+        return stopped.batch, LEFTOVERS if stopped.batch.leftovers else TERMINATED
+    except LeaseLostError as error:
+        print(f"flaude: {error}", file=sys.stderr)
+        return None, FAILED
+    if result.leftovers:
+        return result, LEFTOVERS
+    return result, OK if result.all_succeeded else FAILED
+
+
+@asynccontextmanager
+async def _machines(app: str, repos: Iterable[str], shown: Shown) -> AsyncIterator[FlyEndpoint | None]:
+    if not shown.local:
+        yield None
+        return
+    from flaude.cli.on_this_computer import local_fly  # noqa: PLC0415  # only who needs it
+
+    async with local_fly(app, repos, shown.claude) as fly:
+        yield fly
+
+
+class _Watch:
+    """Tells the view that the batch has begun as soon as its id is known."""
+
+    def __init__(self, view: View, app: str, total: int) -> None:
+        self.view = view
+        self._app = app
+        self._total = total
+        self._batch = ""
+
+    def take(self, event: Event) -> None:
+        """Something has happened."""
+        self._begun(event.batch)
+        self.view.take(event)
+
+    def ended(self, result: BatchResult, code: int) -> None:
+        """The batch is over."""
+        self._begun(result.id)
+        self.view.ended(result, code)
+
+    def _begun(self, batch: str) -> None:
+        if not self._batch:
+            self._batch = batch
+            self.view.launched(batch, self._app, self._total)

@@ -1,0 +1,74 @@
+"""Whether Fly can be reached, and lets us in; nothing is changed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx2
+
+from flaude.cli.checks import Check, Verdict
+from flaude.endpoint import check_app_name
+from flaude.errors import ConfigError, FlyError, NotFoundError, NoTokenError, UnreachableError
+from flaude.fly import FlyClient
+from flaude.fly.sending import NO_PROXY
+from flaude.fly.settings import base_url
+
+WITHIN_S = 5.0
+_MOST_SKEW_S = 60.0
+
+
+async def api_and_clock(environ: Mapping[str, str]) -> list[Check]:
+    """Whether anything answers, and whether its clock and ours agree."""
+    try:
+        url = base_url(None, environ)
+    except ConfigError as error:
+        fix = "correct FLY_FLAPS_BASE_URL or FLY_API_HOSTNAME, or unset it"
+        return [Check("fly api", Verdict.WRONG, str(error), fix)]
+    try:
+        async with httpx2.AsyncClient(timeout=WITHIN_S, mounts=NO_PROXY) as client:
+            before = datetime.now(UTC)
+            # Any answer will do, also that a token is missing.
+            response = await client.get(f"{url}/v1/apps")
+            after = datetime.now(UTC)
+    except httpx2.HTTPError as error:
+        told = f"no answer from {url}: {type(error).__name__} {error}".rstrip()
+        fix = "look at the network, a proxy (HTTPS_PROXY), or FLY_FLAPS_BASE_URL"
+        return [Check("fly api", Verdict.WRONG, told, fix)]
+    took_ms = (after - before).total_seconds() * 1000
+    reached = Check("fly api", Verdict.RIGHT, f"{url} answers within {took_ms:.0f} ms")
+    return [reached, _clock(response.headers.get("date", ""), before + (after - before) / 2)]
+
+
+def _clock(told: str, ours: datetime) -> Check:
+    try:
+        theirs = parsedate_to_datetime(told)
+    except ValueError:
+        return Check("clock", Verdict.NOTE, "the API does not say what time it is")
+    skew_s = (ours - theirs).total_seconds()
+    if abs(skew_s) <= _MOST_SKEW_S:
+        return Check("clock", Verdict.RIGHT, f"agrees with the API's within {_MOST_SKEW_S:.0f} s")
+    where = "ahead of" if skew_s > 0 else "behind"
+    return Check("clock", Verdict.WRONG, f"{abs(skew_s):.0f} s {where} the API's", "set this computer's clock")
+
+
+async def app(name: str | None) -> Check:
+    """Whether the app is there, and the token may use it."""
+    if not name:
+        return Check("app", Verdict.NOTE, "none is named", "give --app or set FLY_APP to have it looked at")
+    try:
+        check_app_name(name)
+        async with FlyClient(timeout_s=WITHIN_S, retry_for_s=0) as client:
+            await client.get_app(name)
+            machines = await client.list_machines(name)
+    except NoTokenError:
+        return Check("app", Verdict.NOTE, f"{name} could not be asked for: there is no Fly token")
+    except NotFoundError:
+        fix = f"""python -c 'import asyncio, flaude; asyncio.run(flaude.ensure_app("{name}"))'"""
+        return Check("app", Verdict.WRONG, f"there is no app {name}, or the token may not see it", fix)
+    except UnreachableError as error:
+        return Check("app", Verdict.WRONG, f"{name} could not be asked for: {error}", "see `fly api`")
+    except (FlyError, ConfigError) as error:
+        return Check("app", Verdict.WRONG, str(error), f"`fly tokens create deploy -a {name}` makes a token for it")
+    return Check("app", Verdict.RIGHT, f"{name} is there, and the token may use it; machines now: {len(machines)}")

@@ -1,0 +1,21 @@
+"""The user's journal, and a batch of it, for the commands that read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from flaude.journal import SqliteJournal
+from flaude.recorded import RecordedBatch, read_batch
+
+
+@asynccontextmanager
+async def recorded(batch: str) -> AsyncIterator[RecordedBatch]:
+    """A batch by its id, by how that begins, or `last`; its journal is open until the block is left.
+
+    Raises:
+        NoSuchBatchError: There is no such batch.
+        JournalError: The journal cannot be read.
+    """
+    async with SqliteJournal() as journal:
+        yield await read_batch(journal, batch)

@@ -1,0 +1,63 @@
+"""Machines on this computer, for commands with `--local`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from flaude.endpoint import FlyEndpoint
+from flaude.errors import ConfigError
+from flaude.settings import ExecutorSettings
+
+APP = "local"
+"""The app of batches that name none and need none."""
+
+_ORPHAN_S = 60.0
+_PATIENCE_S = 30.0
+_SCRIPTED = "CLAUDE_CODE_OAUTH_TOKEN"
+
+
+def local_settings(settings: ExecutorSettings) -> ExecutorSettings:
+    """The same with short clocks: the stand-in ends with the command, so nobody can come back to its machines."""
+    timeouts = replace(settings.timeouts, orphan=_ORPHAN_S, linger=_ORPHAN_S, patience=_PATIENCE_S)
+    return replace(settings, timeouts=timeouts)
+
+
+@asynccontextmanager
+async def local_fly(app: str, repos: Iterable[str], claude: str) -> AsyncIterator[FlyEndpoint]:
+    """The stand-in of Fly's API with this app; machines may read the repositories that lie on this computer.
+
+    Args:
+        app: The app.
+        repos: Addresses of repositories.
+        claude: `scripted` for the stand-in that does what the prompt's `::` lines say, `installed` for this computer's.
+
+    Raises:
+        ConfigError: `claude` is neither, or there is none installed.
+    """
+    from flaude.local import LocalFly, LocalImage  # noqa: PLC0415  # with a server and all that: only who needs it
+
+    if claude == "scripted":
+        image = LocalImage.default()
+        # It asks for none, and the tokens of people are not for it.
+        os.environ[_SCRIPTED] = "a-scripted-agent-needs-none"
+    elif claude == "installed":
+        found = shutil.which("claude")
+        if found is None:
+            raise ConfigError("--claude: there is no `claude` on this computer's PATH; install Claude Code")
+        node = shutil.which("node")
+        image = LocalImage.host(extra=[Path(one).parent for one in (found, node) if one])
+    else:
+        raise ConfigError(f"--claude: give scripted or installed, not {claude!r}")
+    async with LocalFly(apps=[app], image=image, share=_shared(repos)) as fly:
+        yield fly
+
+
+def _shared(repos: Iterable[str]) -> list[Path]:
+    urls = [urlsplit(repo) for repo in repos if repo.startswith("file:")]
+    return list(dict.fromkeys(Path(unquote(url.path)) for url in urls))

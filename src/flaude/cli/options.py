@@ -1,0 +1,42 @@
+"""Options that several commands have, and values as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Group, Parameter, Token, convert
+
+RUN = Group("What runs", sort_key=1)
+LIMITS = Group("Limits", sort_key=2)
+WHERE = Group("Where", sort_key=3)
+SHOWN = Group("What is shown", sort_key=4)
+
+
+def _duration(type_: type[timedelta], tokens: Sequence[Token]) -> timedelta:
+    try:
+        found: timedelta = convert(type_, tokens)
+    except OverflowError:
+        raise ValueError("longer than anybody lives") from None
+    return found
+
+
+Duration: TypeAlias = Annotated[timedelta, Parameter(converter=_duration, metavar="DURATION")]
+"""`90s`, `10m`, `2h`, `1d`."""
+
+Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
+"""An option without a value, and without a `--no-` form."""
+
+App: TypeAlias = Annotated[str | None, Parameter(name="--app", group=WHERE)]
+Local: TypeAlias = Annotated[bool, Parameter(name="--local", negative="", group=WHERE)]
+Claude: TypeAlias = Annotated[Literal["scripted", "installed"], Parameter(name="--claude", group=WHERE)]
+OutputDir: TypeAlias = Annotated[Path | None, Parameter(name="--output-dir", group=WHERE)]
+MaxConcurrency: TypeAlias = Annotated[int | None, Parameter(name="--max-concurrency", group=LIMITS)]
+Budget: TypeAlias = Annotated[float | None, Parameter(name="--budget", group=LIMITS, metavar="USD")]
+OrphanAfter: TypeAlias = Annotated[
+    timedelta | None, Parameter(name="--orphan-after", group=LIMITS, converter=_duration, metavar="DURATION")
+]
+Json: TypeAlias = Annotated[bool, Parameter(name="--json", negative="", group=SHOWN)]
+Plain: TypeAlias = Annotated[bool, Parameter(name="--plain", negative="", group=SHOWN)]

@@ -1,0 +1,200 @@
+"""`flaude run` and what is done with its batches, as real processes against the stand-in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from flaude import ConfigError
+from flaude.cli.clocks import orphaned_after, usual_timeouts
+from flaude.cli.run import run
+from flaude.local import Answer, Fault, LocalFly
+from flaude.settings import ExecutorSettings
+from tests.conftest import TOKEN
+
+SECRET = "canary-5d1c7a-of-the-agent"
+
+
+@pytest.fixture
+def environment(local: LocalFly, tmp_path: Path) -> dict[str, str]:
+    """What a user's shell has who works with the stand-in."""
+    own = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return {
+        **own,
+        "HOME": str(tmp_path / "home"),
+        "FLAUDE_HOME": str(tmp_path / "state"),
+        "FLY_FLAPS_BASE_URL": local.base_url,
+        "FLY_API_TOKEN": local.token,
+        "FLY_APP": "my-app",
+        "CLAUDE_CODE_OAUTH_TOKEN": TOKEN,
+        "COLUMNS": "120",
+    }
+
+
+class Command:
+    """A `flaude` process whose `--json` lines are read while it goes on."""
+
+    def __init__(self, process: anyio.abc.Process) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.told: list[dict[str, Any]] = []
+        self._lines = BufferedByteReceiveStream(process.stdout)
+
+    async def until(self, event: str, count: int = 1) -> None:
+        """Return when it has told so many of these."""
+        with anyio.fail_after(30):
+            while sum(told["event"] == event for told in self.told) < count:
+                self.told.append(json.loads(await self._lines.receive_until(b"\n", 1 << 20)))
+
+    async def end(self) -> int:
+        """Its exit code, once it has ended and all is read."""
+        with anyio.fail_after(40):
+            try:
+                while True:
+                    self.told.append(json.loads(await self._lines.receive_until(b"\n", 1 << 20)))
+            except (anyio.IncompleteRead, anyio.EndOfStream):
+                return await self.process.wait()
+
+
+@asynccontextmanager
+async def going_on(environment: Mapping[str, str], *arguments: str) -> AsyncIterator[Command]:
+    """A command that goes on; what is left of it is killed."""
+    argv = [sys.executable, "-m", "flaude", *arguments, "--json"]
+    async with await anyio.open_process(argv, env=environment, cwd=environment["HOME"]) as process:
+        try:
+            yield Command(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def flaude(environment: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    argv = [sys.executable, "-m", "flaude", *arguments]
+    with anyio.fail_after(50):
+        done = await anyio.run_process(argv, env=environment, cwd=environment["HOME"], check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+
+
+async def test_killed_and_resumed(local: LocalFly, environment: dict[str, str], repo: Path, tmp_path: Path) -> None:
+    """After SIGKILL the work of a batch is brought home by one word; nothing that is kept has a secret in it."""
+    environment |= {"SECRET": SECRET}
+    prompt = "::shell echo $SECRET\n::sleep 1\n::write a.txt work\n::say done"
+    arguments = [
+        "-p",
+        prompt,
+        "-p",
+        "::say two",
+        "--repo",
+        f"file://{repo}",
+        "--env",
+        "SECRET",
+        "--max-concurrency",
+        "1",
+    ]
+    async with going_on(environment, "run", *arguments) as killed:
+        await killed.until("started")
+        killed.process.send_signal(signal.SIGKILL)
+        await killed.process.wait()
+        batch = killed.told[0]["batch"]
+    assert killed.told[0]["event"] == "launch" and local.alive == 1
+    assert f"left: flaude resume {batch}" in (await flaude(environment, "ps"))[1]
+    code, stdout, stderr = await flaude(environment, "resume", batch[:4])
+    assert code == 0 and "2/2 succeeded" in stdout, stdout + stderr
+    assert local.alive == 0 and len(local.created) == 2
+    code, patch, _ = await flaude(environment, "patch", "last", "p1")
+    assert code == 0 and "+work" in patch
+    told = [json.dumps(killed.told), stdout, stderr, patch]
+    kept = [path async for path in anyio.Path(tmp_path).rglob("*") if not path.is_relative_to(repo.parent)]
+    told += [(await path.read_bytes()).decode("latin-1") for path in kept if await path.is_file()]
+    assert not any(secret in text for text in told for secret in (SECRET, TOKEN))
+
+
+async def test_detached(local: LocalFly, environment: dict[str, str]) -> None:
+    """The command leaves when the agents work, and says how to bring their work home."""
+    code, _, stderr = await flaude(environment, "run", "-p", "::sleep 1\n::say done", "--detach", "--plain")
+    assert code == 0 and local.alive == 1
+    assert stderr.splitlines()[-1].startswith("flaude resume "), stderr
+    async with going_on(environment, "resume") as resumed:
+        assert await resumed.end() == 0
+    assert [told["event"] for told in resumed.told][:2] == ["launch", "resumed"]
+    assert resumed.told[-1]["succeeded"] == 1 and local.alive == 0
+
+
+async def test_cancelled_and_retried(local: LocalFly, environment: dict[str, str]) -> None:
+    """Another command stops one run, which is collected; retry runs what failed once more, in a batch of its own."""
+    async with going_on(environment, "run", "-p", "::say begun\n::silent", "-p", "::say two") as command:
+        await command.until("assistant_text", 2)
+        code, _, stderr = await flaude(environment, "cancel", "last", "p1")
+        assert code == 0 and "asked the process that carries it out" in stderr
+        assert await command.end() == 1
+    finished = {told["tag"]: told["result"] for told in command.told if told["event"] == "finished"}
+    assert finished["p2"]["success"] and finished["p1"]["error"]["failure"]["kind"] == "cancelled"
+    async with going_on(environment, "retry", "last", "--failed") as again:
+        await again.until("assistant_text")
+        again.process.send_signal(signal.SIGINT)
+        assert await again.end() == 130
+    assert (again.told[0]["total"], again.told[-1]["exit_code"], local.alive) == (1, 130, 0)
+    assert again.told[0]["batch"] != command.told[0]["batch"]
+
+
+async def test_leftovers(local: LocalFly, environment: dict[str, str], tmp_path: Path) -> None:
+    """A machine whose end Fly does not confirm is named, and the exit code is 3."""
+    local.faults.add(Fault("delete_machine", Answer(500)))
+    file = tmp_path / "batch.yaml"
+    file.write_text("app: my-app\ntimeouts: {destroy: 1, retry: 1}\ntasks:\n  - {tag: one, prompt: '::say done'}\n")
+    code, stdout, _ = await flaude(environment, "run", str(file))
+    assert code == 3
+    assert "These machines may be alive:" in stdout and "flaude reap --app my-app --batch" in stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "FILE: give a batch file, or a prompt with -p"),
+        ({"prompt": ("a",)}, "--app: give the Fly app"),
+        ({"prompt": ("a",), "local": True, "detach": True}, "--detach: the machines of --local end with this command"),
+        ({"prompt": ("a",), "local": True, "claude": "none"}, "--claude: give scripted or installed"),
+        ({"prompt": ("a",), "app": "my-app", "env": ("NOT_SET_4711",)}, "--env: environment variable NOT_SET_4711"),
+        ({"prompt": ("a",), "app": "my-app"}, "no Claude Code credentials"),
+        ({"prompt": ("a",), "app": "my-app", "github_token_env": "NOT_SET_4711"}, "--github-token-env: environment"),
+        ({"file": "batch.yaml", "model": "opus"}, "--model: goes with -p alone"),
+        ({"prompt": (" ",), "app": "my-app"}, "prompt: empty"),
+    ],
+)
+async def test_bad_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    """Each is said in a sentence that names the option and the fix, before anything is made."""
+    monkeypatch.setenv("FLAUDE_HOME", str(tmp_path))
+    file = arguments.pop("file", None)
+    with pytest.raises(ConfigError, match=message):
+        await run(file, **arguments)
+    assert not (tmp_path / "journal.sqlite3").exists() or arguments.get("local")
+
+
+def test_clocks() -> None:
+    """Machines of a command wait for an hour, of a detached one for a day, and for as long as somebody has said."""
+    assert usual_timeouts().orphan == 3600
+    assert usual_timeouts(detach=True).linger == 24 * 3600
+    settings = ExecutorSettings("my-app", timeouts=usual_timeouts(detach=True))
+    said = orphaned_after(settings, timedelta(minutes=2)).timeouts
+    assert (said.orphan, said.linger, said.patience) == (120, 120, 60)
+    assert orphaned_after(settings, None) == settings
