@@ -113,7 +113,8 @@ def test_a_histogram_counts_every_run(values: list[float | None]) -> None:
     [
         (duration(0), "0 s"), (duration(0.84), "0.8 s"), (duration(59.6), "1:00 min"), (duration(125), "2:05 min"),
         (duration(3599.7), "1:00:00 h"), (duration(90_000), "1 d 1:00 h"), (duration(None), "\N{EN DASH}"),
-        (round_duration(90), "90 s"), (round_duration(240), "4 min"), (round_duration(7200), "2 h"),
+        (round_duration(90), "1:30 min"), (round_duration(240), "4 min"), (round_duration(7200), "2 h"),
+        (round_duration(9000), "2:30 h"),
         (dollars(0.0123), "$0.0123"), (dollars(12.345), "$12.35"), (dollars(1234), "$1,234.00"), (dollars(0), "$0.00"),
         (short(940), "940"), (short(12_345), "12.3k"), (short(999_960), "1.00M"), (short(4_560_000), "4.56M"),
         (size(17), "17 B"), (size(1204), "1.2 kB"), (size(34_000_000), "34 MB"), (size(5_300_000_000), "5.3 GB"),

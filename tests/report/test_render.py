@@ -178,8 +178,29 @@ def test_a_tag_is_quoted_for_the_shell() -> None:
     """A command on the page can be pasted, whatever the tag is."""
     data = replace(sample_batch(1), runs=(huge_run(tag="$(touch pwned); 'x'"),))
     page = page_of(data, Limits(page=100_000))
-    commands = {one.text for one in page.all("code") if one.text.startswith("flaude patch")}
-    assert commands == {"flaude patch 5e0c1b7a42 '$(touch pwned); '\"'\"'x'\"'\"''"}
+    assert commands_of(page) == {"flaude patch 5e0c1b7a42 '$(touch pwned); '\"'\"'x'\"'\"''"}
+
+
+def commands_of(page: Page) -> set[str]:
+    """The commands that print patches."""
+    return {one.text for one in page.all("code") if one.text.startswith("flaude patch")}
+
+
+@pytest.mark.parametrize("tag", ["", "x" * 201, "\x1b[31m"])
+def test_a_run_whose_tag_cannot_be_pasted_is_named_by_its_number(tag: str) -> None:
+    """The command that prints the rest of a patch works all the same."""
+    data = replace(sample_batch(1), runs=(huge_run(12, tag=tag),))
+    assert commands_of(page_of(data, Limits(page=100_000))) == {"flaude patch 5e0c1b7a42 '#12'"}
+
+
+def test_each_repository_has_its_own_command() -> None:
+    """Where there are several, the command says which one it means."""
+    run = huge_run()
+    assert run.result is not None and run.result.run_result is not None
+    twice = run.result.run_result.model_copy(update={"patches": run.result.run_result.patches * 2})
+    data = replace(sample_batch(1), runs=(replace(run, result=replace(run.result, run_result=twice)),))
+    commands = commands_of(page_of(data, Limits(page=100_000)))
+    assert commands == {f"flaude patch 5e0c1b7a42 huge --repo {number}" for number in (0, 1)}
 
 
 def test_a_batch_that_goes_on() -> None:

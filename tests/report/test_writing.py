@@ -25,7 +25,7 @@ REQUESTS = [
             claude_code_oauth_token=TOKEN,
             github_token=TOKEN + "-git",
             env={"MODE": "fast", "API_KEY": TOKEN + "-env"},
-            prompt=f"prompt number {run.index}",
+            prompt=f"prompt number {run.index}, with {TOKEN}-git",
             repos=[RepoSpec("https://github.com/your-org/api", branch="next")],
             model="opus",
             vm_size="shared-cpu-1x",
@@ -51,7 +51,7 @@ async def test_a_batch_that_was_run_here(tmp_path: Path) -> None:
     page = Page(content)
     told = " ".join(page.one("article", id="run-1").text.split())
     for words in (
-        "prompt number 1",
+        "prompt number 1, with [redacted]",
         "https://github.com/your-org/api at next",
         "Modelopus",
         "shared-cpu-1x, 1 CPU, 256 MB",
@@ -76,7 +76,7 @@ def test_a_batch_that_was_broken_off() -> None:
     """Where there are fewer results than requests, each result has the prompt of its own tag, or none."""
     broken = replace(BATCH_RESULT, results=BATCH_RESULT.results[1:])
     twice = [*REQUESTS, replace(REQUESTS[2], config=REQUESTS[0].config)]
-    assert [run.prompt for run in report_of(broken, requests=twice).runs] == ["prompt number 1", ""]
+    assert [run.prompt for run in report_of(broken, requests=twice).runs] == ["prompt number 1, with [redacted]", ""]
 
 
 def test_events_of_several_batches_are_refused() -> None:

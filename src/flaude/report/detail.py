@@ -18,7 +18,7 @@ from flaude.report.transcript import Transcript, transcript_of
 from flaude.results import ExecutionResult
 from flaude.run_result import RunResult
 
-_LONGEST_TAG = 200
+_LONGEST_WORD = 200
 _LEAST = 2_000
 """Characters that a prompt and an answer get even where a page has room for nothing."""
 
@@ -162,9 +162,11 @@ def _json(value: Any) -> str:
 
 
 def _commands(data: ReportData, run: ReportRun) -> Commands:
-    tag = run.tag or str(run.index)
-    # One that cannot be pasted is of no use.
-    if not (data.in_journal and data.id) or len(tag) > _LONGEST_TAG or plain(tag) != tag:
+    if not (data.in_journal and _can_be_pasted(data.id)):
         return Commands()
-    which = f"{shlex.quote(data.id)} {shlex.quote(tag)}"
+    which = f"{shlex.quote(data.id)} {shlex.quote(run.tag if _can_be_pasted(run.tag) else f'#{run.index}')}"
     return Commands(*(f"flaude {verb} {which}" for verb in ("patch", "logs", "results")))
+
+
+def _can_be_pasted(word: str) -> bool:
+    return 0 < len(word) <= _LONGEST_WORD and plain(word) == word

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from flaude.config import DEFAULT_VM_SIZE
+from pydantic import SecretStr
+
+from flaude.config import DEFAULT_VM_SIZE, MachineConfig
 from flaude.errors import ConfigError
 from flaude.events import Event
 from flaude.report.data import ReportData, ReportRun
 from flaude.request import ExecutionRequest
-from flaude.request_json import dump_request
 from flaude.results import BatchResult, ExecutionResult
 from flaude.vm_sizes import guest
 
 _GB = 1024
+_SHORTEST_SECRET = 8
 
 
 def run_of(
@@ -95,7 +97,7 @@ def report_of(
         run_of(
             index,
             result.tag,
-            dump_request(request) if request else None,
+            _kept(request) if request else None,
             result=result,
             events=told.get(index, ()),
         )
@@ -111,6 +113,24 @@ def report_of(
         stopped_by=batch.stopped_by,
         made=made,
     )
+
+
+def _kept(request: ExecutionRequest) -> dict[str, Any]:
+    """What a report shows of a request, as `dump_request` writes it; that one refuses what a report can do without."""
+    config = request.config
+    repos = [{"url": repo.url, "branch": repo.branch} for repo in config.repo_specs]
+    machine = {name: getattr(config, name) for name in ("model", "vm_size", "vm_cpus", "vm_memory_mb")}
+    return {"config": {"prompt": _without_secrets(config.prompt, config), "repos": repos, **machine}}
+
+
+def _without_secrets(text: str, config: MachineConfig) -> str:
+    """A prompt may name what is a secret elsewhere; so short a one that any text may hold it is none."""
+    values = [getattr(config, name) for name in config.model_fields_set] + list(config.env.values())
+    secrets = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "[redacted]")
+    return text
 
 
 def _by_run(events: Iterable[Event]) -> dict[int, list[Event]]:

@@ -50,11 +50,14 @@ def duration(seconds: float | None) -> str:
 
 
 def round_duration(seconds: float) -> str:
-    """A round one: `0 s`, `90 s`, `4 min`, `2 h`, `3 d`."""
-    for length, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:g} s"
+    """A round one: `0 s`, `1:30 min`, `4 min`, `2:30 h`, `3 d`."""
+    if seconds < _MINUTE:
+        return f"{seconds:g} s"
+    if seconds % _DAY == 0:
+        return f"{seconds / _DAY:.0f} d"
+    length, unit = (_HOUR, "h") if seconds >= _HOUR else (_MINUTE, "min")
+    whole, rest = divmod(seconds, length)
+    return f"{whole:.0f} {unit}" if rest == 0 else f"{whole:.0f}:{rest * _MINUTE // length:02.0f} {unit}"
 
 
 def size(number: int | None) -> str:
