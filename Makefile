@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
 .PHONY: demo test check docs format bench soak lock clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	$(BIN)/flaude demo
 
 test: $(READY)
@@ -31,23 +32,29 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/watching.py
-	$(BIN)/python -m benchmarks.report
 	$(BIN)/python benchmarks/live.py
+	$(BIN)/python -m benchmarks.report
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak
 
-# The lock file: every package of the tests and of flaude itself, with its hashes.
-lock: $(READY)
+# The lock files: every package of flaude itself, and of the tests too, with their hashes.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: $(INSTALLED)
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --group dev pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --group dev pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --group build pyproject.toml --constraint requirements/dev.txt --output-file requirements/run.txt
 
-$(READY): pyproject.toml requirements/dev.txt src/flaude/_version.py
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+$(INSTALLED): pyproject.toml requirements/run.txt src/flaude/_version.py
 	$(PYTHON) -c 'import sys; sys.exit("flaude needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes --requirement requirements/run.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(READY): $(INSTALLED) requirements/dev.txt
+	$(PIP) --require-hashes --requirement requirements/dev.txt
 	touch $@
 
 clean:

@@ -370,7 +370,7 @@ def test_the_summary() -> None:
         "x second: no luck with second",
         "x third: no luck with third",
         "",
-        "1/3 succeeded in 1:15; agents $0.2500 and 1 unknown cost; 20 machine seconds $0.0020 on Fly",
+        "1/3 succeeded in 1:15; agents $0.2500 and 1 unknown cost; 20 machine seconds $0.0020 by Fly's prices",
         "Cut short: stopped by it",
     ]
 

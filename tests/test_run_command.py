@@ -17,12 +17,14 @@ import anyio.abc
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from flaude import ConfigError
+from flaude import ConcurrentExecutor, ConfigError
 from flaude.cli.clocks import orphaned_after, usual_timeouts
+from flaude.cli.create import create
+from flaude.cli.resume import resume
 from flaude.cli.run import run
 from flaude.local import Answer, Fault, LocalFly
 from flaude.settings import ExecutorSettings
-from tests.conftest import TOKEN
+from tests.conftest import TOKEN, Machines
 
 SECRET = "canary-5d1c7a-of-the-agent"
 
@@ -188,6 +190,33 @@ async def test_bad_input(
     with pytest.raises(ConfigError, match=message):
         await run(file, **arguments)
     assert not (tmp_path / "journal.sqlite3").exists() or arguments.get("local")
+
+
+async def test_the_app_is_made(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with a network of its own; asking again is fine."""
+    async with machines() as fly:
+        monkeypatch.setenv("FLY_FLAPS_BASE_URL", fly.base_url)
+        monkeypatch.setenv("FLY_API_TOKEN", fly.token)
+        assert await create("new-app", org="my-company") == 0
+        assert await create("new-app") == 0
+        await ConcurrentExecutor("new-app", fly=fly).check()
+    assert capsys.readouterr().out == "new-app is there; its machines have the network new-app\n" * 2
+
+
+async def test_a_batch_that_is_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run here and now, with a word on the agent that does not think; then there is nothing to resume."""
+    monkeypatch.setenv("FLAUDE_HOME", str(tmp_path))
+    monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "set again by the command")
+    assert await run(prompt=("Think hard",), local=True, plain=True) == 0
+    told = capsys.readouterr()
+    assert "with --local the agent is a stand-in" in told.err and "All of it: flaude results" in told.err
+    assert "1/1 succeeded" in told.out
+    assert await resume() == 0
+    assert "is over: flaude results" in capsys.readouterr().err
 
 
 def test_clocks() -> None:

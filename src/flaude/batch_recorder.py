@@ -12,7 +12,7 @@ from flaude.journal.holder import is_dead, this_process
 from flaude.journal.protocol import Journal
 from flaude.recording import LEASE_S, Recording
 from flaude.request import ExecutionRequest
-from flaude.request_json import dump_request
+from flaude.request_json import kept_request
 
 _LAST_S = 10.0
 
@@ -28,7 +28,7 @@ async def beginning(
     """
     holder = this_process()
     async with journal:
-        runs = [RunEntry(index, one.tag, dump_request(one)) for index, one in requests.items()]
+        runs = [RunEntry(index, one.tag, kept_request(one)) for index, one in requests.items()]
         await journal.add(entry, runs, holder, LEASE_S)
         async with _released(journal, entry.id, holder.owner):
             yield Recording(journal, entry.id, holder.owner)

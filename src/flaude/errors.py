@@ -87,9 +87,9 @@ class NoCredentialsError(ConfigError):
 
     def __init__(self) -> None:
         super().__init__(
-            "claude_code_oauth_token: no Claude Code credentials; set claude_code_oauth_token or anthropic_api_key "
-            "in MachineConfig, or CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY in the environment "
-            "(`claude setup-token` makes a long-lived token)"
+            "claude_code_oauth_token: no Claude Code credentials; set CLAUDE_CODE_OAUTH_TOKEN or ANTHROPIC_API_KEY in "
+            "the environment, or give claude_code_oauth_token or anthropic_api_key (`claude setup-token` makes a "
+            "long-lived token)"
         )
 
 
@@ -135,8 +135,8 @@ class NoTokenError(FlyError):
 
     def __init__(self) -> None:
         super().__init__(
-            "token: no Fly.io token; pass token=, set FLY_API_TOKEN (`fly tokens create deploy -a APP`), "
-            "or log in with `fly auth login`"
+            "token: no Fly.io token; set FLY_API_TOKEN (`fly tokens create deploy -a APP`), log in with "
+            "`fly auth login`, or pass token="
         )
 
 

@@ -24,10 +24,23 @@ def dump_request(request: ExecutionRequest) -> dict[str, Any]:
         `config`: the fields that are not their defaults and hold no secret; `secrets`: for each field that holds one
         (`github_token`, `env.NAME`) the name of its environment variable, or `None` when it came from elsewhere;
         `name` and `tag`.
+    """
+    return _dumped(request)[0]
+
+
+def kept_request(request: ExecutionRequest) -> dict[str, Any]:
+    """The same, for where it stays.
 
     Raises:
-        ConfigError: The value of a secret stands in a field that is kept as well.
+        ConfigError: The value of a secret stands in another field as well.
     """
+    dumped, values = _dumped(request)
+    _refuse_secrets(dumped["config"], values)
+    return dumped
+
+
+def _dumped(request: ExecutionRequest) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is to be kept, and the secrets that are not, by their fields."""
     config, secrets, values = dict[str, Any](), dict[str, str | None](), dict[str, str]()
     for field in request.config.model_fields_set:
         value = getattr(request.config, field)
@@ -46,8 +59,7 @@ def dump_request(request: ExecutionRequest) -> dict[str, Any]:
             ]
         else:
             config[field] = list(value) if isinstance(value, tuple) else value
-    _refuse_secrets(config, values)
-    return {"config": config, "secrets": secrets, "name": request.name, "tag": request.tag}
+    return {"config": config, "secrets": secrets, "name": request.name, "tag": request.tag}, values
 
 
 def _refuse_secrets(config: Mapping[str, Any], values: Mapping[str, str]) -> None:

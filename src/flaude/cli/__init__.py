@@ -19,7 +19,7 @@ _MACHINES = Group("Machines and this computer", sort_key=4)
 # By path: a command's module is imported when the command is called, and not before.
 _COMMANDS = {
     "run": (_RUNNING, "Run a batch, from a file or from a prompt, and bring its work home."),
-    "resume": (_RUNNING, "Go on with a batch whose command was killed, interrupted or detached."),
+    "resume": (_RUNNING, "Go on with a batch whose command was killed or detached."),
     "retry": (_RUNNING, "Run the requests of a batch once more, as a new batch."),
     "cancel": (_RUNNING, "Stop a batch, or one run of it, and bring home what was done."),
     "demo": (_RUNNING, "Run four prompts on four local machines: no token, no node and no network needed."),
@@ -35,8 +35,12 @@ _COMMANDS = {
     "doctor": (_MACHINES, "Look whether everything is there that flaude needs, and say what to do."),
     "completion": (_MACHINES, "Print the completion script of a shell."),
 }
-_LOCAL_COMMANDS = {
-    "serve": "Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.",
+_FAMILIES = {
+    "app": ("The Fly app that the machines live in.", {"create": "Make a Fly app; one that is there already is fine."}),
+    "local": (
+        "The embedded stand-in of Fly's Machines API.",
+        {"serve": "Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client."},
+    ),
 }
 
 
@@ -59,10 +63,11 @@ def application(called: Collection[str] = ()) -> App:
     for order, (name, (group, line)) in enumerate(_COMMANDS.items()):
         help_ = None if name in called else line
         app.command(f"flaude.cli.{name}:{name}", help=help_, group=group, sort_key=order)
-    local = App(name="local", help="The embedded stand-in of Fly's Machines API.", group=_MACHINES)
-    for name, line in _LOCAL_COMMANDS.items():
-        local.command(f"flaude.cli.{name}:{name}", help=None if name in called else line)
-    app.command(local)
+    for name, (line, members) in _FAMILIES.items():
+        family = App(name=name, help=line, group=_MACHINES)
+        for member, what in members.items():
+            family.command(f"flaude.cli.{member}:{member}", help=None if member in called else what)
+        app.command(family)
     return app
 
 

@@ -84,6 +84,8 @@ async def carry_out(
             result, code = await _outcome(work, executor)
             if result is not None:
                 watch.ended(result, code)
+    if result is not None and result.results and not shown.json:
+        print(f"\nAll of it: flaude results {result.id}, flaude report {result.id}", file=sys.stderr)
     return code
 
 

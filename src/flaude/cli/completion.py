@@ -8,6 +8,8 @@ from typing import Literal
 async def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     """Print the completion script of a shell.
 
+    Put it where the shell looks for it:
+
         flaude completion bash > ~/.local/share/bash-completion/completions/flaude
         flaude completion zsh > ~/.zfunc/_flaude        # a folder in your $fpath
         flaude completion fish > ~/.config/fish/completions/flaude.fish

@@ -65,7 +65,7 @@ async def app(name: str | None) -> Check:
     except NoTokenError:
         return Check("app", Verdict.NOTE, f"{name} could not be asked for: there is no Fly token")
     except NotFoundError:
-        fix = f"""python -c 'import asyncio, flaude; asyncio.run(flaude.ensure_app("{name}"))'"""
+        fix = f"flaude app create {name}"
         return Check("app", Verdict.WRONG, f"there is no app {name}, or the token may not see it", fix)
     except UnreachableError as error:
         return Check("app", Verdict.WRONG, f"{name} could not be asked for: {error}", "see `fly api`")

@@ -28,6 +28,11 @@ def local_settings(settings: ExecutorSettings) -> ExecutorSettings:
     return replace(settings, timeouts=timeouts)
 
 
+def is_scripted(prompt: str) -> bool:
+    """Whether a prompt has something to do for the scripted agent."""
+    return any(line.startswith("::") for line in prompt.splitlines())
+
+
 @asynccontextmanager
 async def local_fly(app: str, repos: Iterable[str], claude: str) -> AsyncIterator[FlyEndpoint]:
     """The stand-in of Fly's API with this app; machines may read the repositories that lie on this computer.

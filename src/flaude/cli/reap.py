@@ -24,7 +24,7 @@ async def reap(
     app: str | None = None,
     batch: str | None = None,
     older_than: Duration | None = None,
-    destroy_within: Duration = timedelta(minutes=2),
+    destroy_within: Annotated[Duration, Parameter(show_default=lambda _: "2m")] = timedelta(minutes=2),
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002  # the option's name
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
-from flaude.cli.carrying_out import Shown, carry_out
+from flaude.cli.carrying_out import FAILED, OK, Shown, carry_out
 from flaude.cli.options import Budget, Claude, Json, Local, MaxConcurrency, OutputDir, Plain
 from flaude.executor import ConcurrentExecutor
 from flaude.journal import SqliteJournal
@@ -25,11 +26,12 @@ async def resume(
     json: Json = False,
     plain: Plain = False,
 ) -> int:
-    """Go on with a batch whose command was killed, interrupted or detached.
+    """Go on with a batch whose command was killed or detached, or stopped before all was launched.
 
     Runs that are still going are followed from where they were left, those that have ended meanwhile are collected,
     those that never got a machine are launched, and those that were over stay as they are. Nothing is paid twice.
-    Secrets come from the environment again, by the names that the batch file has.
+    Secrets come from the environment again, by the names that the batch file has. What Ctrl-C has ended stays ended:
+    `flaude retry` runs it once more.
 
         flaude resume 3f2a        # the id, or how it alone begins
         flaude resume             # the newest batch
@@ -57,6 +59,9 @@ async def resume(
     """
     async with SqliteJournal() as journal:
         recorded = await read_batch(journal, batch)
+        if not json and all(run.is_over for run in recorded.runs):
+            print(f"flaude: batch {recorded.id} is over: flaude results {recorded.id}", file=sys.stderr)
+            return OK if all(run.success for run in recorded.runs) else FAILED
         settings = changed(recorded.settings, budget, max_concurrency)
         if output_dir is not None:
             settings = replace(settings, output_dir=output_dir)

@@ -14,7 +14,7 @@ from flaude import claude as claude_code
 from flaude.batch_file import Format, load
 from flaude.cli.carrying_out import Shown, carry_out
 from flaude.cli.clocks import orphaned_after, usual_timeouts
-from flaude.cli.on_this_computer import APP, local_settings
+from flaude.cli.on_this_computer import APP, is_scripted, local_settings
 from flaude.cli.options import (
     LIMITS,
     RUN,
@@ -41,6 +41,10 @@ from flaude.settings import ExecutorSettings
 from flaude.tags import numbered, slug
 from flaude.timeouts import Timeouts
 
+_SCRIPTED = (
+    "note: with --local the agent is a stand-in, which does what lines of the prompt say that begin with `::`, and "
+    "nothing else; --claude installed runs this computer's Claude Code"
+)
 _WITH_A_FILE = "goes with -p alone; write it into the file"
 
 
@@ -184,6 +188,8 @@ async def run(
     )
     if local:
         settings = local_settings(settings)
+        if claude == "scripted" and not all(is_scripted(request.config.prompt) for request in requests):
+            print(_SCRIPTED, file=sys.stderr)
     else:
         for request in requests:
             claude_code.credentials(request.config, os.environ)
@@ -201,7 +207,7 @@ async def run(
     async with SqliteJournal() as journal:
         code = await carry_out(work, settings, repos, len(requests), shown, journal=journal, source=source)
     if launched and (left := len(requests) - launched[0].total):
-        print(f"flaude: {left} of {len(requests)} runs go on alone; bring their work home with", file=sys.stderr)
+        print(f"flaude: {left} of {len(requests)} runs are not over; bring their work home with", file=sys.stderr)
         print(f"flaude resume {launched[0].id}", file=sys.stderr)
     return code
 

@@ -124,7 +124,7 @@ def _failures(result: BatchResult, look: Look, width: int) -> Iterator[Line]:
 
 def _sums(result: BatchResult) -> str:
     unknown = f" and {count(result.unknown_costs, 'unknown cost')}" if result.unknown_costs else ""
-    machines = "unknown" if result.machine_cost_usd is None else f"{dollars(result.machine_cost_usd)} on Fly"
+    machines = "unknown" if result.machine_cost_usd is None else f"{dollars(result.machine_cost_usd)} by Fly's prices"
     return (
         f"{result.succeeded}/{result.total} succeeded in {clock(result.seconds)}; agents {dollars(result.cost_usd)}"
         f"{unknown}; {count(round(result.machine_seconds), 'machine second')} {machines}"
