@@ -15,7 +15,7 @@ from flaude.report import ReportRun
 from flaude.report.histogram import histogram_of
 from flaude.report.summary import Row, Sums, row_of
 from flaude.report.timeline import STEPS, spans_of, timeline_of
-from flaude.report.units import count, dollars, duration, round_duration, short, size
+from flaude.report.units import count, dollars, duration, round_dollars, round_duration, short, size
 
 DATA = sample_batch(80, steps=2)
 
@@ -115,6 +115,7 @@ def test_a_histogram_counts_every_run(values: list[float | None]) -> None:
         (duration(3599.7), "1:00:00 h"), (duration(90_000), "1 d 1:00 h"), (duration(None), "\N{EN DASH}"),
         (round_duration(90), "1:30 min"), (round_duration(240), "4 min"), (round_duration(7200), "2 h"),
         (round_duration(9000), "2:30 h"),
+        (round_dollars(0.03), "$0.03"), (round_dollars(0.0002), "$0.0002"), (round_dollars(1000), "$1,000.00"),
         (dollars(0.0123), "$0.0123"), (dollars(12.345), "$12.35"), (dollars(1234), "$1,234.00"), (dollars(0), "$0.00"),
         (short(940), "940"), (short(12_345), "12.3k"), (short(999_960), "1.00M"), (short(4_560_000), "4.56M"),
         (size(17), "17 B"), (size(1204), "1.2 kB"), (size(34_000_000), "34 MB"), (size(5_300_000_000), "5.3 GB"),

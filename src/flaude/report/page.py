@@ -130,7 +130,7 @@ def _charts(rows: list[Row]) -> dict[str, Histogram]:
             rows, lambda row: row.seconds, text=units.duration, mark=units.round_duration, steps=STEPS
         ),
         "Cost of the agents": histogram_of(
-            rows, lambda row: row.cost_usd, text=units.dollars, mark=units.dollars, steps=_DOLLARS
+            rows, lambda row: row.cost_usd, text=units.dollars, mark=units.round_dollars, steps=_DOLLARS
         ),
     }
     return {name: chart for name, chart in charts.items() if chart is not None}

@@ -35,6 +35,12 @@ def dollars(usd: float | None) -> str:
     return f"${usd:,.4f}" if 0 < abs(usd) < 0.1 else f"${usd:,.2f}"  # noqa: PLR2004  # ten cents
 
 
+def round_dollars(usd: float) -> str:
+    """A round sum: `$0.0002`, `$0.03`, `$0.10`, `$25.00`."""
+    cents, _, rest = f"{usd:,.4f}".partition(".")
+    return f"${cents}.{rest[:2]}{rest[2:].rstrip('0')}"
+
+
 def duration(seconds: float | None) -> str:
     """`0.8 s`, `42 s`, `2:05 min`, `1:02:05 h`, `3 d 1:02 h`."""
     if seconds is None:

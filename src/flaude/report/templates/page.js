@@ -122,9 +122,8 @@ addEventListener("DOMContentLoaded", () => {
   const bars = $(".bars");
   if (bars) {
     const readout = $(".readout");
-    const first = $(":first-child, a", bars) && $("a", bars);
-    if (first) first.setAttribute("tabindex", "0");
     const lanes = $$("a", bars);
+    lanes[0].setAttribute("tabindex", "0");
     for (const lane of lanes) {
       // As the name of the link it would also be the browser's own tip, on top of ours.
       lane.setAttribute("aria-label", $("title", lane).textContent);
