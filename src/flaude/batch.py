@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,11 +27,10 @@ from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
-from flaude.retries import Retries
 from flaude.run_plan import RunPlan
+from flaude.settings import ExecutorSettings
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
-from flaude.timeouts import Timeouts
 from flaude.watching import Emit, EventHandler, Watcher
 
 _METER_S = 1.0
@@ -46,16 +44,9 @@ CANCELLED = "cancelled by `flaude cancel`"
 class BatchRules:
     """What all batches of an executor keep to; see `ConcurrentExecutor`."""
 
-    app: str
-    run_s: float
-    timeouts: Timeouts
-    retries: Retries
-    max_auth_failures: int
+    settings: ExecutorSettings
     handle_signals: bool
     on_event: EventHandler | None
-    output_dir: Path
-    budget_usd: float | None
-    max_machine_seconds: float | None
 
 
 class Batch:
@@ -99,9 +90,9 @@ class Batch:
         self._id = self._past.id
         self._recording = recording
         self._stopping = Stopping()
-        self._breaker = Breaker(self._stopping, rules.max_auth_failures)
+        self._breaker = Breaker(self._stopping, rules.settings.max_auth_failures)
         self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
-        self._budget = Budget(rules.budget_usd, self._past.spent_usd)
+        self._budget = Budget(rules.settings.budget_usd, self._past.spent_usd)
         self._executions: dict[int, Execution] = {}
         self._results = dict(self._past.finished)
         self._pushed_to: set[tuple[str, str]] = set()
@@ -205,7 +196,7 @@ class Batch:
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
         """Stop the agents when all machines have been there for so long as they may; leave when all work."""
-        most = self._rules.max_machine_seconds
+        most = self._rules.settings.max_machine_seconds
         if most is None and not self._detach:
             yield
             return
@@ -263,18 +254,18 @@ class Batch:
                 raise ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
             names.add(request.name)
         plan = RunPlan(
-            app=rules.app,
+            app=rules.settings.app,
             config=request.config,
             batch=self._id,
             index=index,
             attempt=1,
             name=request.name or f"flaude-{self._id}-{index}",
             tag=request.tag,
-            run_s=rules.run_s,
-            timeouts=rules.timeouts,
+            run_s=rules.settings.wait_timeout,
+            timeouts=rules.settings.timeouts,
             credentials=claude.credentials(request.config, os.environ),
             queued=datetime.now(UTC),
-            output_dir=rules.output_dir,
+            output_dir=rules.settings.output_dir,
             recorded=self._recording is not None,
         )
         self._check_push(plan)
@@ -304,7 +295,7 @@ class Batch:
                     plan,
                     emit,
                     self._stopping,
-                    self._rules.retries,
+                    self._rules.settings.retries,
                     self._launching,
                     self._budget,
                     record,
@@ -350,7 +341,7 @@ class Batch:
         leftovers = [leftover for execution in self._executions.values() for leftover in execution.leftovers]
         if not leftovers:
             return ""
-        commands = [f"flaude reap --app {self._rules.app} --batch {self._id} --all"]
+        commands = [f"flaude reap --app {self._rules.settings.app} --batch {self._id} --all"]
         if self._recording:
             commands.insert(0, f"flaude resume {self._id}   # or, without their work:")
         return "\n".join(["flaude: these machines may be alive:", *(f"  {one}" for one in leftovers), *commands])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -19,7 +18,7 @@ from flaude import claude
 from flaude.batch import Batch, BatchRules, refuse
 from flaude.batch_recorder import beginning, taking_up
 from flaude.config import MachineConfig
-from flaude.endpoint import FlyEndpoint, check_app_name, check_endpoint, client_for
+from flaude.endpoint import FlyEndpoint, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError, RateLimitedError, UnreachableError
 from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
@@ -34,9 +33,9 @@ from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.resuming import resumption
 from flaude.retries import Retries
-from flaude.settings import ExecutorSettings
+from flaude.settings import checked_settings
 from flaude.stream import stream
-from flaude.timeouts import Timeouts, check_seconds
+from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
 
 _log = logging.getLogger(__name__)
@@ -107,53 +106,26 @@ class ConcurrentExecutor:
         journal: Journal | None = None,
         source: str = "",
     ) -> None:
-        check_app_name(app_name)
-        if max_concurrency is not None and (
-            isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 0
-        ):
-            raise ConfigError(
-                f"max_concurrency: give a number above 0, or None or 0 for no limit; not {max_concurrency}"
-            )
-        check_seconds("wait_timeout", wait_timeout)
         check_endpoint(fly, token=token, base_url=base_url)
-        if isinstance(max_auth_failures, bool) or not isinstance(max_auth_failures, int) or max_auth_failures < 0:
-            raise ConfigError(f"max_auth_failures: give a number from 0, not {max_auth_failures!r}")
-        if not isinstance(retries, Retries | int | None):
-            raise ConfigError(f"retries: give a number or a Retries, not {type(retries).__name__}")
         if on_event is not None and not callable(on_event):
             raise ConfigError(f"on_event: give a function that takes an event, not {type(on_event).__name__}")
-        if timeouts is not None and not isinstance(timeouts, Timeouts):
-            raise ConfigError(f"timeouts: give a Timeouts, not {type(timeouts).__name__}")
-        self._token = token
-        self._base_url = base_url
-        self._endpoint = fly
-        self._max_concurrency = max_concurrency
-        self._timeouts = timeouts or Timeouts()
-        self._rules = BatchRules(
-            app=app_name,
-            run_s=wait_timeout,
-            timeouts=self._timeouts,
-            retries=Retries(more=retries) if isinstance(retries, int) else retries or Retries(),
-            max_auth_failures=max_auth_failures,
-            handle_signals=handle_signals,
-            on_event=on_event,
-            output_dir=_checked_folder(output_dir),
-            budget_usd=_checked_amount("budget_usd", budget_usd),
-            max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
-        )
-        self._journal = journal
-        self._source = source
-        self.settings = ExecutorSettings(
-            app=app_name,
+        self.settings = checked_settings(
+            app_name,
             max_concurrency=max_concurrency,
             wait_timeout=wait_timeout,
-            timeouts=self._timeouts,
-            retries=self._rules.retries,
+            timeouts=timeouts,
+            retries=retries,
             max_auth_failures=max_auth_failures,
-            output_dir=self._rules.output_dir,
+            output_dir=output_dir,
             budget_usd=budget_usd,
             max_machine_seconds=max_machine_seconds,
         )
+        self._rules = BatchRules(self.settings, handle_signals, on_event)
+        self._token = token
+        self._base_url = base_url
+        self._endpoint = fly
+        self._journal = journal
+        self._source = source
         self._shared: _Open | None = None
         self._users = 0
         self._held = AsyncExitStack()
@@ -309,8 +281,8 @@ class ConcurrentExecutor:
     async def _check_app(self, journal: Journal, batch: str) -> None:
         """Elsewhere none of its machines would be found, and all would be taken for lost."""
         app = (await journal.batch(batch)).app
-        if app != self._rules.app:
-            raise ConfigError(f"app_name: the machines of batch {batch} are in {app}, not in {self._rules.app}")
+        if app != self.settings.app:
+            raise ConfigError(f"app_name: the machines of batch {batch} are in {app}, not in {self.settings.app}")
 
     async def run_one(self, config: MachineConfig, *, name: str | None = None, tag: str = "") -> ExecutionResult:
         """Run a single config; like `run_batch`, it does not raise for what may happen to the run.
@@ -396,7 +368,7 @@ class ConcurrentExecutor:
             recording = None
             if self._journal is not None:
                 kept = {**self.settings.dump(), "source": self._source, "detached": detach}
-                entry = BatchEntry(past.id, self._rules.app, datetime.now(UTC), kept)
+                entry = BatchEntry(past.id, self.settings.app, datetime.now(UTC), kept)
                 recording = await stack.enter_async_context(beginning(self._journal, entry, numbered))
             batch = Batch(
                 self._rules,
@@ -416,7 +388,7 @@ class ConcurrentExecutor:
         for index, request in requests.items():
             if not isinstance(request, ExecutionRequest):
                 raise ConfigError(f"requests[{index}]: give an ExecutionRequest, not {type(request).__name__}")
-            if self._rules.budget_usd is not None and request.config.max_budget_usd is None:
+            if self.settings.budget_usd is not None and request.config.max_budget_usd is None:
                 raise ConfigError(
                     f"requests[{index}].config.max_budget_usd: missing; with budget_usd each launch reserves what its "
                     "run may cost, so every request has to say it"
@@ -424,11 +396,11 @@ class ConcurrentExecutor:
 
     async def _find_app(self, fly: FlyClient) -> None:
         """See that the app is there; an API that does not answer is waited out as in a run."""
-        patience = Patience(self._timeouts.patience)
+        patience = Patience(self.settings.timeouts.patience)
         while True:
             began = anyio.current_time()
             try:
-                await fly.get_app(self._rules.app)
+                await fly.get_app(self.settings.app)
             except (RateLimitedError, UnreachableError) as error:
                 if patience.failed(began, anyio.current_time(), counts=True):
                     raise
@@ -445,11 +417,11 @@ class ConcurrentExecutor:
                 self._endpoint,
                 token=self._token,
                 base_url=self._base_url,
-                timeout_s=self._timeouts.request,
-                retry_for_s=self._timeouts.retry,
+                timeout_s=self.settings.timeouts.request,
+                retry_for_s=self.settings.timeouts.retry,
             )
             # No await between the test above and this: two batches would open two.
-            self._shared = _Open(client, self._max_concurrency)
+            self._shared = _Open(client, self.settings.max_concurrency)
         shared = self._shared
         self._users += 1
         try:
@@ -462,30 +434,6 @@ class ConcurrentExecutor:
                 self._shared = None
                 with anyio.CancelScope(shield=True):
                     await shared.fly.__aexit__(None, None, None)
-
-
-def _checked_amount(name: str, value: float | None) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(f"{name}: give a number above 0, or None for no limit, not {value!r}")
-    return value
-
-
-def _checked_folder(output_dir: object) -> Path:
-    """Where files may go, wherever the program goes meanwhile."""
-    if not isinstance(output_dir, str | Path):
-        raise ConfigError(f"output_dir: give a folder's path, not {type(output_dir).__name__}")
-    folder = Path(output_dir).absolute()
-    try:
-        odd = b"\0" in os.fsencode(folder)
-    except ValueError:
-        odd = True
-    if odd:
-        raise ConfigError(f"output_dir: {str(output_dir)!r} is no path")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output_dir: {folder} is a file; give a folder, which is made when it is not there")
-    return folder
 
 
 async def _nobody(_result: ExecutionResult) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,12 @@ from typing import Annotated
 from anyio import from_thread, to_thread
 from cyclopts import Parameter
 
-from flaude.errors import ConfigError, FlaudeError
+from flaude.errors import ConfigError, FlaudeError, JournalError
 from flaude.event_json import load_event
 from flaude.events import Event, Finished
-from flaude.journal import BatchEntry, EventEntry, Journal, RunEntry, SqliteJournal
+from flaude.journal import BatchEntry, EventEntry, Journal, SqliteJournal
+from flaude.recorded import RecordedBatch, read_batch
 from flaude.report import ReportData, ReportRun, render, run_of, write_page
-from flaude.result_json import load_result
 from flaude.results import ExecutionResult
 
 
@@ -48,9 +47,9 @@ async def report_from(journal: Journal, batch: str, output: str | None) -> int:
         ConfigError: The file cannot be written.
         NoSuchBatchError: There is no such batch.
     """
-    entry = await journal.batch(batch)
-    runs = _Runs(journal, entry.id, await journal.runs(entry.id))
-    data = _data(entry, runs)
+    recorded = await read_batch(journal, batch)
+    entry = recorded.entry
+    data = _data(entry, _Runs(recorded))
     if output == "-":
         await to_thread.run_sync(_print, data)
         return 0
@@ -86,38 +85,34 @@ def _print(data: ReportData) -> None:
 class _Runs:
     """The runs of a batch, each read from the journal when it is its turn, by a thread other than the event loop's."""
 
-    def __init__(self, journal: Journal, batch: str, entries: Sequence[RunEntry]) -> None:
-        self._journal = journal
-        self._batch = batch
-        self._entries = entries
+    def __init__(self, recorded: RecordedBatch) -> None:
+        self._recorded = recorded
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._recorded.runs)
 
     def __iter__(self) -> Iterator[ReportRun]:
-        for entry in self._entries:
-            result = _result(from_thread.run(self._journal.get, self._batch, f"runs/{entry.index:03}/result.json"))
-            events = from_thread.run(self._events, entry.index)
-            over = entry.success is not None
+        for run in self._recorded.runs:
+            result = from_thread.run(self._result, run.index)
+            events = from_thread.run(self._events, run.index)
             yield run_of(
-                entry.index,
-                entry.tag,
-                entry.request,
-                phase="result lost" if over and result is None else entry.phase,
+                run.index,
+                run.tag,
+                run.entry.request,
+                phase="result lost" if run.is_over and result is None else run.entry.phase,
                 result=result,
-                events=[event for one in events if (event := _event(one, result or ExecutionResult(entry.tag)))],
+                events=[event for one in events if (event := _event(one, result or ExecutionResult(run.tag)))],
             )
 
+    async def _result(self, index: int) -> ExecutionResult | None:
+        """A result; `None` when there is none that can be read: that is no reason not to show the others."""
+        try:
+            return await self._recorded.result(index)
+        except JournalError:
+            return None
+
     async def _events(self, index: int) -> list[EventEntry]:
-        return await self._journal.events(self._batch, index=index)
-
-
-def _result(content: bytes | None) -> ExecutionResult | None:
-    """A result; `None` when there is none that can be read: that is no reason not to show the others."""
-    try:
-        return None if content is None else load_result(json.loads(content))
-    except (KeyError, TypeError, ValueError):
-        return None
+        return await self._recorded.journal.events(self._recorded.id, index=index)
 
 
 def _event(entry: EventEntry, result: ExecutionResult) -> Event | None:
