@@ -211,7 +211,7 @@ async def test_status(journal: SqliteJournal, output: Output) -> None:
     lines, talk = output()
     assert lines[0] == "Batch b1 on my-app from batch.yaml, begun 0 s ago: left: flaude resume b1"
     assert lines[1] == "4 runs: 1 succeeded, 1 failed, 2 open; agents $0.0123"
-    assert lines[2] == "Stopped: budget_usd: $1 is used"
+    assert lines[2] == "Cut short: budget_usd: $1 is used"
     assert [line.split() for line in lines[3:]] == [
         ["#", "tag", "state", "machine", "time", "turns", "cost", "what", "went", "wrong"],
         ["0", "docs", "ok", "m1", "1:15", "3", "$0.0123"],

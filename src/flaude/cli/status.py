@@ -54,7 +54,7 @@ def _print(found: RecordedBatch, now: datetime) -> None:
     told = ", ".join(f"{number} {word}" for number, word in parts if number) or "none"
     console.print(f"{count(counts.total, 'run')}: {told}; agents {dollars(entry.cost_usd)}")
     if entry.stopped_by:
-        console.print(f"Stopped: {one_line(entry.stopped_by)}", style="yellow")
+        console.print(f"Cut short: {one_line(entry.stopped_by)}", style="yellow")
     if found.runs:
         print_table(console, _HEADINGS, [_row(run, now) for run in found.runs], right=_NUMBERS)
 
