@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from flaude import ConcurrentExecutor, ExecutionResult, FailureKind, MachineConfig, RunResult
@@ -237,3 +240,24 @@ async def test_a_long_answer_arrives_whole(real: Any) -> None:
     async with real(lambda _: [Say(answer)]) as (_, run_one):
         result = await run_one("write a book")
     assert result.run_result.text == answer
+
+
+async def test_the_command_with_the_claude_of_this_computer(claude_bin: Path, repo: Path, tmp_path: Path) -> None:
+    """`flaude run --local --claude installed`: the real CLI on this computer's machines, its patch in the journal."""
+    async with messages_api(lambda _: [Use("echo by-claude > out.txt"), Say("Done")]) as api:
+        environment = {
+            "PATH": f"{claude_bin}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "HOME": str(tmp_path),
+            "FLAUDE_HOME": str(tmp_path / "state"),
+            "CLAUDE_CODE_OAUTH_TOKEN": TOKEN,
+        }
+        settings = [f"ANTHROPIC_BASE_URL={api.base_url}", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"]
+        env = [word for setting in settings for word in ("--env", setting)]
+        flaude = [sys.executable, "-m", "flaude"]
+        arguments = ["run", "-p", "Write out.txt", "--repo", f"file://{repo}", "--local", "--claude", "installed", *env]
+        with anyio.fail_after(50):
+            done = await anyio.run_process([*flaude, *arguments], env=environment, cwd=tmp_path, check=False)
+            assert done.returncode == 0, done.stderr.decode()
+            patch = await anyio.run_process([*flaude, "patch", "last", "0"], env=environment)
+    assert b"+by-claude" in patch.stdout

@@ -55,12 +55,19 @@ async def local_fly(app: str, repos: Iterable[str], claude: str) -> AsyncIterato
         found = shutil.which("claude")
         if found is None:
             raise ConfigError("--claude: there is no `claude` on this computer's PATH; install Claude Code")
-        node = shutil.which("node")
-        image = LocalImage.host(extra=[Path(one).parent for one in (found, node) if one])
+        image = LocalImage.host(extra=_folders(Path(found)))
     else:
         raise ConfigError(f"--claude: give scripted or installed, not {claude!r}")
     async with LocalFly(apps=[app], image=image, share=_shared(repos)) as fly:
         yield fly
+
+
+def _folders(claude: Path) -> list[Path]:
+    """The folders that Claude Code needs: where it is called, where it really is, and node's."""
+    # A box hides the user's home, and with it what a link points to.
+    node = shutil.which("node")
+    programs = [claude, claude.resolve(), *([Path(node)] if node else [])]
+    return list(dict.fromkeys(program.parent for program in programs))
 
 
 def _shared(repos: Iterable[str]) -> list[Path]:
