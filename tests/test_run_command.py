@@ -21,7 +21,9 @@ from flaude import ConcurrentExecutor, ConfigError
 from flaude.cli.clocks import orphaned_after, usual_timeouts
 from flaude.cli.create import create
 from flaude.cli.resume import resume
+from flaude.cli.retry import retry
 from flaude.cli.run import run
+from flaude.journal import SqliteJournal
 from flaude.local import Answer, Fault, LocalFly
 from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
@@ -217,6 +219,10 @@ async def test_a_batch_that_is_over(
     assert "1/1 succeeded" in told.out
     assert await resume() == 0
     assert "is over: flaude results" in capsys.readouterr().err
+    assert await retry("last", local=True, plain=True) == 0
+    async with SqliteJournal() as journal:
+        for batch in await journal.batches():
+            assert batch.settings["timeouts"]["orphan"] == 60, "nobody could come back to these machines"
 
 
 def test_clocks() -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flaude.cli.on_this_computer import local_fly, local_settings
 from flaude.cli.views import View, choose_view
 from flaude.errors import Interrupted, LeaseLostError, Terminated
 from flaude.events import Event
@@ -78,6 +79,8 @@ async def carry_out(
         total,
     )
     async with _machines(settings.app, repos, shown) as fly:
+        if shown.local:
+            settings = local_settings(settings)
         executor = executor_of(settings, fly=fly, journal=journal, on_event=watch.take, source=source)
         await executor.check()
         async with watch.view:
@@ -135,8 +138,6 @@ async def _machines(app: str, repos: Iterable[str], shown: Shown) -> AsyncIterat
     if not shown.local:
         yield None
         return
-    from flaude.cli.on_this_computer import local_fly  # noqa: PLC0415  # only who needs it
-
     async with local_fly(app, repos, shown.claude) as fly:
         yield fly
 

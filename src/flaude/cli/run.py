@@ -14,7 +14,7 @@ from flaude import claude as claude_code
 from flaude.batch_file import Format, load
 from flaude.cli.carrying_out import Shown, carry_out
 from flaude.cli.clocks import orphaned_after, usual_timeouts
-from flaude.cli.on_this_computer import APP, is_scripted, local_settings
+from flaude.cli.on_this_computer import APP, is_scripted
 from flaude.cli.options import (
     LIMITS,
     RUN,
@@ -187,7 +187,6 @@ async def run(
         output_dir=settings.output_dir if output_dir is None else output_dir,
     )
     if local:
-        settings = local_settings(settings)
         if claude == "scripted" and not all(is_scripted(request.config.prompt) for request in requests):
             print(_SCRIPTED, file=sys.stderr)
     else:
