@@ -55,12 +55,20 @@ class Call:
 class Sender:
     """Sends calls; use it as `async with`. Arguments and errors are `FlyClient`'s."""
 
-    def __init__(self, *, base_url: str | None, token: str | None, timeout_s: float, retry_for_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str | None,
+        token: str | None,
+        timeout_s: float,
+        retry_for_s: float,
+        rate_limits: float | None,
+    ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
         self._token = SecretStr(settings.find_token(token, os.environ))
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
-        self._pace = Pace()
+        self._pace = Pace(rate_limits)
         self._http: Http | None = None
         self._stack = AsyncExitStack()
 
