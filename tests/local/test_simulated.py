@@ -64,15 +64,21 @@ class Guest:
         """Hand over a job."""
         argv = ["claude", "-p", "--dangerously-skip-permissions", "--output-format", "stream-json", "--verbose"]
         secrets = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}
-        await self.tell("start", protocol=1, prompt=prompt, argv=argv, secrets=secrets, **job)
+        answer = await self.call("start", protocol=1, prompt=prompt, argv=argv, secrets=secrets, **job)
+        self.answers.append(("start", shape(answer)))
+        if "pull" in answer:
+            self._take(answer["pull"])
 
     async def pull(self) -> dict[str, Any]:
         """What is new."""
         reply = await self.call("pull", offset=self._offset, wait_s=10)
+        self._take(reply)
+        return reply
+
+    def _take(self, reply: dict[str, Any]) -> None:
         PullReply.model_validate(reply)
         self.records += [record.value for record in self._spool.feed(unpack(reply["data"]))]
         self._offset = reply["next"]
-        return reply
 
     async def pull_until(self, state: str) -> None:
         """Pull until it has told of a state."""
@@ -106,7 +112,7 @@ async def succeeds(guest: Guest) -> None:
 
 async def fails(guest: Guest) -> None:
     """One that does not."""
-    await guest.start("::cost 0.25\n::fail out of luck")
+    await guest.start("::cost 0.25\n::fail out of luck", pull={"offset": 0, "wait_s": 5})
     await guest.finish()
 
 
