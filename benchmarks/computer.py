@@ -29,6 +29,15 @@ def usable_cpus() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
+def starved_s(pid: int | str = "self") -> float:
+    """For how many seconds a process's main thread could have run, and other processes had the processor.
+
+    0 where that cannot be said. Much of it means that a wall time says nothing of what was measured.
+    """
+    file = Path(f"/proc/{pid}/schedstat")
+    return int(file.read_text().split()[1]) / 1e9 if file.exists() else 0.0
+
+
 def _cpu() -> str:
     file = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", file.read_text(), re.MULTILINE) if file.exists() else None

@@ -20,6 +20,7 @@ from typing import Any
 
 import anyio
 
+from benchmarks.computer import starved_s
 from flaude import ConcurrentExecutor, ExecutionRequest, ExecutionResult, MachineConfig
 from flaude.events import Destroying, Event, Finished, OtherOutput
 
@@ -37,6 +38,7 @@ class Task:
         watch: Whether to look at each run's events, for when its agent ended.
         profile: File for cProfile's statistics.
         cpus: The processors that the controller may use; all when left out.
+        nice: Added to its priority number.
     """
 
     app: str
@@ -47,6 +49,7 @@ class Task:
     watch: bool = False
     profile: str = ""
     cpus: list[int] = field(default_factory=list)
+    nice: int = 0
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Taken:
     Attributes:
         wall_s: From the batch's begin to its last result.
         cpu_s: Seconds of processor time for it.
+        starved_s: Seconds for which others had the processor meanwhile.
         empty_mb: The most memory before it, with all connections' pools there.
         peak_mb: The most memory in all.
         failures: What went wrong, in words.
@@ -66,6 +70,7 @@ class Taken:
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    starved_s: float = 0.0
     empty_mb: float = 0.0
     peak_mb: float = 0.0
     failures: list[str] = field(default_factory=list)
@@ -122,9 +127,10 @@ async def run(task: Task) -> Taken:
             )
             for number, seconds in enumerate(task.durations)
         ]
-        began, cpu = time.monotonic(), time.process_time()
+        began, cpu, starved = time.monotonic(), time.process_time(), starved_s()
         batch = await executor.run_batch(requests)
         taken.wall_s, taken.cpu_s = time.monotonic() - began, time.process_time() - cpu
+        taken.starved_s = starved_s() - starved
     taken.peak_mb = _peak_mb()
     taken.failures = [str(result.failure or result.error) for result in batch.results if not result.success]
     taken.launched = sorted(moment.timestamp() for result in batch.results for moment in _launches(result))
@@ -145,6 +151,7 @@ def main() -> None:
     task = Task(**json.load(sys.stdin))
     if task.cpus:
         os.sched_setaffinity(0, task.cpus)
+    os.nice(task.nice)
     if task.profile:
         with cProfile.Profile() as profile:
             taken = anyio.run(run, task)

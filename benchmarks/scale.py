@@ -1,7 +1,8 @@
 """How flaude scales: up to a thousand runs at once, on machines that the stand-in simulates.
 
 The controller is a process of its own on one processor, the stand-in another one on the others: processor time and
-memory are the controller's alone. The stand-in is this computer's too, so wall times are those of both together.
+memory are the controller's alone. The stand-in is this computer's too, so wall times are those of both together, and
+when other programs want the processors these too wait for them: `starved_s` says how long.
 
     load       so many runs of 10 s at once, without a limit: what each costs the controller
     limits     the same under Fly's rate limits: whether runs are launched as fast as Fly allows, and without a 429
@@ -55,26 +56,32 @@ class Options:
         runs: How many runs each part has, in place of its own numbers.
         scale: Durations of `cap` are multiplied by this.
         profile: File for the controller's profile.
+        nice: Added to the priority number of controller and stand-in; below 0, which takes root, they go before others.
     """
 
     runs: int | None = None
     scale: float = 1.0
     profile: str = ""
+    nice: int = 0
+
+    def placed(self, task: Task) -> Task:
+        """The task, and where and how it runs."""
+        return replace(task, cpus=usable_cpus()[-1:], nice=self.nice, profile=self.profile)
 
     def sizes(self, *usual: int) -> Sequence[int]:
         """How many runs."""
         return usual if self.runs is None else (self.runs,)
 
 
-def measure(task: Task, *, box: str = "simulated", limits: bool = False) -> tuple[Taken, StandIn]:
+def measure(options: Options, task: Task, *, box: str = "simulated", limits: bool = False) -> tuple[Taken, StandIn]:
     """What a batch took, and what the stand-in was asked."""
-    with stand_in(box=box, limits=limits, cpus=usable_cpus()[:-1]) as serving:
-        task = replace(task, cpus=usable_cpus()[-1:])
-        told = _control([sys.executable, "-m", "benchmarks.controller"], dict(os.environ), serving, asdict(task))
+    with stand_in(box=box, limits=limits, cpus=usable_cpus()[:-1], nice=options.nice) as serving:
+        argv = [sys.executable, "-m", "benchmarks.controller"]
+        told = _control(argv, dict(os.environ), serving, options.placed(task))
     return Taken(**told), serving
 
 
-def measure_older(task: Task) -> tuple[Taken, StandIn]:
+def measure_older(options: Options, task: Task) -> tuple[Taken, StandIn]:
     """The same for the older flaude.
 
     Raises:
@@ -82,16 +89,16 @@ def measure_older(task: Task) -> tuple[Taken, StandIn]:
     """
     argv = [str(older.python()), str(_ROOT / "benchmarks" / "older_controller.py")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with stand_in(box="simulated", cpus=usable_cpus()[:-1]) as serving:
-        told = _control(argv, environment, serving, asdict(replace(task, cpus=usable_cpus()[-1:])))
+    with stand_in(box="simulated", cpus=usable_cpus()[:-1], nice=options.nice) as serving:
+        told = _control(argv, environment, serving, options.placed(task))
     return Taken(**told), serving
 
 
-def _control(argv: Sequence[str], environment: dict[str, str], serving: StandIn, task: Row) -> Row:
+def _control(argv: Sequence[str], environment: dict[str, str], serving: StandIn, task: Task) -> Row:
     try:
         done = subprocess.run(
             argv,
-            input=json.dumps(task),
+            input=json.dumps(asdict(task)),
             env={**environment, **serving.environment},
             cwd=_ROOT,
             stdout=subprocess.PIPE,
@@ -117,7 +124,9 @@ def cost(taken: Taken, serving: StandIn, runs: int, ideal_s: float) -> Row:
         "kb/run": 1024 * (taken.peak_mb - taken.empty_mb) / runs,
         "calls/run": serving.count() / runs,
         "429s": serving.count(status=429),
+        "starved_s": taken.starved_s,
         "stand-in cpu_s": serving.cpu_s,
+        "stand-in starved_s": serving.starved_s,
     }
 
 
@@ -125,7 +134,7 @@ def load(options: Options) -> Iterator[Row]:
     """Many runs at once, no limits."""
     for runs in options.sizes(10, 100, 1000):
         box = "plain" if runs <= _REAL else "simulated"
-        taken, serving = measure(Task(APP, [SECONDS] * runs, profile=options.profile), box=box)
+        taken, serving = measure(options, Task(APP, [SECONDS] * runs), box=box)
         calls = {action: sum(counts.values()) / runs for action, counts in serving.requests.items()}
         yield {"machines": box, **cost(taken, serving, runs, SECONDS), "calls": calls, "failures": taken.failures[:3]}
 
@@ -134,11 +143,11 @@ def limits(options: Options) -> Iterator[Row]:
     """Fly's rate limits are on, and kept."""
     for shards in (1, 8):
         runs = options.runs or 60 * shards
-        task = Task(APP, [SECONDS] * runs, rate_limits=1, shards=shards, profile=options.profile)
+        task = Task(APP, [SECONDS] * runs, rate_limits=1, shards=shards)
         if lacks := missing(task):
             yield {"shards": shards, "skipped": lacks}
             continue
-        taken, serving = measure(task, limits=True)
+        taken, serving = measure(options, task, limits=True)
         pace = (runs - shards * BURST) / (taken.launched[-1] - taken.launched[0])
         yield {"shards": shards, "creates/s": pace, "of the limit": pace / shards} | cost(
             taken, serving, runs, (runs / shards - BURST) + SECONDS
@@ -151,15 +160,15 @@ def cap(options: Options) -> Iterator[Row]:
         drawn = random.Random(SEED)  # noqa: S311  # to be repeatable is its purpose
         durations = [round(options.scale * drawn.uniform(1, 20), 3) for _ in range(runs)]
         ideal_s = max(sum(durations) / CAP, *durations)
-        taken, serving = measure(Task(APP, durations, max_concurrency=CAP, profile=options.profile))
+        taken, serving = measure(options, Task(APP, durations, max_concurrency=CAP))
         yield {"cap": CAP, "durations x": options.scale, "ideal_s": ideal_s} | cost(taken, serving, runs, ideal_s)
 
 
 def detection(options: Options) -> Iterator[Row]:
     """How soon a run's end is known."""
     for runs in options.sizes(100):
-        task = Task(APP, [SECONDS] * runs, watch=True, profile=options.profile)
-        taken, _ = measure(task)
+        task = Task(APP, [SECONDS] * runs, watch=True)
+        taken, _ = measure(options, task)
         for what, seconds in (("all its work is here", taken.to_work), ("result", taken.to_result)):
             row = {"runs": runs, "from the agent's end to": what, "seen": len(seconds)}
             yield row | {"p50_s": statistics.median(seconds), "p99_s": statistics.quantiles(seconds, n=100)[98]}
@@ -170,11 +179,11 @@ def against_older(options: Options) -> Iterator[Row]:
     for runs in options.sizes(200):
         task = Task(APP, [SECONDS] * runs)
         try:
-            before = cost(*measure_older(task), runs, SECONDS)
+            before = cost(*measure_older(options, task), runs, SECONDS)
         except older.NotThereError as error:
             yield {"runs": runs, "skipped": f"flaude {older.VERSION}: {error}"}
             continue
-        now = cost(*measure(replace(task, profile=options.profile)), runs, SECONDS)
+        now = cost(*measure(options, task), runs, SECONDS)
         yield {"flaude": older.VERSION, **before}
         yield {"flaude": "this one", **now}
         ratios = {name: before[name] / now[name] for name in ("wall_s", "cpu_ms/run", "peak_mb", "kb/run", "calls/run")}
@@ -223,11 +232,13 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="durations of the part cap are multiplied by this")
     parser.add_argument("--json", type=Path, help="file for all that was measured")
     parser.add_argument("--profile", default="", help="file for cProfile's statistics of the last controller")
+    parser.add_argument("--nice", type=int, default=0, help="priority of what is measured, as of nice(1)")
     given = parser.parse_args()
     parts = [name.strip() for name in given.only.split(",")]
     if unknown := set(parts) - PARTS.keys():
         parser.error(f"--only: no such part: {', '.join(sorted(unknown))}")
-    options = Options(given.runs, given.scale, str(Path(given.profile).absolute()) if given.profile else "")
+    profile = str(Path(given.profile).absolute()) if given.profile else ""
+    options = Options(given.runs, given.scale, profile, given.nice)
     about = computer()
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     found: dict[str, list[Row]] = {}
