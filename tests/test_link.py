@@ -21,7 +21,7 @@ from flaude.harvest import Harvest, dump_harvest
 from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
-from flaude.machine_spec import machine_spec
+from flaude.machine_spec import machine_spec, prepare
 from flaude.protocol import GuestFile, PullReply, unpack
 from tests.conftest import TOKEN
 
@@ -37,6 +37,7 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
     )
     records: list[dict[str, Any]] = []
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        await prepare()
         spec = machine_spec(config, metadata={}, start_deadline_s=60)
         machine = await fly.create_machine("my-app", name="filtered", config=spec)
         await fly.wait_machine("my-app", machine.id, state="started")

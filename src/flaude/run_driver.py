@@ -151,7 +151,7 @@ class Run:
             try:
                 await self._drive()
             finally:
-                self.fetching.close()
+                await self.fetching.close()
         if self._ending is not None:
             raise self._ending
 

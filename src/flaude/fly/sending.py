@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import anyio
+import anyio.to_thread
 from pydantic import SecretStr
 
 from flaude._version import __version__
@@ -70,7 +71,8 @@ class Sender:
         rate_limits: float | None,
     ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
-        self._token = SecretStr(settings.find_token(token, os.environ))
+        self._given_token = token
+        self._token = SecretStr("")
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
@@ -79,14 +81,19 @@ class Sender:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
+        """Open the pool.
+
+        Raises:
+            NoTokenError: There is no token; see `FlyClient`.
+        """
+        token = await anyio.to_thread.run_sync(
+            settings.find_token, self._given_token, os.environ
+        )  # reads flyctl's file
+        self._token = SecretStr(token)
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        headers = {
-            "Authorization": settings.authorization(self._token.get_secret_value()),
-            "User-Agent": f"flaude/{__version__}",
-        }
+        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
         self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         return self
 
