@@ -22,10 +22,22 @@ from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
 from flaude.machine_spec import machine_spec, prepare
-from flaude.protocol import GuestFile, PullReply, unpack
+from flaude.protocol import GuestFile, PullReply, SpoolReader, unpack
 from tests.conftest import TOKEN
 
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
+
+
+def test_a_piece_that_is_read_twice_counts_once() -> None:
+    """Reading a piece of the spool changes nothing: one whose reading was cancelled is read again."""
+    spool = SpoolReader()
+    assert spool.feed(b'{"a": 1}\n{"b"') == [({"a": 1}, 9)]
+    given_up, read = spool.read(b': 2}\n{"c": 3}\n'), spool.read(b": 2}\n")
+    assert [record.value for record in given_up[0]] == [{"b": 2}, {"c": 3}]
+    with pytest.raises(GuestError):
+        spool.read(b"]\n")
+    assert spool.take(read) == [({"b": 2}, 18)]
+    assert spool.feed(b'{"c": 3}\n') == [({"c": 3}, 27)]
 
 
 async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, repo: Path) -> None:

@@ -153,7 +153,10 @@ class _Way(NamedTuple):
 
 
 def _way_to(base_url: str) -> _Way:
-    """How to get there, found out once: for each request aiohttp would look for a proxy, and for a password in .netrc."""
+    """How to get there, found out once.
+
+    By itself aiohttp looks for a proxy, and for a password in ~/.netrc, for each request.
+    """
     trusted = _trusted() if urlsplit(base_url).scheme == "https" else True
     host = urlsplit(base_url).hostname or ""
     named = getproxies().get(urlsplit(base_url).scheme)

@@ -23,6 +23,7 @@ from flaude.fly.failures import failure
 from flaude.fly.http import Http, NoAnswerError
 from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
+from flaude.offloading import offload
 
 T = TypeVar("T")
 
@@ -162,7 +163,7 @@ class Sender:
         if not 200 <= answer.status < 300:
             raise failure(answer, call.method, call.where, redact)
         try:
-            return read(answer.content)
+            return await offload(len(answer.content), read, answer.content)
         except ValueError:
             # What is wrong with the answer would be told with the answer's content, which may be a secret.
             raise UnreachableError(
