@@ -28,6 +28,7 @@ class Allowed(NamedTuple):
 
 ALLOWED = [
     Allowed("<frozen importlib._bootstrap>", ("_find_and_load",), "a module is read once a process"),
+    Allowed("/asyncio/base_events.py", ("subprocess_exec",), "asyncio forks on its loop, and opens /dev/null for that"),
     Allowed("/flaude/prices.py", ("price_table",), "a small file of the package, read once a process, like a module"),
     Allowed("/flaude/settings.py", ("_checked_folder",), "one look when an executor is made, whose caller can't await"),
     Allowed("/flaude/journal/holder.py", ("_began", "_boot", "_pids"), "/proc is memory of the kernel, on no disk"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import flaude
 from flaude.events import Event, Notice
+from flaude.offloading import offload
 from flaude.stopping import Stopping
 from flaude.watching import Watcher
 from tests.blocking import ALLOWED, BlockingError
@@ -65,6 +67,12 @@ async def test_a_call_whose_error_is_borne_is_detected(_detector: list[str]) -> 
         "Blocking call to time.sleep, from flaude.watching.Watcher._"
     )
     _detector.clear()
+
+
+async def test_what_is_large_leaves_the_event_loop() -> None:
+    """Reading a large answer is a worker thread's; for a small one the way there would take longer."""
+    assert await offload(1000, threading.get_ident) == threading.get_ident()
+    assert await offload(1_000_000, threading.get_ident) != threading.get_ident()
 
 
 @pytest.mark.parametrize("allowed", [one for one in ALLOWED if one.file.startswith(("/flaude/", "/tests/"))])
