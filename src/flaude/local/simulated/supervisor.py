@@ -137,11 +137,9 @@ class Supervisor:
             self._wind()
         elif self._job.job_id != request["job_id"]:
             return {"accepted": False, "error": f"this machine has the job {self._job.job_id} already"}
-        answer: dict[str, Any] = {"accepted": True, "job_id": self._job.job_id}
         pull = request.get("pull")
-        if isinstance(pull, dict):
-            answer["pull"] = await self._on_pull(self._job, pull, start=True)
-        return answer
+        told = {"pull": await self._on_pull(self._job, pull, start=True)} if isinstance(pull, dict) else {}
+        return {"accepted": True, "job_id": self._job.job_id, **told}
 
     def _on_status(self) -> dict[str, Any]:
         now, job = time.monotonic(), self._job
@@ -159,8 +157,8 @@ class Supervisor:
             job.told_ready.set()
         if job.result is None:
             self._pulling += 1
+            wait_s = min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S)
             try:
-                wait_s = min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S)
                 await (self._preparation(job, wait_s) if start else self._news(job, offset, wait_s))
             finally:
                 self._pulling -= 1
