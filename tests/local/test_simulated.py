@@ -14,10 +14,10 @@ from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.events import Event, Finished, OtherOutput, Started
 from flaude.link import GUEST_PATH
 from flaude.local import Answer, DropAfter, Fault, LocalFly
-from flaude.machine_spec import machine_spec
+from flaude.machine_spec import START_DEADLINE, machine_spec
 from flaude.protocol import GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
-CONFIG = MachineConfig(claude_code_oauth_token=TOKEN, prompt="none")
+SPEC = machine_spec(MachineConfig(claude_code_oauth_token=TOKEN, prompt="none"), metadata={}, start_deadline_s=60)
 OURS = {"type", "state", "subtype", "ended_by", "job_id", "is_error", "number", "exit_code", "result", "text", "role"}
 """Names whose values are the same for the same job; of all others only what kind of value they have."""
 
@@ -151,8 +151,7 @@ async def is_misspelled(guest: Guest) -> None:
 async def booted(box: str) -> AsyncIterator[Guest]:
     """A machine with a guest, that is acknowledged at the end and ends."""
     async with opened(box=box) as api:
-        spec = machine_spec(CONFIG, metadata={}, start_deadline_s=60)
-        reply = await api.call("POST", "/machines", {"config": spec})
+        reply = await api.call("POST", "/machines", {"config": SPEC})
         guest = Guest(api, reply.json()["id"])
         await api.reach(guest.machine, "started")
         yield guest
@@ -225,8 +224,7 @@ async def test_leaving_the_loop_stops_simulated_agents() -> None:
 async def test_a_simulated_machine_that_is_not_acknowledged_ends_by_itself() -> None:
     """Whoever lets go of a finished run leaves no machine: it ends when nobody has acknowledged it for its time."""
     async with opened(box="simulated") as api:
-        spec = machine_spec(CONFIG, metadata={}, start_deadline_s=60)
-        reply = await api.call("POST", "/machines", {"config": spec})
+        reply = await api.call("POST", "/machines", {"config": SPEC})
         guest = Guest(api, reply.json()["id"])
         await api.reach(guest.machine, "started")
         await guest.start("::say done", limits={"linger_s": 0.3})
@@ -238,12 +236,11 @@ async def test_a_simulated_machine_that_is_not_acknowledged_ends_by_itself() -> 
 async def test_a_simulated_machine_without_a_controller_ends_by_itself() -> None:
     """Without a job, and without a controller that pulls, it ends when its clocks run out."""
     async with opened(box="simulated") as api:
-        short = machine_spec(CONFIG, metadata={}, start_deadline_s=0.3)
+        short = {**SPEC, "env": {START_DEADLINE: "0.3"}}
         unwanted = (await api.call("POST", "/machines", {"config": short})).json()["id"]
         await api.reach(unwanted, "destroyed")
         assert (await api.exit_event(unwanted))["exit_code"] == 75
-        spec = machine_spec(CONFIG, metadata={}, start_deadline_s=60)
-        guest = Guest(api, (await api.call("POST", "/machines", {"config": spec})).json()["id"])
+        guest = Guest(api, (await api.call("POST", "/machines", {"config": SPEC})).json()["id"])
         await api.reach(guest.machine, "started")
         await guest.start("::sleep 600", limits={"orphan_s": 0.5})
         await guest.pull_until("running")
