@@ -6,10 +6,10 @@ executor = ConcurrentExecutor("my-app", max_concurrency=5)
 batch = await executor.run_batch([ExecutionRequest(MachineConfig(prompt="…", repos=["https://…"]))])
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flaude._version import __version__
+from flaude.on_demand import names_of
 
 if TYPE_CHECKING:
     from flaude.apps import ensure_app
@@ -189,14 +189,8 @@ _MODULE_OF = {
     "run_with_logs": "flaude.streaming",
 }
 
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
-
-    def __getattr__(name: str) -> object:
-        """A public name, its module imported when it is first asked for: a start takes no longer than it has to."""
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
-        return value
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _MODULE_OF)
 
     def __dir__() -> list[str]:
         return list(__all__)
