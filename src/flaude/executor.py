@@ -32,7 +32,7 @@ from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.resuming import resumption
 from flaude.retries import Retries
-from flaude.settings import checked_settings
+from flaude.settings import checked_amount, checked_settings
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
@@ -83,6 +83,8 @@ class ConcurrentExecutor:
             `resume` can go on with it when this process is gone. Without one nothing is kept. Of a request it has
             everything but secret values (tokens, `SecretStr`s). While it cannot be written, no agent is started.
         source: Where the requests come from, for people who read the journal.
+        rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
+            an API without any.
 
     Raises:
         ConfigError: An argument is wrong; the message names it.
@@ -107,6 +109,7 @@ class ConcurrentExecutor:
         max_machine_seconds: float | None = None,
         journal: Journal | None = None,
         source: str = "",
+        rate_limits: float | None = 1.0,
     ) -> None:
         check_endpoint(fly, token=token, base_url=base_url)
         if on_event is not None and not callable(on_event):
@@ -128,6 +131,7 @@ class ConcurrentExecutor:
         self._endpoint = fly
         self._journal = journal
         self._source = source
+        self._rate_limits = checked_amount("rate_limits", rate_limits)
         self._shared: _Open | None = None
         self._users = 0
         self._held = AsyncExitStack()
@@ -421,6 +425,7 @@ class ConcurrentExecutor:
                 base_url=self._base_url,
                 timeout_s=self.settings.timeouts.request,
                 retry_for_s=self.settings.timeouts.retry,
+                rate_limits=self._rate_limits,
             )
             # No await between the test above and this: two batches would open two.
             self._shared = _Open(client, self.settings.max_concurrency)

@@ -31,6 +31,8 @@ class FlyClient:
         token: What to send; see `settings.find_token`.
         timeout_s: How long connecting, sending, or waiting for the answer of one request may take, in seconds.
         retry_for_s: How long one call may be repeated before its error is raised, in seconds; 0 for never.
+        rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
+            an API without any.
 
     Every method raises an error of the `FlyError` tree when Fly refuses, and `UnreachableError` or `RateLimitedError`
     when all attempts have failed; each names method, path, status and Fly's own text, and none shows the token.
@@ -47,8 +49,11 @@ class FlyClient:
         token: str | None = None,
         timeout_s: float = 30.0,
         retry_for_s: float = 60.0,
+        rate_limits: float | None = 1.0,
     ) -> None:
-        self._sender = Sender(base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s)
+        self._sender = Sender(
+            base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
+        )
         self._longest_create_s = retry_for_s + timeout_s
 
     def __repr__(self) -> str:

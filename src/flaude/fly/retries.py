@@ -8,10 +8,10 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 import anyio
-import httpx2
 import stamina
 
 from flaude.errors import FlyError, RateLimitedError, UnreachableError
+from flaude.fly.http import NoAnswerError
 
 _log = logging.getLogger("flaude.fly")
 
@@ -57,8 +57,7 @@ def may_have_been_done(error: Exception) -> bool:
 
 
 def _never_sent(error: UnreachableError) -> bool:
-    no_connection = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-    return isinstance(error.__cause__, no_connection)
+    return isinstance(error.__cause__, NoAnswerError) and not error.__cause__.sent
 
 
 async def repeating(
