@@ -57,6 +57,7 @@ def application(called: Collection[str] = ()) -> App:
         "Begin with `flaude demo`, then `flaude doctor`. Commands have examples in their own --help.",
         version=__version__,
         version_flags=["--version"],
+        version_format="plaintext",
         default_parameter=Parameter(negative=(), show_default=_default),
         help_format="markdown",
     )
