@@ -30,6 +30,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 
 bench: $(READY)
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/watching.py
 	$(BIN)/python benchmarks/live.py

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "ExecResult", "ExitEvent", "FlyClient", "Machine", "MachineEvent"]
 
-if not TYPE_CHECKING:  # a forecast needs the pace, and no client
-    __getattr__ = names_of(
-        __name__,
-        {**dict.fromkeys(__all__, "flaude.fly.models"), "FlyClient": "flaude.fly.client"},
-    )
+# A forecast needs the pace, and no client.
+_MODULE_OF = {**dict.fromkeys(__all__, "flaude.fly.models"), "FlyClient": "flaude.fly.client"}
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _MODULE_OF)

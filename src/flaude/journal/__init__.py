@@ -48,8 +48,8 @@ __all__ = [
     "Wish",
 ]
 
-if not TYPE_CHECKING:  # whoever only knows what a journal keeps needs no database
-    __getattr__ = names_of(
-        __name__,
-        {"MemoryJournal": "flaude.journal.memory", "SqliteJournal": "flaude.journal.sqlite"},
-    )
+# Whoever only knows what a journal keeps needs no database.
+_MODULE_OF = {"MemoryJournal": "flaude.journal.memory", "SqliteJournal": "flaude.journal.sqlite"}
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _MODULE_OF)
