@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
+import anyio
 from pydantic import SecretStr
 
 from flaude._version import __version__
@@ -25,6 +26,8 @@ from flaude.fly.retries import OwnRetries, repeating
 T = TypeVar("T")
 
 _ANSWER_MARGIN_S = 15.0
+# A thousand runs that end together are a thousand calls: no server, and no memory of ours, has to bear them at once.
+_MOST_AT_ONCE = 64
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
 
 
@@ -32,8 +35,9 @@ _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in a
 class Call:
     """A call as Fly documents it; `action` and `identifier` are what Fly counts for its rate limits.
 
-    `takes_s` is how long Fly waits before it answers, for the calls that wait for something; `harmless` says that
-    doing it twice is as good as once; `clean` takes what must not be told out of the text of an error.
+    `takes_s` is how long Fly may take before it answers, and `waits` says that it does so because it waits for
+    something; `harmless` says that doing it twice is as good as once; `clean` takes what must not be told out of the
+    text of an error.
     """
 
     action: str
@@ -43,6 +47,7 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     takes_s: float = 0.0
+    waits: bool = False
     harmless: bool = True
     clean: Callable[[str], str] = str
 
@@ -69,6 +74,7 @@ class Sender:
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
+        self._room = anyio.CapacityLimiter(_MOST_AT_ONCE)
         self._http: Http | None = None
         self._stack = AsyncExitStack()
 
@@ -114,7 +120,10 @@ class Sender:
         async def attempt(number: int) -> T:
             if number > 1:
                 await self.turn(call, again=True)
-            return await self._once(call, read)
+            if call.waits:
+                return await self._once(call, read)
+            async with self._room:
+                return await self._once(call, read)
 
         return await repeating(
             attempt,
