@@ -22,6 +22,7 @@ from flaude.execution import Execution
 from flaude.failure import FailureKind
 from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
+from flaude.machine_spec import prepare
 from flaude.machine_states import StatesOfApps
 from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord
@@ -177,6 +178,8 @@ class Batch:
         self._launched = True
         names: set[str] = set()
         try:
+            with anyio.CancelScope(shield=True):
+                await prepare()
             async with AsyncExitStack() as stack:
                 if self._recording:
                     await stack.enter_async_context(self._recording.going_on(self._lose, self._wish))

@@ -49,6 +49,8 @@ class _Open:
     def __init__(self, fly: FlyClient, max_concurrency: int | None) -> None:
         self.fly = fly
         self.launching = Launching(max_concurrency)
+        self.opening = anyio.Lock()
+        self.is_open = False
 
 
 class ConcurrentExecutor:
@@ -432,8 +434,10 @@ class ConcurrentExecutor:
         shared = self._shared
         self._users += 1
         try:
-            if self._users == 1:
-                await shared.fly.__aenter__()
+            async with shared.opening:
+                if not shared.is_open:
+                    await shared.fly.__aenter__()
+                    shared.is_open = True
             yield shared
         finally:
             self._users -= 1

@@ -92,7 +92,7 @@ class MachineStates:
                 continue
             looking = self._looking = anyio.Event()
             try:
-                await anyio.sleep(self._looked_at + _BETWEEN_LISTS_S - anyio.current_time())
+                await anyio.sleep_until(self._looked_at + _BETWEEN_LISTS_S)
                 await self._look()
             except NotFoundError:
                 return False  # that is said of the app, and no word on the machine

@@ -35,7 +35,7 @@ from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
-from flaude.protocol import GuestState, PullReply, unpack
+from flaude.protocol import GuestState, PullReply
 from flaude.recording import NoRecord, RunRecord
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
@@ -154,7 +154,7 @@ class Run:
             try:
                 await self._drive()
             finally:
-                self.fetching.close()
+                await self.fetching.close()
         if self._ending is not None:
             raise self._ending
 
@@ -351,7 +351,7 @@ class Run:
 
     async def _take(self, reply: PullReply) -> Observation | None:
         """What the guest has told by now."""
-        records = self._link.spool.feed(unpack(reply.data))
+        records = await self._link.records(reply)
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
         await self._telling.records(records, self._link.clean.json, self._guest_entered, self._reached)

@@ -34,7 +34,11 @@ async def test_the_machines_of_an_organization_are_listed_in_pages() -> None:
         rest = await listed(cursor=page["next_cursor"])
         assert [machine["id"] for machine in rest["machines"]] == [second]
         assert [machine["id"] for machine in (await listed(region="lhr"))["machines"]] == [second]
-        assert {machine["id"] for machine in (await listed(include_deleted="true"))["machines"]} == {first, second, gone}
+        assert {machine["id"] for machine in (await listed(include_deleted="true"))["machines"]} == {
+            first,
+            second,
+            gone,
+        }
         later = await listed(updated_after=page["machines"][0]["updated_at"])
         assert [machine["id"] for machine in later["machines"]] == [second]
         assert (await api.client.get("/v1/orgs/personal/machines", params={"updated_after": "x"})).status_code == 400

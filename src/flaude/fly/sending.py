@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import anyio
+import anyio.to_thread
 from pydantic import SecretStr
 
 from flaude._version import __version__
@@ -22,6 +23,7 @@ from flaude.fly.failures import failure
 from flaude.fly.http import Http, NoAnswerError
 from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
+from flaude.offloading import offload
 
 T = TypeVar("T")
 
@@ -70,7 +72,8 @@ class Sender:
         rate_limits: float | None,
     ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
-        self._token = SecretStr(settings.find_token(token, os.environ))
+        self._given_token = token
+        self._token = SecretStr("")
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
@@ -79,14 +82,19 @@ class Sender:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
+        """Open the pool.
+
+        Raises:
+            NoTokenError: There is no token; see `FlyClient`.
+        """
+        token = await anyio.to_thread.run_sync(
+            settings.find_token, self._given_token, os.environ
+        )  # reads flyctl's file
+        self._token = SecretStr(token)
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        headers = {
-            "Authorization": settings.authorization(self._token.get_secret_value()),
-            "User-Agent": f"flaude/{__version__}",
-        }
+        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
         self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         return self
 
@@ -155,7 +163,7 @@ class Sender:
         if not 200 <= answer.status < 300:
             raise failure(answer, call.method, call.where, redact)
         try:
-            return read(answer.content)
+            return await offload(len(answer.content), read, answer.content)
         except ValueError:
             # What is wrong with the answer would be told with the answer's content, which may be a secret.
             raise UnreachableError(
