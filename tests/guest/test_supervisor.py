@@ -52,6 +52,37 @@ def test_start_again_starts_nothing_twice(guest: Guest, script: Script) -> None:
     assert guest.start(agent)["accepted"]
 
 
+def test_the_first_news_come_with_the_job(guest: Guest, script: Script) -> None:
+    """Who hands over the job and asks for news hears that the agent may start, so that the next call starts it."""
+    agent = script("sys.stdin.read(); result()")
+    answer = guest.start(agent, pull={"offset": 0, "wait_s": 10, "max_bytes": 65536})
+    assert answer["accepted"] and answer["pull"]["state"] == "ready" and answer["pull"]["next"] > 0
+    assert guest.call("pull", offset=answer["pull"]["next"], wait_s=10)["state"] not in ("waiting", "ready")
+    assert guest.finish()[0]["exit_code"] == 0
+
+
+def test_a_job_waits_for_the_supervisor(tmp_path: Path, boot: Boot, script: Script) -> None:
+    """A job that comes before the supervisor is there is kept until it is; nobody has to call again."""
+    early = boot(prefix=["sh", "-c", 'read -r go <"$0" && exec "$@"', str(_fifo(tmp_path))])
+    job = {"protocol": 1, "job_id": "job-1", "prompt": "x", "argv": script("result()")}
+    with subprocess.Popen(
+        early.ctl_command("start"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=early.env
+    ) as start:
+        assert start.stdin is not None
+        start.stdin.write(json.dumps(job).encode())
+        start.stdin.close()
+        # A whole call in between: this one has surely looked for the supervisor by then.
+        assert early.ctl("status", {}).returncode == 75
+        (tmp_path / "go").write_text("\n")
+        assert start.stdout is not None and json.loads(start.stdout.read())["accepted"]
+        assert start.wait() == 0
+
+
+def _fifo(folder: Path) -> Path:
+    os.mkfifo(folder / "go")
+    return folder / "go"
+
+
 @pytest.mark.parametrize(
     ("job", "words"),
     [

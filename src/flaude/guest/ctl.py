@@ -6,12 +6,14 @@ import json
 import os
 import socket
 import sys
+import time
 
 VERBS = ("start", "pull", "fetch", "cancel", "ack", "status")
 SOCKET = "ctl.sock"
 EX_USAGE = 64
 EX_TEMPFAIL = 75
 _ANSWER_S = 60
+_UP_S = 5.0
 
 
 def ctl(arguments: list[str], run_folder: str) -> int:
@@ -29,10 +31,7 @@ def ctl(arguments: list[str], run_folder: str) -> int:
         return EX_USAGE
     message = json.dumps({"verb": arguments[0], "request": request}).encode()
     try:
-        os.chdir(run_folder)  # a socket's path may have 108 bytes at most: a relative one always fits
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_ANSWER_S)
-            connection.connect(SOCKET)
+        with _connected(run_folder, _UP_S if arguments[0] == "start" else 0.0) as connection:
             connection.sendall(message)
             connection.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -44,3 +43,24 @@ def ctl(arguments: list[str], run_folder: str) -> int:
         return EX_TEMPFAIL
     sys.stdout.write(answer.decode())
     return 0
+
+
+def _connected(run_folder: str, within_s: float) -> socket.socket:
+    """A connection to the supervisor, who needs a moment after the machine has started.
+
+    Waiting here costs nothing; another call from outside does.
+    """
+    until = time.monotonic() + within_s
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            os.chdir(run_folder)  # a socket's path may have 108 bytes at most: a relative one always fits
+            connection.settimeout(_ANSWER_S)
+            connection.connect(SOCKET)
+        except OSError:
+            connection.close()
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
+        else:
+            return connection

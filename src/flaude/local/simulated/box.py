@@ -118,8 +118,10 @@ class SimulatedMachine:
             return _refused(f"not valid JSON: {error}")
         if not isinstance(request, dict):
             return _refused("give a JSON object")
-        if time.monotonic() < self._up_at:
-            return _NOT_YET
+        if (left_s := self._up_at - time.monotonic()) > 0:
+            if words[0] != "start":
+                return _NOT_YET
+            await anyio.sleep(left_s)
         return Executed(0, json.dumps(await self._answer(self._supervisor, words[0], request)).encode())
 
     @staticmethod
