@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 
 from flaude.diagnosis import ENDED_STATES, GONE
 from flaude.errors import NotFoundError
-from flaude.fly import FlyClient
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _FEWEST = 8
 _LISTED_FOR_A_CALL = 50  # so many machines in a list cost as much as one call for a single one (`make bench`)
@@ -89,7 +92,7 @@ class MachineStates:
                 continue
             looking = self._looking = anyio.Event()
             try:
-                await anyio.sleep(self._looked_at + _BETWEEN_LISTS_S - anyio.current_time())
+                await anyio.sleep_until(self._looked_at + _BETWEEN_LISTS_S)
                 await self._look()
             except NotFoundError:
                 return False  # that is said of the app, and no word on the machine

@@ -21,6 +21,7 @@ from yarl import URL
 
 _KEPT_OPEN_S = 75.0
 _OTHER_FILES = 128
+_FEWEST_CONNECTIONS, _UNLIMITED = 16, 65_536
 
 
 class Answer(NamedTuple):
@@ -50,8 +51,8 @@ _NEVER_SENT = (
 class Http:
     """A pool of connections to one server; use it as `async with`.
 
-    A call that waits holds a connection of its own, and so do a thousand runs: connections are found in constant time,
-    and there are as many as this process may open files, less some for others. A call beyond that waits for one.
+    A call that waits holds a connection, and a thousand runs hold a thousand: connections are found in constant time.
+    There are `most` of them, as many as this process may open files, less some for others; a call beyond waits for one.
 
     Args:
         base_url: Scheme, host and port.
@@ -61,6 +62,7 @@ class Http:
     def __init__(self, base_url: str, headers: Mapping[str, str] | None = None) -> None:
         self._base_url = base_url
         self._headers = dict(headers or {})
+        self.most = _most_connections()
         self._session: aiohttp.ClientSession | None = None
         self._way = _Way()
         self._stack = AsyncExitStack()
@@ -71,7 +73,7 @@ class Http:
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=_most_connections(),
+                    limit=self.most,
                     keepalive_timeout=_KEPT_OPEN_S,
                     ssl=self._way.trusted,
                 ),
@@ -134,7 +136,7 @@ _JSON = {"Content-Type": "application/json"}
 
 def _most_connections() -> int:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 0 if most == resource.RLIM_INFINITY else max(16, most - _OTHER_FILES)
+    return _UNLIMITED if most == resource.RLIM_INFINITY else max(_FEWEST_CONNECTIONS, most - _OTHER_FILES)
 
 
 # Where the systems have their certificates: some Pythons bring an OpenSSL that does not know.

@@ -25,6 +25,8 @@ from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
 from flaude.offloading import offload
 
+_log = logging.getLogger("flaude.fly")
+
 T = TypeVar("T")
 
 _ANSWER_MARGIN_S = 15.0
@@ -77,7 +79,8 @@ class Sender:
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
-        self._room = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._room = self._waiting_room = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._told_crowded = False
         self._http: Http | None = None
         self._stack = AsyncExitStack()
 
@@ -96,6 +99,9 @@ class Sender:
         self._stack.callback(stamina_log.removeFilter, own)
         headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
         self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
+        at_once = min(_MOST_AT_ONCE, self._http.most // 2)
+        self._room = anyio.CapacityLimiter(at_once)
+        self._waiting_room = anyio.CapacityLimiter(self._http.most - at_once)
         return self
 
     async def __aexit__(
@@ -128,9 +134,7 @@ class Sender:
         async def attempt(number: int) -> T:
             if number > 1:
                 await self.turn(call, again=True)
-            if call.waits:
-                return await self._once(call, read)
-            async with self._room:
+            async with self._room_for(call):
                 return await self._once(call, read)
 
         return await repeating(
@@ -140,6 +144,20 @@ class Sender:
             harmless=call.harmless,
             takes_time=call.takes_s > 0,
         )
+
+    def _room_for(self, call: Call) -> anyio.CapacityLimiter:
+        """Those who wait leave connections for those who do not: else the end of a run could not be acknowledged."""
+        if not call.waits:
+            return self._room
+        room = self._waiting_room
+        if room.available_tokens <= 0 and not self._told_crowded:
+            self._told_crowded = True
+            _log.warning(
+                "more runs than connections (%d): news of them come later; `ulimit -n` says how many files a process "
+                "may open",
+                room.total_tokens,
+            )
+        return room
 
     async def _once(self, call: Call, read: Callable[[bytes], T]) -> T:
         if self._http is None:

@@ -95,7 +95,7 @@ class Supervisor:
     async def answer(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         """What the guest says."""
         if verb == "start":
-            return self._on_start(request)
+            return await self._on_start(request)
         if verb == "status":
             return self._on_status()
         job = self._job
@@ -116,7 +116,7 @@ class Supervisor:
             self._exit.set()
         return {"ok": True}
 
-    def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("protocol") != _PROTOCOL:
             told = f"protocol: this guest speaks {_PROTOCOL}, not {request.get('protocol')!r}"
             return {"accepted": False, "error": told}
@@ -137,7 +137,11 @@ class Supervisor:
             self._wind()
         elif self._job.job_id != request["job_id"]:
             return {"accepted": False, "error": f"this machine has the job {self._job.job_id} already"}
-        return {"accepted": True, "job_id": self._job.job_id}
+        answer: dict[str, Any] = {"accepted": True, "job_id": self._job.job_id}
+        pull = request.get("pull")
+        if isinstance(pull, dict):
+            answer["pull"] = await self._on_pull(self._job, pull, start=True)
+        return answer
 
     def _on_status(self) -> dict[str, Any]:
         now, job = time.monotonic(), self._job
@@ -148,15 +152,16 @@ class Supervisor:
             "pulled_s_ago": self._pulled_s_ago(now) if job else None,
         }
 
-    async def _on_pull(self, job: _Job, request: dict[str, Any]) -> dict[str, Any]:
+    async def _on_pull(self, job: _Job, request: dict[str, Any], *, start: bool = False) -> dict[str, Any]:
         self._orphaned = False
         offset = max(0, int(request.get("offset") or 0))
         if job.ready_at is not None and offset >= job.ready_at:
             job.told_ready.set()
         if job.result is None:
             self._pulling += 1
+            wait_s = min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S)
             try:
-                await self._news(job, offset, min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S))
+                await (self._preparation(job, wait_s) if start else self._news(job, offset, wait_s))
             finally:
                 self._pulling -= 1
                 self._pulled = time.monotonic()
@@ -177,6 +182,11 @@ class Supervisor:
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while job.result is None and job.state != "ready" and (left := settled - time.monotonic()) > 0:
+            await self._spool.wait(self._spool.size, left)
+
+    async def _preparation(self, job: _Job, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while job.result is None and job.state != "ready" and (left := until - time.monotonic()) > 0:
             await self._spool.wait(self._spool.size, left)
 
     # --- the work ---
