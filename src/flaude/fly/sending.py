@@ -94,11 +94,11 @@ class Sender:
             found = await anyio.to_thread.run_sync(settings.find_token, None, os.environ)
             self._token = SecretStr(found)
         token = self._token.get_secret_value()
+        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
+        self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
-        self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         at_once = min(_MOST_AT_ONCE, self._http.most // 2)
         self._room = anyio.CapacityLimiter(at_once)
         self._waiting_room = anyio.CapacityLimiter(self._http.most - at_once)
