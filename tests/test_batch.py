@@ -90,6 +90,14 @@ async def test_two_batches_share_the_cap(local: LocalFly) -> None:
     assert len(local.created) == 6
 
 
+async def test_two_that_begin_together_share_the_connections(local: LocalFly) -> None:
+    """Who comes while the connections are being opened waits for that, and does not find them closed."""
+    executor = ConcurrentExecutor("my-app", fly=local)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(executor.check)
+        tasks.start_soon(executor.check)
+
+
 async def test_no_limit_starts_all_at_once(local: LocalFly) -> None:
     """Without a cap all machines are alive together."""
     working: set[int] = set()

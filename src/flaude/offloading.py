@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import anyio
 import anyio.to_thread
 
 T = TypeVar("T")
@@ -13,7 +14,9 @@ _LARGE = 256 * 1024  # reading that much JSON takes some milliseconds, the way t
 
 
 async def offload(size: int, work: Callable[..., T], *arguments: object) -> T:
-    """What `work` returns; a large one is done in a worker thread, and to its end if the task is cancelled.
+    """What `work` returns; a large one is done in a worker thread.
+
+    A task that is cancelled meanwhile gets it all the same: what has arrived is not thrown away for that.
 
     Args:
         size: How much there is to do, in bytes or characters.
@@ -25,4 +28,5 @@ async def offload(size: int, work: Callable[..., T], *arguments: object) -> T:
     """
     if size < _LARGE:
         return work(*arguments)
-    return await anyio.to_thread.run_sync(lambda: work(*arguments))
+    with anyio.fail_after(None, shield=True):
+        return await anyio.to_thread.run_sync(lambda: work(*arguments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,7 +128,7 @@ async def test_files_are_found_from_the_batch_file(tmp_path: Path) -> None:
     spec = await load(batch, environ={}, app="my-app")
     assert [request.config.prompt for request in spec.requests] == ["Review {x}\nand more\n", "Review 1\nand more\n"]
     text = "rows: bad.csv\ntasks: [{prompt_file: prompts/blank.md}, {prompt_file: '.'}]\ndefaults: {prompt: x}\n"
-    assert problems(text, "d/b.yaml", folder=tmp_path) == [
+    assert await anyio.to_thread.run_sync(lambda: problems(text, "d/b.yaml", folder=tmp_path)) == [
         "d/b.yaml:2:23 tasks[0].prompt_file 'd/prompts/blank.md' is empty; say what the agent is to do",
         "d/b.yaml:2:56 tasks[1].prompt_file 'd': is a directory; give a file",
         (

@@ -74,8 +74,8 @@ class Sender:
         rate_limits: float | None,
     ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
-        self._given_token = token
-        self._token = SecretStr("")
+        # Without one the environment is asked on entering: flyctl's file is read then.
+        self._token = SecretStr(settings.find_token(token, {})) if token and settings.token_parts(token) else None
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
@@ -90,15 +90,15 @@ class Sender:
         Raises:
             NoTokenError: There is no token; see `FlyClient`.
         """
-        token = await anyio.to_thread.run_sync(
-            settings.find_token, self._given_token, os.environ
-        )  # reads flyctl's file
-        self._token = SecretStr(token)
+        if self._token is None:
+            found = await anyio.to_thread.run_sync(settings.find_token, None, os.environ)
+            self._token = SecretStr(found)
+        token = self._token.get_secret_value()
+        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
+        self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
-        self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         at_once = min(_MOST_AT_ONCE, self._http.most // 2)
         self._room = anyio.CapacityLimiter(at_once)
         self._waiting_room = anyio.CapacityLimiter(self._http.most - at_once)
@@ -193,7 +193,7 @@ class Sender:
             ) from None
 
     def _redact(self, text: str) -> str:
-        for part in settings.token_parts(self._token.get_secret_value()):
+        for part in settings.token_parts(self._token.get_secret_value() if self._token else ""):
             if len(part) >= _SHORTEST_SECRET:
                 text = text.replace(part, "[token]")
         return text
