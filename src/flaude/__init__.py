@@ -7,7 +7,7 @@ batch = await executor.run_batch([ExecutionRequest(MachineConfig(prompt="…", r
 """
 
 from flaude._version import __version__
-from flaude.apps import ensure_app
+from flaude.apps import ensure_app, remove_shards
 from flaude.config import MachineConfig
 from flaude.env_secret import EnvSecret
 from flaude.errors import (
@@ -117,6 +117,7 @@ __all__ = [
     "ensure_app",
     "expand",
     "reap",
+    "remove_shards",
     "run",
     "run_and_destroy",
     "run_stream",
