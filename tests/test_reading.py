@@ -174,6 +174,7 @@ async def test_ps_as_json(journal: SqliteJournal, output: Output) -> None:
     assert told == {
         "batch": "b1",
         "app": "my-app",
+        "shards": 1,
         "source": "batch.yaml",
         "ended": None,
         "state": "left",
