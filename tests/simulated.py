@@ -117,7 +117,7 @@ class World:
         """What the guest says."""
         if verb == "start":
             guest.job_id = guest.job_id or request["job_id"]
-            return {"accepted": guest.job_id == request["job_id"]}
+            return {"accepted": guest.job_id == request["job_id"], "pull": self._pull(guest, 0)}
         if request["job_id"] != guest.job_id:
             raise GuestError("another job")
         if verb == "cancel":
@@ -210,6 +210,16 @@ class SimulatedFly:
         await self._around("list")
         machines = [guest.machine for guest in self._world.alive]
         return [machine for machine in machines if metadata.items() <= machine.metadata.items()]
+
+    async def machine_states(self, _app: str, *, metadata: Mapping[str, str], include_deleted: bool) -> dict[str, str]:
+        """How all are, those that are gone too if they are wanted."""
+        await self._around("list")
+        found = {}
+        for machine in (guest.machine for guest in self._world.guests.values()):
+            gone = machine.id in self._world.gone
+            if metadata.items() <= machine.metadata.items() and (include_deleted or not gone):
+                found[machine.id] = "destroyed" if gone else machine.state
+        return found
 
     async def get_machine(self, _app: str, machine_id: str) -> Machine:
         """One that is alive."""

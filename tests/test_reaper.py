@@ -31,6 +31,7 @@ from flaude.job import job
 from flaude.link import GuestLink
 from flaude.local import Answer, Fault, Hook, HostGone, ListLag, LocalFly
 from flaude.machine_spec import machine_spec
+from flaude.machine_states import MachineStates
 from flaude.protocol import GuestState, StatusReply
 from flaude.reaping import is_ours, judge
 from tests.conftest import TOKEN, Machines
@@ -45,9 +46,10 @@ async def client(local: LocalFly) -> AsyncIterator[FlyClient]:
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
         yield fly
         local.faults.clear()
+        states = MachineStates(fly, "my-app", {"managed_by": "flaude"})
         for machine in await fly.list_machines("my-app"):
             # Until it is gone: one that has not yet begun to live may else do so afterwards.
-            await destroy(fly, "my-app", machine.id, within_s=20, known_from=0, notice=lambda _: None)
+            await destroy(fly, "my-app", machine.id, states=states, within_s=20, known_from=0, notice=lambda _: None)
 
 
 @pytest.fixture

@@ -38,14 +38,17 @@ from flaude.cli.create import create
 from flaude.cli.remove_shards import remove_shards as remove_command
 from flaude.destroying import destroy
 from flaude.diagnosis import GONE
+from flaude.events import Event
 from flaude.fly import App, FlyClient
 from flaude.journal import MemoryJournal, SqliteJournal
 from flaude.left_run import checkpoint, left_run
 from flaude.local import Answer, Fault, LocalFly
+from flaude.machine_states import MachineStates
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
 from flaude.settings import ExecutorSettings
 from flaude.shards import MOST_SHARDS, Shards, is_shard_name, own_network, shard_network
+from flaude.watching import EventHandler
 from tests.conftest import TOKEN, Machines
 from tests.controlling import controller
 
@@ -69,6 +72,16 @@ def requests(count: int, prompt: str = "::say done") -> list[ExecutionRequest]:
     return [ExecutionRequest(MachineConfig(prompt=prompt), tag=str(index)) for index in range(count)]
 
 
+def tells(begun: anyio.Event) -> EventHandler:
+    """Sets it when there is a machine."""
+
+    def take(event: Event) -> None:
+        if event.machine_id:
+            begun.set()
+
+    return take
+
+
 async def apps(fly: LocalFly) -> dict[str, str]:
     """The apps that there are, with their networks."""
     async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
@@ -77,7 +90,9 @@ async def apps(fly: LocalFly) -> dict[str, str]:
 
 async def end(client: FlyClient, app: str, machine_id: str) -> None:
     """Destroy a machine that a test has made."""
-    assert await destroy(client, app, machine_id, within_s=20, known_from=0, notice=lambda _: None) == GONE
+    states = MachineStates(client, app, {})
+    gone = await destroy(client, app, machine_id, states=states, within_s=20, known_from=0, notice=lambda _: None)
+    assert gone == GONE
 
 
 def apps_of(batch: BatchResult) -> list[list[str]]:
@@ -229,9 +244,7 @@ async def test_shards_are_removed_when_they_are_not_to_be_kept(local: LocalFly) 
 async def test_shards_of_a_batch_that_is_cancelled_are_removed(local: LocalFly) -> None:
     """What was made for it goes with it, after its machines."""
     begun = anyio.Event()
-    executor = ConcurrentExecutor(
-        "my-app", shards=2, keep_shards=False, fly=local, on_event=lambda event: event.machine_id and begun.set()
-    )
+    executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, fly=local, on_event=tells(begun))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(executor.run_batch, requests(2, "::silent"))
         await begun.wait()
@@ -243,9 +256,7 @@ async def test_the_last_batch_removes_the_shards(machines: Machines, tmp_path: P
     """While another batch of the executor uses them, they stay."""
     go_on, waits, begun = tmp_path / "go-on", "until [ -e {} ]; do sleep 0.05; done", anyio.Event()
     async with machines(box="plain") as fly:
-        executor = ConcurrentExecutor(
-            "my-app", shards=2, keep_shards=False, fly=fly, on_event=lambda event: event.machine_id and begun.set()
-        )
+        executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, fly=fly, on_event=tells(begun))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(executor.run_batch, requests(1, f"::shell {waits.format(go_on)}\n::say done"))
             await begun.wait()
@@ -405,9 +416,7 @@ async def test_the_apps_of_a_batch_that_is_held_stay(machines: Machines, tmp_pat
     async with machines() as fly, MemoryJournal() as journal:
         options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
         begun = anyio.Event()
-        executor = ConcurrentExecutor(
-            "my-app", shards=2, keep_shards=False, on_event=lambda event: event.machine_id and begun.set(), **options
-        )
+        executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, on_event=tells(begun), **options)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(executor.run_batch, requests(1, "::silent"))
             await begun.wait()

@@ -24,11 +24,12 @@ from flaude.failure import FailureKind
 from flaude.fly import FlyClient
 from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
+from flaude.machine_states import StatesOfApps
 from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
-from flaude.run_plan import RunPlan
+from flaude.run_plan import RunPlan, batch_metadata
 from flaude.settings import ExecutorSettings
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
@@ -99,6 +100,7 @@ class Batch:
         self._breaker = Breaker(self._stopping, rules.settings.max_auth_failures)
         self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
         self._budget = Budget(rules.settings.budget_usd, self._past.spent_usd)
+        self._states = StatesOfApps(fly, batch_metadata(self._id))
         self._executions: dict[int, Execution] = {}
         self._results = dict(self._past.finished)
         self._pushed_to: set[tuple[str, str]] = set()
@@ -320,6 +322,7 @@ class Batch:
                     self._budget,
                     record,
                     left,
+                    self._states,
                 )
                 self._executions[index] = execution
                 try:

@@ -10,6 +10,7 @@ from flaude.diagnosis import GONE
 from flaude.errors import FlyError, NotFoundError
 from flaude.fly import FlyClient
 from flaude.jitter import jitter
+from flaude.machine_states import MachineStates
 
 _POLL_S = 15
 
@@ -19,16 +20,18 @@ async def destroy(
     app: str,
     machine_id: str,
     *,
+    states: MachineStates,
     within_s: float,
     known_from: float,
     notice: Callable[[str], None],
 ) -> str:
-    """Delete a machine by force and read it until it is gone: "accepted" is not "gone".
+    """Delete a machine by force and wait until it is gone: "accepted" is not "gone".
 
     Args:
         fly: The client.
         app: The machine's app.
         machine_id: The machine.
+        states: Sees when it is gone.
         within_s: Seconds after which it is left to others.
         known_from: From when on, by the event loop's clock, a 404 means that it is gone: a new machine may be unknown
             to the node that answers (Fly staff, flyctl PR 4618).
@@ -42,9 +45,11 @@ async def destroy(
         while True:
             try:
                 await fly.delete_machine(app, machine_id, force=True)
-                state = (await fly.get_machine(app, machine_id)).state
+                if anyio.current_time() < known_from:
+                    state = (await fly.get_machine(app, machine_id)).state
+                if state != GONE and await states.wait(machine_id, GONE, timeout_s=_POLL_S):
+                    state = GONE
                 if state != GONE:
-                    await fly.wait_machine(app, machine_id, state=GONE, timeout_s=_POLL_S)
                     state = (await fly.get_machine(app, machine_id)).state
             except NotFoundError:
                 if state or anyio.current_time() >= known_from:

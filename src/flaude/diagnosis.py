@@ -14,12 +14,13 @@ UNKNOWN_S = 15.0
 
 OUT_OF_MEMORY = "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
 
-_ENDED_STATES = frozenset({"stopping", "stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
+ENDED_STATES = frozenset({"stopping", "stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
+"""The states in which nothing will run on a machine any more."""
 
 
 def has_ended(machine: Machine) -> bool:
     """Whether nothing will run on it any more."""
-    return machine.state in _ENDED_STATES
+    return machine.state in ENDED_STATES
 
 
 def create_failure(error: FlaudeError) -> FailureKind:

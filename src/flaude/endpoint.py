@@ -48,6 +48,7 @@ def client_for(
     base_url: str | None,
     timeout_s: float = 30.0,
     retry_for_s: float = 60.0,
+    rate_limits: float | None = 1.0,
 ) -> FlyClient:
     """The client for an endpoint, or else for an address and a token, or else for what the environment has.
 
@@ -58,4 +59,6 @@ def client_for(
     check_endpoint(fly, token=token, base_url=base_url)
     if fly is not None:
         base_url, token = fly.base_url, fly.token
-    return FlyClient(base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s)
+    return FlyClient(
+        base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
+    )

@@ -15,12 +15,13 @@ from flaude.failure import Failure, FailureKind, Phase
 from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
 from flaude.left_run import LeftRun, checkpoint
+from flaude.machine_states import StatesOfApps
 from flaude.outcome import execution_result, failure_of, not_launched
 from flaude.recording import NoRecord, RunRecord
 from flaude.results import ExecutionResult, Leftover, leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
-from flaude.run_plan import RunPlan
+from flaude.run_plan import RunPlan, batch_metadata
 from flaude.run_state import Step
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
@@ -41,6 +42,7 @@ class Execution:
         budget: Of the batch.
         record: Takes how far it is.
         left: Where another controller has left it.
+        states: See how the machines of the batch are.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Execution:
         budget: Budget,
         record: RunRecord | None = None,
         left: LeftRun | None = None,
+        states: StatesOfApps | None = None,
     ) -> None:
         self._fly = fly
+        self._states = states or StatesOfApps(fly, batch_metadata(plan.batch))
         self._plan = plan
         self._emit = emit
         self._retries = retries
@@ -138,7 +142,9 @@ class Execution:
 
     def _begin(self, plan: RunPlan) -> Run:
         left, self._left = self._left, None
-        run = self._run = Run(self._fly, plan, self._emit, self._stopping, self._record, left)
+        run = self._run = Run(
+            self._fly, plan, self._emit, self._stopping, self._record, left, self._states.of(plan.app)
+        )
         self._record.checkpoint = lambda: (
             run.state.phase.value,
             checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app),

@@ -31,7 +31,7 @@ from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.resuming import resumption
 from flaude.retries import Retries
-from flaude.settings import checked_settings
+from flaude.settings import checked_amount, checked_settings
 from flaude.shards import Shards, check_shards
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
@@ -86,6 +86,8 @@ class ConcurrentExecutor:
             from the journal stays in the apps that it was begun in.
         keep_shards: Whether those beside the first stay when a batch has ended; else the last batch of this executor
             that uses them removes them, but for those that have machines. Do not remove what other processes use.
+        rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
+            an API without any.
 
     Raises:
         ConfigError: An argument is wrong; the message names it.
@@ -112,6 +114,7 @@ class ConcurrentExecutor:
         source: str = "",
         shards: int = 1,
         keep_shards: bool = True,
+        rate_limits: float | None = 1.0,
     ) -> None:
         check_endpoint(fly, token=token, base_url=base_url)
         if on_event is not None and not callable(on_event):
@@ -135,6 +138,7 @@ class ConcurrentExecutor:
         self._endpoint = fly
         self._journal = journal
         self._source = source
+        self._rate_limits = checked_amount("rate_limits", rate_limits)
         self._shared: _Open | None = None
         self._users = 0
         self._held = AsyncExitStack()
@@ -428,6 +432,7 @@ class ConcurrentExecutor:
                 base_url=self._base_url,
                 timeout_s=self.settings.timeouts.request,
                 retry_for_s=self.settings.timeouts.retry,
+                rate_limits=self._rate_limits,
             )
             # No await between the test above and this: two batches would open two.
             self._shared = _Open(client, self.settings.max_concurrency, self.settings.timeouts.patience)

@@ -21,6 +21,7 @@ from flaude.errors import ConfigError, FlaudeError, FlyError, NotAllowedError, N
 from flaude.fly import App, FlyClient, Machine
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
+from flaude.machine_states import MachineStates
 from flaude.making_apps import list_shards, side_by_side
 from flaude.protocol import StatusReply
 from flaude.reaping import Verdict, age, is_ours, judge
@@ -203,6 +204,8 @@ class _Reaper:
         self._fly = fly
         self._app = app
         self._batch = batch
+        self._metadata = {"managed_by": MANAGED_BY, **({"flaude_batch": batch} if batch else {})}
+        self._states = MachineStates(fly, app, self._metadata)
         self._older_s = older_s
         self._all = all_
         self._dry_run = dry_run
@@ -234,8 +237,7 @@ class _Reaper:
         return [one for one in self._found.values() if one is not None]
 
     async def _list(self) -> list[Machine]:
-        metadata = {"managed_by": MANAGED_BY, **({"flaude_batch": self._batch} if self._batch else {})}
-        machines = await self._fly.list_machines(self._app, metadata=metadata)
+        machines = await self._fly.list_machines(self._app, metadata=self._metadata)
         now = datetime.now(UTC)
         # Looked at once more here: what is not ours must not go because a filter was not understood.
         return [
@@ -274,6 +276,7 @@ class _Reaper:
             self._fly,
             self._app,
             machine.id,
+            states=self._states,
             within_s=self._destroy_s,
             known_from=anyio.current_time() + young_s,
             notice=troubles.append,

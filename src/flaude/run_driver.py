@@ -32,9 +32,10 @@ from flaude.job import job, secret_values
 from flaude.left_run import LeftRun
 from flaude.link import GuestLink, JobRefusedError
 from flaude.machine_spec import machine_spec
+from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
-from flaude.protocol import GuestState, unpack
+from flaude.protocol import GuestState, PullReply, unpack
 from flaude.recording import NoRecord, RunRecord
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
@@ -86,6 +87,7 @@ class Run:
         stopping: Tells when to stop.
         record: Takes how far it is.
         left: Where another controller has left it; it is taken up there.
+        states: Sees how the machines of the batch are.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class Run:
         stopping: Stopping,
         record: RunRecord | None = None,
         left: LeftRun | None = None,
+        states: MachineStates | None = None,
     ) -> None:
         self._fly = fly
+        self._states = states or MachineStates(fly, plan.app, plan.identity)
         self._plan = plan
         self._telling = Telling(plan, emit, lambda: self.state)
         self._stopping = stopping
@@ -308,14 +312,14 @@ class Run:
         return Found()
 
     async def _boot(self) -> Observation | None:
-        if await self._fly.wait_machine(self._plan.app, self.state.machine_id, state="started", timeout_s=_POLL_S):
+        if await self._states.wait(self.state.machine_id, "started", timeout_s=_POLL_S):
             self._known_from = anyio.current_time()
             return Booted()
         return await self._look() or self._overdue(FailureKind.BOOT_TIMEOUT, "did not start")
 
-    async def _start(self) -> Observation:
+    async def _start(self) -> Observation | None:
         plan = self._plan
-        await self._link.start(
+        reply = await self._link.start(
             job(
                 plan.config,
                 job_id=self._plan.job_id,
@@ -326,7 +330,8 @@ class Run:
             )
         )
         self._deadline = anyio.current_time() + self._longest_s
-        return Accepted()
+        self._see(Accepted())
+        return await self._take(reply)
 
     @property
     def _longest_s(self) -> float:
@@ -339,7 +344,10 @@ class Run:
             # The guest starts the agent when this pull shows that we know: so shall whoever comes after us.
             await self._record.durable()
             self._start_recorded = True
-        reply = await self._link.pull(self._plan.job_id, self.state.offset)
+        return await self._take(await self._link.pull(self._plan.job_id, self.state.offset))
+
+    async def _take(self, reply: PullReply) -> Observation | None:
+        """What the guest has told by now."""
         records = self._link.spool.feed(unpack(reply.data))
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
@@ -402,6 +410,7 @@ class Run:
             self._fly,
             plan.app,
             self.state.machine_id,
+            states=self._states,
             within_s=plan.timeouts.destroy,
             known_from=self._known_from,
             notice=self._telling.notice,

@@ -68,8 +68,7 @@ class RunPlan:
     def identity(self) -> dict[str, str]:
         """The part of the machine's metadata that no other machine has."""
         return {
-            "managed_by": MANAGED_BY,
-            "flaude_batch": self.batch,
+            **batch_metadata(self.batch),
             "flaude_index": str(self.index),
             "flaude_attempt": str(self.attempt),
         }
@@ -87,3 +86,8 @@ class RunPlan:
             # Of a batch that a journal has, the controller may die and another one come in its place.
             "flaude_patience_s": f"{t.orphan if self.recorded else t.patience:g}",
         }
+
+
+def batch_metadata(batch: str) -> dict[str, str]:
+    """The part of a machine's metadata that all machines of a batch have, and no others."""
+    return {"managed_by": MANAGED_BY, "flaude_batch": batch}

@@ -94,14 +94,19 @@ def checked_settings(
         retries=Retries(more=retries) if isinstance(retries, int) else retries or Retries(),
         max_auth_failures=max_auth_failures,
         output_dir=_checked_folder(output_dir),
-        budget_usd=_checked_amount("budget_usd", budget_usd),
-        max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
+        budget_usd=checked_amount("budget_usd", budget_usd),
+        max_machine_seconds=checked_amount("max_machine_seconds", max_machine_seconds),
         shards=shards,
         keep_shards=keep_shards,
     )
 
 
-def _checked_amount(name: str, value: float | None) -> float | None:
+def checked_amount(name: str, value: float | None) -> float | None:
+    """A limit that may be left out.
+
+    Raises:
+        ConfigError: It is no number above 0; the message has its name.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:

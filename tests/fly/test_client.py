@@ -59,6 +59,9 @@ async def test_every_call(fly: FlyClient) -> None:
     await call("delete_machine", "other", machine.id)
     assert await fly.wait_machine("other", machine.id, state="destroyed", timeout_s=20)
     assert len(await fly.list_machines("other", include_deleted=True)) == 1
+    ours = {"managed_by": "test"}
+    assert await call("machine_states", "other", metadata=ours, include_deleted=True) == {machine.id: "destroyed"}
+    assert await fly.machine_states("other", metadata=ours) == {}
     await call("delete_app", "other", force=True)
     with pytest.raises(NotFoundError):
         await fly.get_app("other")

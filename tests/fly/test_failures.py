@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 
-import httpx2
 import pytest
 from tests.fly.proxy import Proxy, Trouble
 
@@ -18,16 +17,15 @@ from flaude import (
 )
 from flaude.fly import FlyClient
 from flaude.fly.failures import failure
+from flaude.fly.http import Answer
 
 MACHINES = "/apps/my-app/machines"
 
 
 def told(status: int, body: object, **headers: str) -> FlyError:
     """The error that an answer means."""
-    request = httpx2.Request("POST", f"https://api.machines.dev/v1{MACHINES}")
     content = body if isinstance(body, str) else json.dumps(body)
-    answer = httpx2.Response(status, content=content.encode(), headers=headers, request=request)
-    return failure(answer, MACHINES, lambda text: text)
+    return failure(Answer(status, headers, content.encode()), "POST", MACHINES, lambda text: text)
 
 
 @pytest.mark.parametrize("status", [301, 302, 304, 307, 308])

@@ -62,3 +62,18 @@ async def test_a_bucket_with_a_queue_is_kept() -> None:
             for _ in range(5):
                 tasks.start_soon(one)
     assert kept == [2] * 5
+
+
+async def test_raised_limits_are_used() -> None:
+    """Ten times the rate limits let ten times as many calls go in the same time, and none at all let all go."""
+    times: dict[float, float] = {}
+    for rate_limits in (1.0, 10.0):
+        pace, began = Pace(rate_limits), anyio.current_time()
+        for _ in range(3):
+            await pace.wait("create_machine", "a")
+        times[rate_limits] = anyio.current_time() - began
+    assert times[10.0] < times[1.0] / 2
+    free = Pace(None)
+    with anyio.fail_after(5):
+        for _ in range(1000):
+            await free.wait("create_machine", "a")

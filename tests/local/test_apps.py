@@ -50,7 +50,7 @@ async def test_lists_of_apps_have_pages(plain: Api) -> None:
     """As many apps as are asked for, and where the next ones begin."""
     for name in ("b", "a"):
         await plain.client.post("/v1/apps", json={"name": name, "org_slug": "personal"})
-    pages, cursor = [], ""
+    pages, cursor = list[list[str]](), ""
     while len(pages) < 5:
         query = {"org_slug": "personal", "limit": "2", **({"cursor": cursor} if cursor else {})}
         page = (await plain.client.get("/v1/apps", params=query)).json()

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import httpx2
-
 from flaude.cli.checks import Check, Verdict
 from flaude.endpoint import check_app_name
 from flaude.errors import ConfigError, FlyError, NotFoundError, NoTokenError, UnreachableError
 from flaude.fly import FlyClient
-from flaude.fly.sending import NO_PROXY
+from flaude.fly.http import Http, NoAnswerError
 from flaude.fly.settings import base_url
 
 WITHIN_S = 5.0
@@ -27,18 +25,18 @@ async def api_and_clock(environ: Mapping[str, str]) -> list[Check]:
         fix = "correct FLY_FLAPS_BASE_URL or FLY_API_HOSTNAME, or unset it"
         return [Check("fly api", Verdict.WRONG, str(error), fix)]
     try:
-        async with httpx2.AsyncClient(timeout=WITHIN_S, mounts=NO_PROXY) as client:
+        async with Http(url) as http:
             before = datetime.now(UTC)
             # Any answer will do, also that a token is missing.
-            response = await client.get(f"{url}/v1/apps")
+            answer = await http.request("GET", "/v1/apps", connect_s=WITHIN_S, answer_s=WITHIN_S)
             after = datetime.now(UTC)
-    except httpx2.HTTPError as error:
-        told = f"no answer from {url}: {type(error).__name__} {error}".rstrip()
+    except NoAnswerError as error:
+        told = f"no answer from {url}: {error}"
         fix = "look at the network, a proxy (HTTPS_PROXY), or FLY_FLAPS_BASE_URL"
         return [Check("fly api", Verdict.WRONG, told, fix)]
     took_ms = (after - before).total_seconds() * 1000
     reached = Check("fly api", Verdict.RIGHT, f"{url} answers within {took_ms:.0f} ms")
-    return [reached, _clock(response.headers.get("date", ""), before + (after - before) / 2)]
+    return [reached, _clock(answer.headers.get("date", ""), before + (after - before) / 2)]
 
 
 def _clock(told: str, ours: datetime) -> Check:

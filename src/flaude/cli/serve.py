@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Literal
@@ -21,11 +23,12 @@ async def serve(
     folder: Path | None = None,
     share: tuple[Path, ...] = (),
     limits: bool = False,
-    box: Literal["auto", "bubblewrap", "plain"] = "auto",
+    box: Literal["auto", "bubblewrap", "plain", "simulated"] = "auto",
 ) -> int:
     """Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.
 
-    The first two lines of output are what to put into the environment of the client.
+    The first two lines of output are what to put into the environment of the client. The last one, when it ends, says
+    how often each action was answered with each HTTP status, as JSON (0: not answered).
 
     Parameters
     ----------
@@ -42,7 +45,8 @@ async def serve(
     limits
         Answer 429 beyond Fly's published rate limits.
     box
-        How machines are kept apart: bubblewrap, plain processes, or what is there.
+        How machines are kept apart: bubblewrap, plain processes, or what is there. With `simulated` they are no
+        processes at all, for very many at once.
     """
     stand_in = LocalFly(port=port, apps=app, token=token, folder=folder, share=share, limits=limits, box=box)
     async with AsyncExitStack() as stack:
@@ -58,4 +62,12 @@ async def serve(
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 break
+    print(f"# requests: {json.dumps(_counted(fly.requests))}", flush=True)
     return 0
+
+
+def _counted(requests: Mapping[tuple[str, int], int]) -> dict[str, dict[int, int]]:
+    counted: dict[str, dict[int, int]] = {}
+    for (action, status), count in sorted(requests.items()):
+        counted.setdefault(action, {})[status] = count
+    return counted

@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
-
 from flaude.errors import (
     FlyError,
     InvalidRequestError,
@@ -20,6 +18,7 @@ from flaude.errors import (
     RateLimitedError,
     UnreachableError,
 )
+from flaude.fly.http import Answer
 
 _HOLDER = re.compile(r"machine ID (?P<id>[0-9A-Za-z]+) already exists with name")
 _NAME_TAKEN_TEXTS = ("unique machine name violation", "already been taken", "uniqueness constraint violated")
@@ -37,24 +36,25 @@ _MACHINE_PATH = re.compile(r"/apps/[^/]+/machines/.")
 _LONGEST_TEXT = 500
 
 
-def failure(response: httpx2.Response, path: str, redact: Callable[[str], str]) -> FlyError:
+def failure(answer: Answer, method: str, path: str, redact: Callable[[str], str]) -> FlyError:
     """The error that an answer outside 2xx means.
 
     Args:
-        response: The answer, read.
+        answer: The answer.
+        method: HTTP method.
         path: URL path with query, without `/v1`.
         redact: Takes the token out of a text: a gateway on the way may show us our own headers.
     """
-    text, code = _texts(response)
+    text, code = _texts(answer)
     text = redact(text)[:_LONGEST_TEXT]
-    status = response.status_code
+    status = answer.status
     kind, message = _classify(status, text.lower(), code, path)
     where: dict[str, Any] = {
-        "method": response.request.method,
+        "method": method,
         "path": path,
         "status": status,
         "fly_text": text,
-        "request_id": response.headers.get("fly-request-id", ""),
+        "request_id": answer.headers.get("fly-request-id", ""),
     }
     message = f"{message}: {text}" if text else message
     if kind is NameTakenError:
@@ -62,7 +62,7 @@ def failure(response: httpx2.Response, path: str, redact: Callable[[str], str]) 
         return NameTakenError(message, machine_id=holder["id"] if holder else None, **where)
     error = kind(message, **where)
     if isinstance(error, RateLimitedError):
-        asked = response.headers.get("retry-after", "").strip()
+        asked = answer.headers.get("retry-after", "").strip()
         # Whole seconds only: Fly documents no form, and a date would need clocks that agree.
         error.retry_after_s = float(asked) if re.fullmatch("[0-9]{1,9}", asked) else None
     return error
@@ -105,12 +105,12 @@ def _is_capacity(status: int, text: str, code: str) -> bool:
     return status == 409 and any(words in text for words in _NO_CAPACITY_TEXTS)
 
 
-def _texts(response: httpx2.Response) -> tuple[str, str]:
+def _texts(answer: Answer) -> tuple[str, str]:
     """Fly's error text, and its code where it gives one; the body may be empty or no JSON."""
     try:
-        body = json.loads(response.content)
+        body = json.loads(answer.content)
     except (ValueError, RecursionError):
-        return response.text.strip(), ""
+        return answer.content.decode(errors="replace").strip(), ""
     if not isinstance(body, dict):
         return str(body), ""
     text = body.get("message") or body.get("error") or ""

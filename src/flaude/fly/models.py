@@ -87,6 +87,15 @@ class Machine(_Answer):
         return None
 
 
+class MachineSummary(BaseModel):
+    """The part of a machine in a summary that is read a thousand times: hence a model without anything."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    state: str = ""
+
+
 class Organization(_Answer):
     """Whose an app is."""
 

@@ -31,9 +31,9 @@ class Rate:
         """
         return self.burst - max(1, round(self.per_second / 2))
 
-    def limiter(self) -> AsyncLimiter:
-        """A bucket for one action on one thing."""
-        return AsyncLimiter(self.capacity, self.capacity / self.per_second)
+    def limiter(self, times: float = 1.0) -> AsyncLimiter:
+        """A bucket for one action on one thing, filled so many times as fast."""
+        return AsyncLimiter(self.capacity, self.capacity / self.per_second / times)
 
     def last_after_s(self, calls: int) -> float:
         """How many seconds after the first of so many calls the last one is sent, at the earliest."""
@@ -63,10 +63,12 @@ class Pace:
     """One bucket for each (action, identifier); those of machines long gone are dropped.
 
     Args:
+        rate_limits: How many times Fly's published rates may be used; `None` when there are no limits.
         clock: Seconds, monotonic.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate_limits: float | None = 1.0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate_limits = rate_limits
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
 
@@ -80,8 +82,10 @@ class Pace:
         `again` is for a call that has been sent before: it goes ahead of those that have not, because somebody may
         already be waiting for it who cannot be cancelled, and a thousand creates are a queue of a quarter of an hour.
         """
+        if self._rate_limits is None:
+            return
         key = action, identifier
-        bucket = self._buckets.get(key) or _Bucket(_RATES.get(action, EVERY_ACTION).limiter())
+        bucket = self._buckets.get(key) or _Bucket(_RATES.get(action, EVERY_ACTION).limiter(self._rate_limits))
         self._use(key, bucket)
         if again:
             await bucket.limiter.acquire()

@@ -8,10 +8,10 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 import anyio
-import httpx2
 import stamina
 
 from flaude.errors import FlyError, RateLimitedError, UnreachableError
+from flaude.fly.http import NoAnswerError
 
 _log = logging.getLogger("flaude.fly")
 
@@ -57,8 +57,7 @@ def may_have_been_done(error: Exception) -> bool:
 
 
 def _never_sent(error: UnreachableError) -> bool:
-    no_connection = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-    return isinstance(error.__cause__, no_connection)
+    return isinstance(error.__cause__, NoAnswerError) and not error.__cause__.sent
 
 
 async def repeating(
@@ -91,19 +90,25 @@ async def repeating(
             return error.retry_after_s if anyio.current_time() + error.retry_after_s <= ends else False
         return may_repeat(error, harmless=harmless, takes_time=takes_time)
 
+    try:
+        return await attempt_number(1)  # nearly always enough, and a twentieth of a call's cost without what follows
+    except Exception as error:  # noqa: BLE001  # raised again below
+        first = error
     mark = _repeating.set(True)
+    left_s = ends - anyio.current_time()
     try:
         async for attempt in stamina.retry_context(
             on=again,
-            attempts=None if for_s > 0 else 1,
-            timeout=for_s if for_s > 0 else None,
+            attempts=None if left_s > 0 else 1,
+            timeout=left_s if left_s > 0 else None,
             wait_initial=_INITIAL_WAIT_S,
             wait_max=_LONGEST_WAIT_S,
             wait_jitter=_JITTER_S,
         ):
             with attempt:
-                if attempt.num > 1:
-                    _log.info("%s: attempt %d, after: %s", what, attempt.num, cause)
+                if attempt.num == 1:
+                    raise first
+                _log.info("%s: attempt %d, after: %s", what, attempt.num, cause)
                 return await attempt_number(attempt.num)
     finally:
         _repeating.reset(mark)

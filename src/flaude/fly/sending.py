@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -11,32 +12,32 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
-import httpx2
+import anyio
 from pydantic import SecretStr
 
 from flaude._version import __version__
 from flaude.errors import UnreachableError
 from flaude.fly import settings
 from flaude.fly.failures import failure
+from flaude.fly.http import Http, NoAnswerError
 from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
 
 T = TypeVar("T")
 
 _ANSWER_MARGIN_S = 15.0
+# A thousand runs that end together are a thousand calls: no server, and no memory of ours, has to bear them at once.
+_MOST_AT_ONCE = 64
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
-# A stand-in or tunnel on this computer is never behind the proxy that HTTP_PROXY names, nor is our token shown to it.
-NO_PROXY: dict[str, httpx2.AsyncBaseTransport | None] = {
-    f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")
-}
 
 
 @dataclass(frozen=True)
 class Call:
     """A call as Fly documents it; `action` and `identifier` are what Fly counts for its rate limits.
 
-    `takes_s` is how long Fly waits before it answers, for the calls that wait for something; `harmless` says that
-    doing it twice is as good as once; `clean` takes what must not be told out of the text of an error.
+    `takes_s` is how long Fly may take before it answers, and `waits` says that it does so because it waits for
+    something; `harmless` says that doing it twice is as good as once; `clean` takes what must not be told out of the
+    text of an error.
     """
 
     action: str
@@ -46,6 +47,7 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     takes_s: float = 0.0
+    waits: bool = False
     harmless: bool = True
     clean: Callable[[str], str] = str
 
@@ -58,32 +60,34 @@ class Call:
 class Sender:
     """Sends calls; use it as `async with`. Arguments and errors are `FlyClient`'s."""
 
-    def __init__(self, *, base_url: str | None, token: str | None, timeout_s: float, retry_for_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str | None,
+        token: str | None,
+        timeout_s: float,
+        retry_for_s: float,
+        rate_limits: float | None,
+    ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
         self._token = SecretStr(settings.find_token(token, os.environ))
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
-        self._pace = Pace()
-        self._http: httpx2.AsyncClient | None = None
+        self._pace = Pace(rate_limits)
+        self._room = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._http: Http | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the pool. Its cookie jar keeps `fly_flaps_affinity`, which pins us to the node that knows our app."""
+        """Open the pool."""
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        self._http = await self._stack.enter_async_context(
-            httpx2.AsyncClient(
-                base_url=self.base_url,
-                headers={
-                    "Authorization": settings.authorization(self._token.get_secret_value()),
-                    "User-Agent": f"flaude/{__version__}",
-                },
-                timeout=self._timeout_s,
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-                mounts=NO_PROXY,
-            )
-        )
+        headers = {
+            "Authorization": settings.authorization(self._token.get_secret_value()),
+            "User-Agent": f"flaude/{__version__}",
+        }
+        self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         return self
 
     async def __aexit__(
@@ -116,7 +120,10 @@ class Sender:
         async def attempt(number: int) -> T:
             if number > 1:
                 await self.turn(call, again=True)
-            return await self._once(call, read)
+            if call.waits:
+                return await self._once(call, read)
+            async with self._room:
+                return await self._once(call, read)
 
         return await repeating(
             attempt,
@@ -133,30 +140,30 @@ class Sender:
         def redact(text: str) -> str:
             return call.clean(self._redact(text))
 
-        timeout = httpx2.Timeout(
-            self._timeout_s, read=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S))
-        )
         try:
-            response = await self._http.request(
-                call.method, f"/v1{call.path}", params=call.query, json=call.body, timeout=timeout
+            answer = await self._http.request(
+                call.method,
+                f"/v1{call.where}",
+                body=None if call.body is None else json.dumps(call.body).encode(),
+                connect_s=self._timeout_s,
+                answer_s=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S)),
             )
-        except httpx2.HTTPError as error:
-            cause = redact(f"{type(error).__name__} {error}".rstrip())
+        except NoAnswerError as error:
             raise UnreachableError(
-                f"no answer from {self.base_url}: {cause}", method=call.method, path=call.where
+                f"no answer from {self.base_url}: {redact(str(error))}", method=call.method, path=call.where
             ) from error
-        if not response.is_success:
-            raise failure(response, call.where, redact)
+        if not 200 <= answer.status < 300:
+            raise failure(answer, call.method, call.where, redact)
         try:
-            return read(response.content)
+            return read(answer.content)
         except ValueError:
             # What is wrong with the answer would be told with the answer's content, which may be a secret.
             raise UnreachableError(
                 "Fly's answer is cut, or not what its API promises",
                 method=call.method,
                 path=call.where,
-                status=response.status_code,
-                request_id=response.headers.get("fly-request-id", ""),
+                status=answer.status,
+                request_id=answer.headers.get("fly-request-id", ""),
             ) from None
 
     def _redact(self, text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx2
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -35,10 +35,12 @@ def base_url(argument: str | None, environ: Mapping[str, str]) -> str:
         # asked first.
         raise ConfigError("base_url: must not have a user name or password in it; pass token= instead")
     try:
-        parts = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
+        parts = urlsplit(url)
+        port = parts.port or 0
+    except ValueError as error:
         raise ConfigError(f"base_url: no URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.host or not 0 <= (parts.port or 0) <= 65535:
+    usable = _SENDABLE.fullmatch(url) and parts.scheme in ("http", "https") and parts.hostname and 0 <= port <= 65535
+    if not usable:
         raise ConfigError(f"base_url: must be like {DEFAULT_BASE_URL}, not {url!r}")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 

@@ -83,7 +83,7 @@ class Supervisor:
 
     async def _handle(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         if verb == "start":
-            return self._on_start(request)
+            return await self._on_start(request)
         if verb == "status":
             return self._on_status()
         work = self._work
@@ -109,7 +109,7 @@ class Supervisor:
             self._leave()
         return {"ok": True}
 
-    def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             job = parse(request)
         except (BadJob, TypeError, AttributeError) as error:
@@ -120,7 +120,11 @@ class Supervisor:
             self._task = asyncio.ensure_future(self._work.run())
         elif self._work.job.job_id != job.job_id:
             return {"accepted": False, "error": f"this machine has the job {self._work.job.job_id} already"}
-        return {"accepted": True, "job_id": job.job_id}
+        answer: dict[str, Any] = {"accepted": True, "job_id": job.job_id}
+        pull = request.get("pull")
+        if isinstance(pull, dict):
+            answer["pull"] = await self._on_pull(self._work, pull, start=True)
+        return answer
 
     def _on_status(self) -> dict[str, Any]:
         """For somebody else than the controller: asking does not count as a pull."""
@@ -131,13 +135,14 @@ class Supervisor:
             "pulled_s_ago": self._clocks.pulled_s_ago if self._work else None,
         }
 
-    async def _on_pull(self, work: Work, request: dict[str, Any]) -> dict[str, Any]:
+    async def _on_pull(self, work: Work, request: dict[str, Any], *, start: bool = False) -> dict[str, Any]:
         self._orphaned = False
         offset = max(0, int(request.get("offset") or 0))
         work.pulled(offset)
         if work.result is None:
+            wait_s = min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S)
             with self._clocks.pulling():
-                await self._news(work, offset, min(float(request.get("wait_s") or 0), _LONGEST_WAIT_S))
+                await (self._preparation(work, wait_s) if start else self._news(work, offset, wait_s))
         self._answered = time.monotonic()
         data = self._spool.read(offset, int(request.get("max_bytes") or _DEFAULT_PIECE))
         told = offset + len(data)
@@ -159,6 +164,12 @@ class Supervisor:
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while work.result is None and work.state != "ready" and (left := settled - time.monotonic()) > 0:
+            await self._spool.wait(self._spool.size, left)
+
+    async def _preparation(self, work: Work, seconds: float) -> None:
+        """Wait until the agent may start: who knows that can let it start with the very next call."""
+        until = time.monotonic() + seconds
+        while work.result is None and work.state != "ready" and (left := until - time.monotonic()) > 0:
             await self._spool.wait(self._spool.size, left)
 
     # --- the end ---

@@ -1,11 +1,13 @@
-"""What a machine is on this computer: processes, kept apart by a box.
+"""What a machine is on this computer: processes, kept apart by a box, or none at all.
 
 - `bubblewrap`: process numbers, `/tmp` and homes of its own, this computer's programs read-only, paths as on Fly.
 - `plain`: a process group whose `/` is this computer's, with a folder of its own; paths of the machine's files that
   stand in a command are pointed into that folder.
+- `simulated`: no process, no folder and nothing on the disk: the stand-in itself answers as flaude's guest does, and
+  the agent's work is timers. For a thousand machines at once.
 
-Both keep accidents apart, not attackers: the network, the kernel and (as root) root's rights are this computer's.
-Memory and CPUs of `guest` are checked and not enforced.
+The first two keep accidents apart, not attackers: the network, the kernel and (as root) root's rights are this
+computer's. Memory and CPUs of `guest` are checked and not enforced.
 """
 
 from __future__ import annotations
@@ -15,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from anyio.abc import Process
-
 from flaude.local.image import LocalImage
 
-BoxName = Literal["bubblewrap", "plain"]
+BoxName = Literal["bubblewrap", "plain", "simulated"]
 
 # `exec` of a shell looks the program up where the box ends: in the machine, on its PATH. Missing is 127.
 COMMAND = ("/bin/sh", "-c", 'exec "$@"', "sh")
@@ -48,8 +48,23 @@ class Spec:
     files: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Executed:
+    """What came of a command that was executed in a machine.
+
+    Attributes:
+        code: Its exit code; negative for the signal that ended it.
+        stdout: What it printed.
+        stderr: The same, of its errors.
+    """
+
+    code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
 class Running(Protocol):
-    """The processes of a machine."""
+    """What runs in a machine."""
 
     async def wait(self) -> int:
         """The exit code of the command, 127 when its program is missing; negative for the signal that ended it."""
@@ -67,16 +82,14 @@ class Running(Protocol):
         """
         ...
 
-    async def enter(self, argv: Sequence[str]) -> Process:
-        """Start another command in the machine, with pipes; it is the leader of a process group.
+    async def execute(self, argv: Sequence[str], stdin: bytes, timeout_s: float) -> Executed:
+        """Run another command in the machine to its end; one that takes longer is killed, with its process group.
 
         Raises:
-            OSError: The machine is gone.
+            OSError: The command cannot be started, or the machine is gone.
+            ValueError: It can be no command.
+            TimeoutError: It took longer.
         """
-        ...
-
-    async def end(self, entered: Process) -> None:
-        """Kill a command that was started by `enter`, and its process group; return when it has ended."""
         ...
 
 
@@ -86,6 +99,14 @@ class Box(Protocol):
     @property
     def name(self) -> BoxName:
         """What it is called."""
+        ...
+
+    async def prepare(self, folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
+        """Make the folder of a machine that boots, with these files: content and mode by path."""
+        ...
+
+    async def remove(self, folder: Path) -> None:
+        """Remove the folder of a machine, if there is one."""
         ...
 
     async def start(self, spec: Spec) -> Running:

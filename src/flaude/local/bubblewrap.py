@@ -20,7 +20,9 @@ import anyio
 from anyio.abc import Process
 
 from flaude.local import processes
-from flaude.local.boxes import COMMAND, BoxName, Spec
+from flaude.local.boxes import COMMAND, BoxName, Executed, Spec
+from flaude.local.commands import converse
+from flaude.local.on_disk import OnDisk
 from flaude.local.rootfs import inside, layout
 
 # bubblewrap tells the number of process 1 before the box is made: only the command itself knows that it is. Its stdin
@@ -28,7 +30,7 @@ from flaude.local.rootfs import inside, layout
 _READY_THEN_COMMAND = ("/bin/sh", "-c", 'echo >&0; exec "$@" </dev/null', "sh")
 
 
-class BubblewrapBox:
+class BubblewrapBox(OnDisk):
     """Starts machines in bubblewrap boxes.
 
     Args:
@@ -136,20 +138,21 @@ class BubblewrapMachine:
         if scope.cancelled_caught:
             raise RuntimeError(f"the box of {self._spec.machine_id} cannot be killed: {self._process.pid}")
 
-    async def enter(self, argv: Sequence[str]) -> Process:
-        """See `Running.enter`."""
-        return await anyio.open_process(
+    async def execute(self, argv: Sequence[str], stdin: bytes, timeout_s: float) -> Executed:
+        """See `Running.execute`."""
+        process = await anyio.open_process(
             [*self._enter_argv, str(self._init), "--", *COMMAND, *argv], env=self._spec.env, start_new_session=True
         )
+        return await converse(process, stdin, timeout_s, _end)
 
-    async def end(self, entered: Process) -> None:
-        """See `Running.end`."""
-        # nsenter must live to reap its child: without it the host's process 1 would have to, and the box could not end
-        # before it does. The child's own children are reaped in the box.
-        for pid in processes.children(entered.pid) or [entered.pid]:
-            processes.send(pid, signal.SIGKILL)
-        await entered.wait()
-        processes.send(entered.pid, signal.SIGKILL, group=True)
+
+async def _end(entered: Process) -> None:
+    # nsenter must live to reap its child: without it the host's process 1 would have to, and the box could not end
+    # before it does. The child's own children are reaped in the box.
+    for pid in processes.children(entered.pid) or [entered.pid]:
+        processes.send(pid, signal.SIGKILL)
+    await entered.wait()
+    processes.send(entered.pid, signal.SIGKILL, group=True)
 
 
 def _tool(name: str) -> str:

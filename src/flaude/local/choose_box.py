@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
-import anyio.to_thread
 
-from flaude.local import rootfs
-from flaude.local.boxes import Box, Spec
+from flaude.local.boxes import Box, BoxName, Spec
 from flaude.local.bubblewrap import BubblewrapBox
 from flaude.local.image import LocalImage
 from flaude.local.plain import PlainBox
+from flaude.local.simulated import SimulatedBox
 
 _log = logging.getLogger(__name__)
 _TRIAL_WITHIN_S = 10.0
 
 
-async def choose(
-    wanted: Literal["auto", "bubblewrap", "plain"], *, folder: Path, share: Iterable[Path], image: LocalImage
-) -> Box:
+async def choose(wanted: Literal["auto"] | BoxName, *, folder: Path, share: Iterable[Path], image: LocalImage) -> Box:
     """The box that was asked for; `auto` is bubblewrap where a trial run works, else plain, with a warning in the log.
 
     Raises:
@@ -31,6 +28,8 @@ async def choose(
     """
     if wanted == "plain":
         return PlainBox()
+    if wanted == "simulated":
+        return SimulatedBox()
     try:
         box = BubblewrapBox(share=share, hide=folder)
         await _try_out(box, folder, image)
@@ -47,18 +46,16 @@ async def _try_out(box: Box, folder: Path, image: LocalImage) -> None:
     name = f"trial-{secrets.token_hex(4)}"
     own = folder / name
     spec = Spec(name, own, folder / f"{name}.log", ["sleep", "60"], {"PATH": "/usr/bin:/bin"}, image)
-    await anyio.to_thread.run_sync(rootfs.prepare, own, {})
+    await box.prepare(own, {})
     try:
         with anyio.fail_after(_TRIAL_WITHIN_S):
             running = await box.start(spec)
             try:
                 # Process 1 must be the box's, and what is written must arrive in the machine's folder.
-                async with await running.enter(
-                    ["sh", "-c", 'test "$(cat /proc/1/comm)" = bwrap && echo in >/tmp/trial']
-                ) as process:
-                    code = await process.wait()
-                if code or not (own / "tmp/trial").exists():
-                    raise RuntimeError(f"a box cannot be entered (nsenter ended with {code})")
+                script = 'test "$(cat /proc/1/comm)" = bwrap && echo in >/tmp/trial'
+                done = await running.execute(["sh", "-c", script], b"", _TRIAL_WITHIN_S)
+                if done.code or not (own / "tmp/trial").exists():
+                    raise RuntimeError(f"a box cannot be entered (nsenter ended with {done.code})")
             finally:
                 with anyio.CancelScope(shield=True):
                     await running.kill()
@@ -67,5 +64,5 @@ async def _try_out(box: Box, folder: Path, image: LocalImage) -> None:
     except OSError as error:
         raise RuntimeError(str(error)) from error
     finally:
-        await anyio.to_thread.run_sync(rootfs.remove, own)
+        await box.remove(own)
         spec.log.unlink(missing_ok=True)

@@ -164,7 +164,7 @@ class HostGone(Effect):
 ACTIONS = frozenset(
     {
         *("list_apps", "create_app", "get_app", "delete_app"),
-        *("list_machines", "create_machine", "get_machine", "update_machine", "delete_machine"),
+        *("list_org_machines", "list_machines", "create_machine", "get_machine", "update_machine", "delete_machine"),
         *("list_events", "list_versions", "wait_machine", "exec_machine"),
         *("start_machine", "stop_machine", "restart_machine", "signal_machine"),
         *("get_metadata", "put_metadata", "get_metadata_key", "set_metadata_key", "delete_metadata_key"),

@@ -48,6 +48,8 @@ class LocalFly:
         share: Folders of this computer that machines may read, at the same path.
         limits: Answer 429 beyond Fly's published rate limits.
         box: How machines are kept apart; `auto` is bubblewrap where it works, else plain, with a warning in the log.
+            With `simulated` they are no processes: flaude's guest is simulated, and its agent does what needs no disk
+            and no process. It is for very many machines at once.
         boot_s: Seconds that a machine is `created` before its process starts.
         remember_s: Seconds for which a destroyed machine can still be read; then it is a 404. Fly's time is not known.
         faults: What goes wrong on request; `faults` can be changed later.
@@ -73,7 +75,7 @@ class LocalFly:
         images: Mapping[str, LocalImage] | None = None,
         share: Sequence[Path] = (),
         limits: bool = False,
-        box: Literal["auto", "bubblewrap", "plain"] = "auto",
+        box: Literal["auto", "bubblewrap", "plain", "simulated"] = "auto",
         boot_s: float = 0.0,
         remember_s: float = 60.0,
         faults: Iterable[Fault] = (),
@@ -181,7 +183,7 @@ class LocalFly:
         async with anyio.create_task_group() as machines:
             world = self._entered = self._make_world(folder, image, box, machines)
             gate = self._gate = Gate(world, token=self.token, faults=self.faults, on_exchange=self._on_exchange)
-            async with serving(application(gate), listener):
+            async with serving(application(gate), listener, fast=box.name == "simulated"):
                 try:
                     yield
                 finally:

@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, TypeVar
+from urllib.parse import parse_qs
 
 import anyio
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from flaude.local import ids, replies
 from flaude.local.call import Call, Handler, parse_body
 from flaude.local.faults import Answer, Delay, DropAfter, DropBefore, Effect, Faults, Hang, Hook, Told, Truncate
+from flaude.local.json_text import encode
 from flaude.local.misbehaving import HalfAnswer, NoAnswer, hang
 from flaude.local.world import World
 
@@ -99,7 +101,8 @@ class Gate:
         self._show(request, content, reply)
         if reply.body is None:
             return Response(status_code=reply.status, headers=headers)
-        return JSONResponse(reply.body, reply.status, headers)
+        answer = encode(reply.body) if reply.content is None else reply.content
+        return Response(answer, reply.status, headers, media_type="application/json")
 
     async def _instead(self, request: Request, action: str, effect: Effect | None) -> Response | None:
         """What is answered without doing what was asked; None when it is to be done."""
@@ -147,7 +150,7 @@ class Gate:
         )
 
     async def _handle(self, request: Request, handler: Handler, body: Any, effect: Effect | None) -> replies.Reply:
-        query = {name: request.query_params.getlist(name) for name in request.query_params}
+        query = parse_qs(request.scope["query_string"].decode(), keep_blank_values=True)
         call = Call(self._world, request.path_params, query, body, effect)
         return await self._interruptible(lambda: handler(call))
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
-import anyio.to_thread
 
 from flaude.local import rootfs
 from flaude.local.boxes import Box, Running, Spec
@@ -102,7 +101,7 @@ async def live(machine: Machine, site: Site) -> None:
 async def _run(machine: Machine, site: Site) -> None:
     """One wanted run, with the restarts that its policy asks for."""
     wanted = machine.runs
-    await anyio.to_thread.run_sync(rootfs.remove, site.machine_folder(machine.id))
+    await site.box.remove(site.machine_folder(machine.id))
     restarts = 0
     while machine.order is Order.RUN and machine.runs == wanted:
         end = await _once(machine, site, wanted)
@@ -150,7 +149,7 @@ async def _once(machine: Machine, site: Site, wanted: int) -> _Exit:
 async def _start(machine: Machine, site: Site) -> Running:
     folder = site.machine_folder(machine.id)
     files = rootfs.decode_files(machine.config)
-    await anyio.to_thread.run_sync(rootfs.prepare, folder, files)
+    await site.box.prepare(folder, files)
     image = site.image(str(machine.config.get("image", "")))
     spec = Spec(
         machine_id=machine.id,
@@ -195,7 +194,7 @@ async def _destroy(machine: Machine, site: Site) -> None:
     if machine.state != "destroying":
         machine.become("destroying")
     machine.event("destroy", "destroyed", "flyd")
-    await anyio.to_thread.run_sync(rootfs.remove, site.machine_folder(machine.id))
+    await site.box.remove(site.machine_folder(machine.id))
     site.gone(machine)
     machine.become("destroyed")
 

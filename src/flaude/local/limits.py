@@ -32,19 +32,19 @@ class Limits:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
+        self._buckets: dict[str, dict[str, tuple[float, float]]] = {}
 
     def allow(self, action: str, identifier: str) -> bool:
         """Take a token if there is one; a call that is refused takes none."""
         rate = _RATES.get(action, _USUAL)
         now = self._clock()
-        tokens, since = self._buckets.get((action, identifier), (float(rate.burst), now))
+        buckets = self._buckets.setdefault(identifier, {})
+        tokens, since = buckets.get(action, (float(rate.burst), now))
         tokens = min(rate.burst, tokens + (now - since) * rate.per_second)
         allowed = tokens >= 1
-        self._buckets[action, identifier] = (tokens - allowed, now)
+        buckets[action] = (tokens - allowed, now)
         return allowed
 
     def forget(self, identifier: str) -> None:
         """Drop the buckets of a machine that is no more."""
-        for key in [key for key in self._buckets if key[1] == identifier]:
-            del self._buckets[key]
+        self._buckets.pop(identifier, None)

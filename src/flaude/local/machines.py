@@ -12,6 +12,7 @@ import anyio
 from flaude.local import guest_sizes, ids, regions, replies, rootfs
 from flaude.local.call import Call, seconds
 from flaude.local.faults import Dies, HostGone, ListLag, SlowDelete
+from flaude.local.json_text import encode_machine, encode_machines
 from flaude.local.life import signal_number
 from flaude.local.machine import Machine, Order, Stop
 from flaude.local.replies import Reply
@@ -33,7 +34,7 @@ async def create(call: Call) -> Reply:
     fate = call.effect if isinstance(call.effect, Dies | HostGone) else None
     machine = Machine(app.name, name, region, config, order, fate=fate)
     call.world.add_machine(machine)
-    return Reply(200, machine.shown())
+    return _shown(machine)
 
 
 async def list_(call: Call) -> Reply:
@@ -52,12 +53,12 @@ async def list_(call: Call) -> Reply:
         and (not in_regions or machine.region in in_regions)
         and metadata.items() <= machine.metadata.items()
     ]
-    return Reply(200, found)
+    return Reply(200, found, content=encode_machines(found))
 
 
 async def get(call: Call) -> Reply:
     """`GET .../machines/ID`: a destroyed one too, for a while."""
-    return Reply(200, call.machine.shown())
+    return _shown(call.machine)
 
 
 async def update(call: Call) -> Reply:
@@ -74,7 +75,7 @@ async def update(call: Call) -> Reply:
     if machine.alive:
         machine.state = "replacing"
     machine.want(Order.REST if fields.get("skip_launch") else Order.RUN, stop_of(config))
-    return Reply(200, machine.shown())
+    return _shown(machine)
 
 
 async def delete(call: Call) -> Reply:
@@ -115,6 +116,11 @@ async def events(call: Call) -> Reply:
 async def versions(call: Call) -> Reply:
     """`GET .../versions`: newest first."""
     return Reply(200, call.machine.versions)
+
+
+def _shown(machine: Machine) -> Reply:
+    shown = machine.shown()
+    return Reply(200, shown, content=encode_machine(shown))
 
 
 def stop_of(config: dict[str, Any]) -> Stop:

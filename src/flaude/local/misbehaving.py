@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,12 +13,26 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _TRANSPORT = "flaude.local.transport"
 
 
-class Protocol(H11Protocol):
-    """HTTP that lets the application get at its connection."""
+def protocol(*, fast: bool) -> type[asyncio.Protocol]:
+    """HTTP that lets the application get at its connection.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    Args:
+        fast: Whether it is httptools that reads and writes, where that is installed.
+    """
+    if fast:
+        with suppress(ImportError):
+            from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: PLC0415
+
+            return type("FastProtocol", (_WithTransport, HttpToolsProtocol), {})
+    return type("Protocol", (_WithTransport, H11Protocol), {})
+
+
+class _WithTransport:
+    app: ASGIApp
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Remember the connection in every request's scope."""
-        super().connection_made(transport)
+        super().connection_made(transport)  # type: ignore[misc]
         application: ASGIApp = self.app
 
         async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:

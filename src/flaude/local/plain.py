@@ -11,14 +11,16 @@ import anyio
 from anyio.abc import Process
 
 from flaude.local import processes
-from flaude.local.boxes import COMMAND, BoxName, Spec
+from flaude.local.boxes import COMMAND, BoxName, Executed, Spec
+from flaude.local.commands import converse
+from flaude.local.on_disk import OnDisk
 from flaude.local.rootfs import inside
 
 MARK = "FLY_MACHINE_ID"
 """Variable by which all processes of a machine are found, those too that left its process group."""
 
 
-class PlainBox:
+class PlainBox(OnDisk):
     """Starts machines without a box."""
 
     name: BoxName = "plain"
@@ -53,14 +55,15 @@ class PlainMachine:
         await processes.kill_all(MARK, self._spec.machine_id)
         await self._process.wait()
 
-    async def enter(self, argv: Sequence[str]) -> Process:
-        """See `Running.enter`."""
-        return await _open(self._spec, argv, stdin=subprocess.PIPE, output=subprocess.PIPE)
+    async def execute(self, argv: Sequence[str], stdin: bytes, timeout_s: float) -> Executed:
+        """See `Running.execute`."""
+        process = await _open(self._spec, argv, stdin=subprocess.PIPE, output=subprocess.PIPE)
+        return await converse(process, stdin, timeout_s, _end)
 
-    async def end(self, entered: Process) -> None:
-        """See `Running.end`."""
-        processes.send(entered.pid, signal.SIGKILL, group=True)
-        await entered.wait()
+
+async def _end(entered: Process) -> None:
+    processes.send(entered.pid, signal.SIGKILL, group=True)
+    await entered.wait()
 
 
 async def _open(spec: Spec, argv: Sequence[str], *, stdin: int, output: int | IO[bytes]) -> Process:

@@ -14,11 +14,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer: an HTTP status and a JSON body; `body` of None is an empty body."""
+    """One answer: an HTTP status and a JSON body; `body` of None is an empty body.
+
+    Attributes:
+        content: The body as it is sent, where who answers has a shorter way to it.
+    """
 
     status: int
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
 
 
 class RefusedError(Exception):

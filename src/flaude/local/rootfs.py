@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,7 +32,8 @@ COPIES = ("etc/passwd", "etc/group")
 def decode_files(config: Mapping[str, Any]) -> dict[str, tuple[bytes, int]]:
     """Content and mode of each of `config.files` by its path; refuses with 400 what Fly could not write.
 
-    Only `raw_value` is known here: the stand-in has no secrets and no image configs.
+    Only `raw_value` is known here: the stand-in has no secrets and no image configs. What several configs have in
+    common is kept once, in these too: all machines of a batch have the same guest.
     """
     files = {}
     for file in config.get("files") or []:
@@ -39,11 +41,16 @@ def decode_files(config: Mapping[str, Any]) -> dict[str, tuple[bytes, int]]:
         if not isinstance(path, str) or not path.startswith("/") or ".." in PurePosixPath(path).parts or path == "/":
             raise replies.invalid(f"invalid_argument: config.files: guest_path {path!r} is not an absolute path")
         try:
-            content = base64.b64decode(file.get("raw_value") or "", validate=True)
+            file["raw_value"], content = _decoded(file.get("raw_value") or "")
         except (binascii.Error, TypeError, ValueError) as error:
             raise replies.invalid(f"invalid_argument: config.files: raw_value of {path} is not base64") from error
         files[str(PurePosixPath(path))] = (content, file.get("mode") or 0o644)
     return files
+
+
+@lru_cache(maxsize=16)
+def _decoded(raw: str) -> tuple[str, bytes]:
+    return raw, base64.b64decode(raw, validate=True)
 
 
 def inside(folder: Path, path: str | Path) -> Path:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flaude.local import apps, execs, lifecycle, machines, metadata
+from flaude.local import apps, execs, lifecycle, machines, metadata, organizations
 from flaude.local.call import Handler
 from flaude.local.gate import Gate
 
@@ -29,12 +28,14 @@ class Served:
 
 _MACHINES = "/v1/apps/{app}/machines"
 _MACHINE = "/v1/apps/{app}/machines/{machine}"
+_ORG_MACHINES = "/v1/orgs/{org}/machines"
 
 SERVED = (
     Served("GET", "/v1/apps", "list_apps", apps.list_),
     Served("POST", "/v1/apps", "create_app", apps.create),
     Served("GET", "/v1/apps/{app}", "get_app", apps.get),
     Served("DELETE", "/v1/apps/{app}", "delete_app", apps.delete),
+    Served("GET", _ORG_MACHINES, "list_org_machines", organizations.machines),
     Served("GET", _MACHINES, "list_machines", machines.list_),
     Served("POST", _MACHINES, "create_machine", machines.create),
     Served("GET", _MACHINE, "get_machine", machines.get),
@@ -57,20 +58,30 @@ SERVED = (
 )
 
 
-def application(gate: Gate) -> Starlette:
+def application(gate: Gate) -> ASGIApp:
     """The ASGI application that passes all of `SERVED` through the gate."""
-    return Starlette(
-        routes=[_route(gate, served) for served in SERVED],
-        exception_handlers={404: _not_served, 405: _not_served},
-    )
+    # In every path names and variables take turns, so the names and their number say which one it is.
+    known = {(served.method, _names(served.path.split("/"))): served for served in SERVED}
+    variables = {served.path: _values(served.path.replace("{", "").replace("}", "").split("/")) for served in SERVED}
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        parts = scope["path"].split("/")
+        served, values = known.get((scope["method"], _names(parts))), _values(parts)
+        if served is None or "" in values:
+            error = f"not_found: {request.method} {request.url.path} is not served here"
+            await JSONResponse({"error": error}, 404)(scope, receive, send)
+            return
+        scope["path_params"] = dict(zip(variables[served.path], values, strict=True))
+        response = await gate.pass_(request, served.action, served.handler)
+        await response(scope, receive, send)
+
+    return serve
 
 
-def _route(gate: Gate, served: Served) -> Route:
-    async def endpoint(request: Request) -> Response:
-        return await gate.pass_(request, served.action, served.handler)
-
-    return Route(served.path, endpoint, methods=[served.method])
+def _names(parts: list[str]) -> tuple[int | str, ...]:
+    return len(parts), *parts[1:2], *parts[2::2]
 
 
-async def _not_served(request: Request, _: Exception) -> Response:
-    return JSONResponse({"error": f"not_found: {request.method} {request.url.path} is not served here"}, 404)
+def _values(parts: list[str]) -> list[str]:
+    return parts[3::2]

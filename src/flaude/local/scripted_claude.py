@@ -116,10 +116,18 @@ class Claude:
         """Print one line of stream-json, and keep messages in the transcript."""
         value = {"type": kind, **fields, "session_id": self.session, "uuid": str(uuid.uuid4())}
         if self.stream:
-            _print(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            self.print(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         if kind in ("user", "assistant"):
-            with self.transcript().open("a") as file:
-                file.write(json.dumps(value) + "\n")
+            self.keep(value)
+
+    def print(self, content: bytes) -> None:
+        """Write to stdout."""
+        _print(content)
+
+    def keep(self, value: dict[str, Any]) -> None:
+        """Add a line to the transcript."""
+        with self.transcript().open("a") as file:
+            file.write(json.dumps(value) + "\n")
 
     def transcript(self) -> Path:
         """Where Claude Code keeps a session."""
@@ -128,10 +136,10 @@ class Claude:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{self.session}.jsonl"
 
-    def init(self) -> None:
+    def init(self, cwd: str) -> None:
         """Say what there is."""
         self.line(
-            "system", subtype="init", cwd=str(Path.cwd()), tools=_TOOLS, mcp_servers=[], model=self.model,
+            "system", subtype="init", cwd=cwd, tools=_TOOLS, mcp_servers=[], model=self.model,
             permissionMode="bypassPermissions", slash_commands=[], apiKeySource="none", claude_code_version=_VERSION,
             output_style="default", agents=[], skills=[], plugins=[],
         )  # fmt: skip
@@ -221,7 +229,7 @@ class Claude:
         if not self.stream:
             answer = {"type": "result", **result, "session_id": self.session}
             as_json = self.options.get("--output-format") == "json"
-            _print((json.dumps(answer) if as_json else str(fields.get("result", ""))).encode() + b"\n")
+            self.print((json.dumps(answer) if as_json else str(fields.get("result", ""))).encode() + b"\n")
         while self.stays:
             signal.pause()
         sys.exit(1 if is_error else 0)
@@ -339,24 +347,28 @@ class Claude:
 
     def do_line(self, rest: str) -> None:
         """`::line BYTES`."""
-        _print(b"x" * int(rest) + b"\n")
+        self.print(b"x" * int(rest) + b"\n")
 
     def do_lines(self, rest: str) -> None:
         """`::lines COUNT BYTES`."""
         count, size = map(int, rest.split())
         for _ in range(count):
-            _print(os.urandom(size // 2 + 1).hex()[:size].encode() + b"\n")
+            self.print(os.urandom(size // 2 + 1).hex()[:size].encode() + b"\n")
 
     def do_tick(self, rest: str) -> None:
         """`::tick COUNT SECONDS`."""
         count, seconds = rest.split()
         for number in range(int(count)):
             time.sleep(float(seconds))
-            self.line("tick", number=number, at=time.time())
+            self.tick(number)
+
+    def tick(self, number: int) -> None:
+        """One line of `::tick`."""
+        self.line("tick", number=number, at=time.time())
 
     def do_raw(self, rest: str) -> None:
         """`::raw HEX`."""
-        _print(bytes.fromhex(rest))
+        self.print(bytes.fromhex(rest))
 
     def do_stderr(self, rest: str) -> None:
         """`::stderr TEXT`."""
@@ -380,7 +392,7 @@ def main(arguments: list[str]) -> NoReturn:
     claude = Claude(options)
     if "--resume" in options and not claude.transcript().exists():
         _refuse(f"No conversation found with session ID: {claude.session}")
-    claude.init()
+    claude.init(str(Path.cwd()))
     if not (os.environ.get("CLAUDE_CODE_OAUTH_TOKEN") or os.environ.get("ANTHROPIC_API_KEY")):
         claude.api_error(None, "Not logged in · Please run /login")
     for line in prompt.splitlines():

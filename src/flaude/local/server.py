@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
-from flaude.local.misbehaving import Protocol
+from flaude.local.misbehaving import protocol
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, application: Starlette) -> None:
+    def __init__(self, application: ASGIApp, *, fast: bool) -> None:
         config = uvicorn.Config(
             application,
-            http=Protocol,
+            http=protocol(fast=fast),
             lifespan="off",
             ws="none",
             log_config=None,
@@ -44,9 +44,15 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(application: Starlette, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve while inside the block; it answers when the block is entered."""
-    server = _Server(application)
+async def serving(application: ASGIApp, listener: socket.socket, *, fast: bool = False) -> AsyncIterator[None]:
+    """Serve while inside the block; it answers when the block is entered.
+
+    Args:
+        application: What answers.
+        listener: Where it is asked.
+        fast: See `protocol`.
+    """
+    server = _Server(application, fast=fast)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_serve, server, listener)
         await server.ready.wait()

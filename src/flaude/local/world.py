@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class World:
     peak_alive: int = 0
     _apps: dict[str, App] = field(default_factory=dict)
     _machines: dict[str, dict[str, Machine]] = field(default_factory=dict)
+    _names: dict[tuple[str, str], Machine] = field(default_factory=dict)
+    _destroyed: deque[Machine] = field(default_factory=deque)
     _apps_made: int = 0
 
     def add_app(self, name: str, *, org_slug: str = "personal", network: str = "default") -> App:
@@ -64,6 +67,7 @@ class World:
         """Forget an app; its machines are destroyed."""
         for machine in self._machines.pop(app.name).values():
             machine.want(Order.DESTROY)
+            self._names.pop((app.name, machine.name), None)
         del self._apps[app.name]
 
     def app(self, name: str) -> App:
@@ -88,16 +92,15 @@ class World:
 
     def machines(self, app: str) -> list[Machine]:
         """All machines of an app that can still be read, oldest first."""
-        known = self._machines[self.app(app).name]
-        for machine in [machine for machine in known.values() if self._forgotten(machine)]:
-            del known[machine.id]
-        return list(known.values())
+        self._forget()
+        return list(self._machines[self.app(app).name].values())
 
     def add_machine(self, machine: Machine) -> None:
         """Let a machine live; refuses with 409 when a living one has its name."""
-        for other in self.machines(machine.app):
-            if other.name == machine.name and other.state != "destroyed":
-                raise replies.name_violation(other.id, other.name)
+        self._forget()
+        if (other := self._names.get((machine.app, machine.name))) is not None:
+            raise replies.name_violation(other.id, other.name)
+        self._names[machine.app, machine.name] = machine
         self._machines[machine.app][machine.id] = machine
         self.created.append(machine.id)
         machine.event("launch", "created", "user")
@@ -129,8 +132,17 @@ class World:
     def gone(self, machine: Machine) -> None:
         """Take note that a machine is destroyed."""
         machine.destroyed_at = anyio.current_time()
+        self._destroyed.append(machine)
+        if self._names.get((machine.app, machine.name)) is machine:
+            del self._names[machine.app, machine.name]
         if self.limits:
             self.limits.forget(machine.id)
+
+    def _forget(self) -> None:
+        """Drop the machines that can no longer be read; those that were destroyed first come first."""
+        while self._destroyed and self._forgotten(self._destroyed[0]):
+            machine = self._destroyed.popleft()
+            self._machines.get(machine.app, {}).pop(machine.id, None)
 
     def _forgotten(self, machine: Machine) -> bool:
         return machine.destroyed_at is not None and anyio.current_time() - machine.destroyed_at > self.remember_s

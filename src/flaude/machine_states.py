@@ -1,0 +1,124 @@
+"""Waiting until machines are in a state: each by a call of its own, or many of them by one list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import anyio
+
+from flaude.diagnosis import ENDED_STATES, GONE
+from flaude.errors import NotFoundError
+from flaude.fly import FlyClient
+
+_FEWEST = 8
+_LISTED_FOR_A_CALL = 50  # so many machines in a list cost as much as one call for a single one (`make bench`)
+_BETWEEN_LISTS_S = 0.25
+
+
+@dataclass(eq=False)
+class _Waiting:
+    machine_id: str
+    wanted: str
+    seen: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it is in its state, or never will be."""
+        return self.seen == self.wanted or (self.wanted != GONE and self.seen in ENDED_STATES)
+
+
+class MachineStates:
+    """Sees how the machines of a batch are, in one app.
+
+    A few that are waited for cost a call each, which Fly answers when the state is there. When many boot or go at the
+    same time, one of those who wait asks for a list on behalf of all.
+
+    Args:
+        fly: The client.
+        app: The app.
+        metadata: What those machines have in their metadata, and as few others as possible.
+    """
+
+    def __init__(self, fly: FlyClient, app: str, metadata: Mapping[str, str]) -> None:
+        self._fly = fly
+        self._app = app
+        self._metadata = metadata
+        self._waiting: set[_Waiting] = set()
+        self._listed = 0
+        self._looking: anyio.Event | None = None
+        self._looked_at = float("-inf")
+
+    async def wait(self, machine_id: str, state: str, *, timeout_s: int) -> bool:
+        """Wait until a machine is in a state; whether it is.
+
+        Returns before the time is over when it never will be. A list is read from a replica: what it shows is a little
+        old, and a machine that it does not show is waited for.
+
+        Args:
+            machine_id: The machine.
+            state: `started` or `destroyed`.
+            timeout_s: Seconds, 1 to 60.
+
+        Raises:
+            NotFoundError: Fly does not know the machine: it is gone, or not visible yet.
+            FlyError: Fly did not answer.
+        """
+        waiting = _Waiting(machine_id, state)
+        self._waiting.add(waiting)
+        try:
+            if self._is_worth_a_list:
+                with anyio.move_on_after(timeout_s) as scope:
+                    if await self._see(waiting):
+                        return waiting.seen == state
+                if scope.cancelled_caught:
+                    return False
+            return await self._fly.wait_machine(self._app, machine_id, state=state, timeout_s=timeout_s)
+        finally:
+            self._waiting.discard(waiting)
+
+    @property
+    def _is_worth_a_list(self) -> bool:
+        return len(self._waiting) >= max(_FEWEST, self._listed // _LISTED_FOR_A_CALL)
+
+    async def _see(self, waiting: _Waiting) -> bool:
+        """Wait for a list in which it is over; False when there are no lists to be had."""
+        while not waiting.over:
+            if self._looking is not None:
+                await self._looking.wait()
+                continue
+            looking = self._looking = anyio.Event()
+            try:
+                await anyio.sleep_until(self._looked_at + _BETWEEN_LISTS_S)
+                await self._look()
+            except NotFoundError:
+                return False  # that is said of the app, and no word on the machine
+            finally:
+                self._looking, self._looked_at = None, anyio.current_time()
+                looking.set()
+        return True
+
+    async def _look(self) -> None:
+        gone_too = any(waiting.wanted == GONE for waiting in self._waiting)
+        found = await self._fly.machine_states(self._app, metadata=self._metadata, include_deleted=gone_too)
+        self._listed = len(found)
+        for waiting in self._waiting:
+            waiting.seen = found.get(waiting.machine_id, waiting.seen)
+
+
+class StatesOfApps:
+    """The same in all apps of a batch.
+
+    Args:
+        fly: The client.
+        metadata: See `MachineStates`.
+    """
+
+    def __init__(self, fly: FlyClient, metadata: Mapping[str, str]) -> None:
+        self._fly = fly
+        self._metadata = metadata
+        self._apps: dict[str, MachineStates] = {}
+
+    def of(self, app: str) -> MachineStates:
+        """Those of an app."""
+        return self._apps.setdefault(app, MachineStates(self._fly, app, self._metadata))

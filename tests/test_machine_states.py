@@ -1,0 +1,128 @@
+"""Waiting for many machines, against the stand-in with simulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from flaude import NotFoundError, UnreachableError
+from flaude.fly import FlyClient
+from flaude.local import Answer, Fault, Hang, LocalFly
+from flaude.machine_states import MachineStates
+
+OURS = {"managed_by": "test"}
+MANY = 30
+
+
+@asynccontextmanager
+async def machines(count: int, boot_s: float = 0.0) -> AsyncIterator[tuple[LocalFly, FlyClient, list[str]]]:
+    """So many machines that have just been made."""
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", boot_s=boot_s) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=None, retry_for_s=0) as fly,
+    ):
+        config = {"image": "any", "metadata": OURS}
+        made = [await fly.create_machine("my-app", name=f"m{n}", config=config) for n in range(count)]
+        yield local, fly, [machine.id for machine in made]
+
+
+async def wait_all(states: MachineStates, ids: Sequence[str], state: str) -> dict[str, bool | Exception]:
+    """What waiting for each has brought."""
+    seen: dict[str, bool | Exception] = {}
+
+    async def one(machine_id: str) -> None:
+        try:
+            seen[machine_id] = await states.wait(machine_id, state, timeout_s=10)
+        except (NotFoundError, UnreachableError) as error:
+            seen[machine_id] = error
+
+    async with anyio.create_task_group() as tasks:
+        for machine_id in ids:
+            tasks.start_soon(one, machine_id)
+    return seen
+
+
+def waits_and_lists(local: LocalFly) -> tuple[int, int]:
+    """How many calls of either kind there were, whatever came of them."""
+    counted = {"wait_machine": 0, "list_machines": 0}
+    for (action, _), times in local.requests.items():
+        counted[action] = counted.get(action, 0) + times
+    return counted["wait_machine"], counted["list_machines"]
+
+
+async def test_a_few_cost_a_call_each() -> None:
+    """Machines that are few are waited for by a call of their own, which comes back when the state is there."""
+    async with machines(3, boot_s=0.3) as (local, fly, ids):
+        states = MachineStates(fly, "my-app", OURS)
+        assert set((await wait_all(states, ids, "started")).values()) == {True}
+        assert waits_and_lists(local) == (3, 0)
+
+
+@pytest.mark.parametrize("state", ["started", "destroyed"])
+async def test_many_are_seen_together(state: str) -> None:
+    """Many that boot or go at the same time cost some lists, and far less than a call each."""
+    async with machines(MANY, boot_s=0.6) as (local, fly, ids):
+        states = MachineStates(fly, "my-app", OURS)
+        async with anyio.create_task_group() as tasks:
+            if state == "destroyed":
+                for machine_id in ids:
+                    tasks.start_soon(fly.delete_machine, "my-app", machine_id)
+            assert set((await wait_all(states, ids, state)).values()) == {True}
+        waits, lists = waits_and_lists(local)
+        assert waits < 8 and 1 <= lists < 8
+
+
+async def test_a_state_that_will_never_be() -> None:
+    """Who waits for a machine to start hears from a list that it has ended."""
+    async with machines(MANY) as (_, fly, ids):
+        for machine_id in ids:
+            await fly.delete_machine("my-app", machine_id)
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
+        assert all(one is False or isinstance(one, NotFoundError) for one in seen.values())
+
+
+async def test_a_machine_in_no_list_is_not_gone() -> None:
+    """What a list leaves out says nothing: only a machine that is shown as destroyed, or unknown to Fly, is gone."""
+    async with machines(MANY) as (_, fly, ids):
+        states = MachineStates(fly, "my-app", {"managed_by": "nobody"})
+        with anyio.move_on_after(1.5) as scope:
+            await wait_all(states, ids[8:], "destroyed")
+        assert scope.cancelled_caught
+
+
+async def test_an_app_that_is_not_to_be_found_says_nothing() -> None:
+    """A 404 for the list is no word on the machines: each is asked for by itself then."""
+    async with machines(MANY, boot_s=0.3) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Answer(404, "not found")))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
+        assert set(seen.values()) == {True}
+        assert waits_and_lists(local)[0] > 8
+
+
+async def test_a_failed_list_is_one_ones_trouble() -> None:
+    """A list that fails is the trouble of the one who asked for it; somebody else asks again for all the others."""
+    async with machines(MANY, boot_s=0.3) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Answer(503, "later"), times=1))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
+        assert [type(one) for one in seen.values() if one is not True] == [UnreachableError]
+
+
+async def test_who_asks_for_all_may_leave() -> None:
+    """When the one who asks for the list is cancelled, or has waited long enough, somebody else asks."""
+    async with machines(MANY, boot_s=0.6) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Hang(), times=1))
+        states = MachineStates(fly, "my-app", OURS)
+
+        async def leave(machine_id: str) -> None:
+            with anyio.move_on_after(0.8):
+                await states.wait(machine_id, "started", timeout_s=10)
+
+        async with anyio.create_task_group() as tasks:
+            for machine_id in ids[:8]:
+                tasks.start_soon(leave, machine_id)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(8):
+                assert set((await wait_all(states, ids[8:], "started")).values()) == {True}
