@@ -61,6 +61,13 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+async def local(machines: Machines) -> AsyncIterator[LocalFly]:
+    """A stand-in whose machines are simulated: here it does not matter what is in them."""
+    async with machines(box="simulated") as fly:
+        yield fly
+
+
+@pytest.fixture
 async def client(local: LocalFly) -> AsyncIterator[FlyClient]:
     """A client of the stand-in."""
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
@@ -195,7 +202,7 @@ def test_a_machine_is_where_it_was_left() -> None:
 
 async def test_a_batch_keeps_to_the_pace_of_all_its_apps(machines: Machines) -> None:
     """Nine runs over three apps, made when missing: three in each, none beyond Fly's limits; the apps stay."""
-    async with machines(limits=True) as fly:
+    async with machines(limits=True, box="simulated") as fly:
         batch = await ConcurrentExecutor("my-app", shards=3, fly=fly).run_batch(requests(9))
         assert batch.all_succeeded and batch.shards_left == ()
         names = ("my-app", "my-app-2", "my-app-3")
@@ -223,7 +230,10 @@ async def test_a_batch_keeps_to_the_pace_of_all_its_apps(machines: Machines) -> 
 
 async def test_many_small_batches_ask_once_for_the_app(machines: Machines) -> None:
     """Batches of one run do not wait for each other because each looks whether the app is there."""
-    async with machines(limits=True) as fly, ConcurrentExecutor("my-app", shards=2, fly=fly) as executor:
+    async with (
+        machines(limits=True, box="simulated") as fly,
+        ConcurrentExecutor("my-app", shards=2, fly=fly) as executor,
+    ):
         async with anyio.create_task_group() as tasks:
             for one in requests(4):
                 tasks.start_soon(executor.run_batch, [one])
@@ -324,7 +334,7 @@ async def test_an_app_that_is_no_shard_is_left_alone(local: LocalFly, client: Fl
 
 async def test_a_name_that_somebody_else_has(machines: Machines) -> None:
     """The error names the shard and what to do; the other shards that were made for the batch are gone again."""
-    async with machines(taken=["my-app-2"]) as fly:
+    async with machines(taken=["my-app-2"], box="simulated") as fly:
         executor = ConcurrentExecutor("my-app", shards=3, keep_shards=False, fly=fly)
         (result,) = (await executor.run_batch(requests(1))).results
         assert isinstance(result.error, NotAllowedError)
@@ -402,7 +412,7 @@ async def test_a_batch_that_is_left_keeps_its_shards(machines: Machines, tmp_pat
 
 async def test_cancel_makes_no_apps(machines: Machines, tmp_path: Path) -> None:
     """A batch that is to be ended needs none; its machines are found in all that there are."""
-    async with machines() as fly, MemoryJournal() as journal:
+    async with machines(box="simulated") as fly, MemoryJournal() as journal:
         options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
         left = await ConcurrentExecutor("my-app", shards=2, **options).launch(requests(2, "::silent"))
         made = fly.requests["create_app", 201]
@@ -413,7 +423,7 @@ async def test_cancel_makes_no_apps(machines: Machines, tmp_path: Path) -> None:
 
 async def test_the_apps_of_a_batch_that_is_held_stay(machines: Machines, tmp_path: Path) -> None:
     """Who is told that another process carries it out removes nothing under that one."""
-    async with machines() as fly, MemoryJournal() as journal:
+    async with machines(box="simulated") as fly, MemoryJournal() as journal:
         options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
         begun = anyio.Event()
         executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, on_event=tells(begun), **options)
