@@ -228,6 +228,13 @@ async def test_a_batch_keeps_to_the_pace_of_all_its_apps(machines: Machines) -> 
                 assert {machine.id for machine in found} == mine
 
 
+async def test_apps_are_made_at_a_pace_of_their_own(machines: Machines) -> None:
+    """Fly has no app yet to count them for: they count together."""
+    async with machines(limits=True, box="simulated") as fly:
+        await ensure_app("my-app", shards=5, fly=fly)
+        assert len(await apps(fly)) == 5 and fly.requests["create_app", 429] == 0
+
+
 async def test_many_small_batches_ask_once_for_the_app(machines: Machines) -> None:
     """Batches of one run do not wait for each other because each looks whether the app is there."""
     async with (
@@ -397,43 +404,55 @@ async def test_killed_in_the_middle_of_all_apps(machines: Machines, tmp_path: Pa
         assert set(await apps(fly)) == {"my-app"}
 
 
+FOUR = {"my-app", "my-app-2", "my-app-3", "my-app-4"}
+"""Two runs leave some of them empty."""
+
+
 async def test_a_batch_that_is_left_keeps_its_shards(machines: Machines, tmp_path: Path) -> None:
     """They are there for who comes back, whatever its executor says, and go when the batch has ended."""
     go_on = tmp_path / "go-on"
     prompt = f"::shell until [ -e {go_on} ]; do sleep 0.05; done\n::say done"
     async with machines(box="plain") as fly, MemoryJournal() as journal:
         options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
-        left = await ConcurrentExecutor("my-app", shards=2, keep_shards=False, **options).launch(requests(2, prompt))
-        assert left.results == [] and set(await apps(fly)) == {"my-app", "my-app-2"}
+        left = await ConcurrentExecutor("my-app", shards=4, keep_shards=False, **options).launch(requests(2, prompt))
+        assert left.results == [] and set(await apps(fly)) == FOUR
         go_on.touch()
-        batch = await ConcurrentExecutor("my-app", shards=5, **options).resume(left.id)
+        batch = await ConcurrentExecutor("my-app", shards=7, **options).resume(left.id)
         assert batch.all_succeeded and set(await apps(fly)) == {"my-app"}
+        assert {app for (app,) in apps_of(batch)} < FOUR
 
 
-async def test_cancel_makes_no_apps(machines: Machines, tmp_path: Path) -> None:
-    """A batch that is to be ended needs none; its machines are found in all that there are."""
-    async with machines(box="simulated") as fly, MemoryJournal() as journal:
-        options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
-        left = await ConcurrentExecutor("my-app", shards=2, **options).launch(requests(2, "::silent"))
-        made = fly.requests["create_app", 201]
+async def test_cancelled_where_its_machines_were_left(
+    local: LocalFly, client: FlyClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines are looked for in the apps that the journal has, by whatever rule they came there; no app is made."""
+    async with MemoryJournal() as journal:
+        options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
+        left = await ConcurrentExecutor("my-app", shards=4, **options).launch(requests(2, "::silent"))
+        there = {run.checkpoint["app"] for run in await journal.runs(left.id) if run.checkpoint}
+        for name in FOUR - there - {"my-app"}:
+            await client.delete_app(name)
+        monkeypatch.setattr(Shards, "of", lambda *_: "my-app-9")
         batch = await ConcurrentExecutor("my-app", **options).cancel(left.id)
-        assert [result.failure and result.failure.kind for result in batch.results] == ["cancelled"] * 2
-        assert fly.requests["create_app", 201] == made and set(await apps(fly)) == {"my-app", "my-app-2"}
+    assert [result.failure and result.failure.kind for result in batch.results] == ["cancelled"] * 2
+    assert all(result.run_result and result.run_result.destroyed for result in batch.results)
+    assert {app for (app,) in apps_of(batch)} == there and len(there) == 2
+    assert set(await apps(local)) == there | {"my-app"}
 
 
-async def test_the_apps_of_a_batch_that_is_held_stay(machines: Machines, tmp_path: Path) -> None:
+async def test_the_apps_of_a_batch_that_is_held_stay(local: LocalFly, tmp_path: Path) -> None:
     """Who is told that another process carries it out removes nothing under that one."""
-    async with machines(box="simulated") as fly, MemoryJournal() as journal:
-        options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
+    async with MemoryJournal() as journal:
+        options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
         begun = anyio.Event()
-        executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, on_event=tells(begun), **options)
+        executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, on_event=tells(begun), **options)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(executor.run_batch, requests(1, "::silent"))
             await begun.wait()
             (entry,) = await journal.batches()
             with pytest.raises(BatchHeldError):
                 await ConcurrentExecutor("my-app", **options).resume(entry.id)
-            assert set(await apps(fly)) == {"my-app", "my-app-2"}
+            assert set(await apps(local)) == FOUR
             tasks.cancel_scope.cancel()
 
 
