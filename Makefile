@@ -30,7 +30,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 
 bench: $(READY)
-	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python -m benchmarks.scale --json build/benchmarks.json $(ARGS)
 	$(BIN)/python benchmarks/watching.py
 	$(BIN)/python benchmarks/live.py
 	$(BIN)/python -m benchmarks.report

@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flaude.local import LocalFly
+from tests.blocking import detecting
 from tests.openapi import check_exchange
 
 TOKEN = "sk-ant-oat-canary-9f8e7d6c"
@@ -36,6 +37,22 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FLAUDE_HOME", str(tmp_path / "flaude-home"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _detector() -> Iterator[list[str]]:
+    """Calls of flaude's that block an event loop raise `BlockingError`; what was detected is in the list."""
+    detected: list[str] = []
+    with detecting(detected.append):
+        yield detected
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks(_detector: list[str]) -> Iterator[None]:
+    """A test fails when it made an event loop wait, also where that was borne as any error would be."""
+    _detector.clear()
+    yield
+    assert _detector == [], "an event loop was blocked: see tests/blocking.py"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,6 +25,7 @@ from flaude import (
 )
 from flaude.events import Event, Finished, Output, PhaseBegan, StopRequested
 from flaude.journal import SqliteJournal
+from tests.blocking import detecting
 
 
 def tell(**what: Any) -> None:
@@ -179,4 +180,5 @@ async def main(options: dict[str, Any]) -> None:
 if __name__ == "__main__":
     # A shell has its background jobs ignore SIGINT, and who runs the tests may be one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    asyncio.run(main(json.loads(sys.argv[1])))
+    with detecting(lambda what: tell(blocked=what)):
+        asyncio.run(main(json.loads(sys.argv[1])))

@@ -19,6 +19,7 @@ from flaude.local import LocalFly
 from tests.conftest import TOKEN
 
 ROOT = Path(__file__).parent.parent
+COMMAND = str(ROOT / "tests" / "command.py")
 
 
 class Controller:
@@ -38,6 +39,7 @@ class Controller:
             except (anyio.IncompleteRead, anyio.EndOfStream):
                 return
             self.seen.append(json.loads(line))
+            assert "blocked" not in self.seen[-1], self.seen[-1]
             yield self.seen[-1]
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], count: int = 1) -> None:

@@ -29,6 +29,7 @@ from flaude import (
 from flaude.events import Event, Finished, Output
 from flaude.fly import FlyClient
 from flaude.local import Answer, Fault, Hang, Hook, LocalFly
+from flaude.machine_spec import prepare
 from flaude.protocol import GuestFile, GuestRepo, GuestResult
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
@@ -285,7 +286,7 @@ async def test_a_call_that_hangs_does_not_hold_up_a_stop(local: LocalFly, monkey
     assert local.alive == 0
 
 
-def attempt(fly: FlyClient, stopping: Stopping) -> Run:
+async def attempt(fly: FlyClient, stopping: Stopping) -> Run:
     """One attempt by itself."""
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
     plan = RunPlan(
@@ -302,13 +303,14 @@ def attempt(fly: FlyClient, stopping: Stopping) -> Run:
         queued=datetime.now(UTC),
         output_dir=Path("unused"),
     )
+    await prepare()
     return Run(fly, plan, Emit(), stopping)
 
 
 async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
     """A create that is cancelled over its run's head is looked for, and its machine destroyed."""
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
-        one = attempt(fly, Stopping())
+        one = await attempt(fly, Stopping())
         task = asyncio.ensure_future(one.execute())
 
         def tear(_path: str) -> None:
@@ -325,7 +327,7 @@ async def test_a_create_that_is_refused_costs_nothing(local: LocalFly) -> None:
     """Without a machine there are no machine seconds, neither then nor later, and their price is known: nothing."""
     local.faults.add(Fault("create_machine", Answer(422, "no")))
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
-        one = attempt(fly, Stopping())
+        one = await attempt(fly, Stopping())
         await one.execute()
     assert one.state.gone and (one.machine_s, one.attempt.machine_seconds, one.attempt.machine_cost_usd) == (0, 0, 0)
 
@@ -343,7 +345,7 @@ async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
         machine = await fly.create_machine("my-app", name="fetching", config=spec)
         stopping = Stopping()
-        one = attempt(fly, stopping)
+        one = await attempt(fly, stopping)
         one.state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id=machine.id, result=result)
         local.faults.add(Fault("exec_machine", Hang()))
         async with anyio.create_task_group() as tasks:

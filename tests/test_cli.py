@@ -13,6 +13,7 @@ import pytest
 
 from flaude import ConcurrentExecutor, MachineConfig
 from flaude.fly import FlyClient
+from tests.controlling import COMMAND
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def flaude(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "flaude", *arguments],
+        [sys.executable, COMMAND, *arguments],
         check=False,
         env=environment,
         capture_output=True,
@@ -62,7 +63,7 @@ def test_demo(environment: dict[str, str]) -> None:
 @contextmanager
 def served(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
     """`flaude local serve` as a process; yields base URL and token, and ends it with SIGTERM."""
-    argv = [sys.executable, "-m", "flaude", "local", "serve", "--port", "0", "--app", "my-app"]
+    argv = [sys.executable, COMMAND, "local", "serve", "--port", "0", "--app", "my-app"]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

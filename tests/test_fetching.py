@@ -189,7 +189,7 @@ async def test_what_is_given_up_leaves_nothing_half_done(tmp_path: Path) -> None
     result, fetching = guest.result(a="a"), Fetching(tmp_path)
     assert await fetching.go_on(guest.link, result)
     assert len(below(tmp_path)) == 1
-    fetching.close()
+    await fetching.close()
     assert below(tmp_path) == []
     state = RunState(step=Step.DONE, machine_id="m", result=result.model_copy(update={"result_line": {"result": "ok"}}))
     outcome = execution_result("t", state, Times(), fetching.arrived)

@@ -21,11 +21,23 @@ from flaude.harvest import Harvest, dump_harvest
 from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
-from flaude.machine_spec import machine_spec
-from flaude.protocol import GuestFile, PullReply, unpack
+from flaude.machine_spec import machine_spec, prepare
+from flaude.protocol import GuestFile, PullReply, SpoolReader, unpack
 from tests.conftest import TOKEN
 
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
+
+
+def test_a_piece_that_is_read_twice_counts_once() -> None:
+    """Reading a piece of the spool changes nothing: one whose reading was cancelled is read again."""
+    spool = SpoolReader()
+    assert spool.feed(b'{"a": 1}\n{"b"') == [({"a": 1}, 9)]
+    given_up, read = spool.read(b': 2}\n{"c": 3}\n'), spool.read(b": 2}\n")
+    assert [record.value for record in given_up[0]] == [{"b": 2}, {"c": 3}]
+    with pytest.raises(GuestError):
+        spool.read(b"]\n")
+    assert spool.take(read) == [({"b": 2}, 18)]
+    assert spool.feed(b'{"c": 3}\n') == [({"c": 3}, 27)]
 
 
 async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, repo: Path) -> None:
@@ -37,6 +49,7 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
     )
     records: list[dict[str, Any]] = []
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
+        await prepare()
         spec = machine_spec(config, metadata={}, start_deadline_s=60)
         machine = await fly.create_machine("my-app", name="filtered", config=spec)
         await fly.wait_machine("my-app", machine.id, state="started")

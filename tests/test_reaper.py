@@ -30,11 +30,12 @@ from flaude.fly import FlyClient, Machine
 from flaude.job import job
 from flaude.link import GuestLink
 from flaude.local import Answer, Fault, Hook, HostGone, ListLag, LocalFly
-from flaude.machine_spec import machine_spec
+from flaude.machine_spec import machine_spec, prepare
 from flaude.machine_states import MachineStates
 from flaude.protocol import GuestState, StatusReply
 from flaude.reaping import is_ours, judge
 from tests.conftest import TOKEN, Machines
+from tests.controlling import COMMAND
 
 CONFIG = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::silent")
 Make = Callable[..., Awaitable[Machine]]
@@ -58,6 +59,7 @@ def orphan(client: FlyClient) -> Make:
 
     async def make(batch: str = "b1", name: str = "orphan", orphan_s: float = 600) -> Machine:
         metadata = {"managed_by": "flaude", "flaude_batch": batch, "flaude_index": "0"}
+        await prepare()
         spec = machine_spec(CONFIG, metadata=metadata, start_deadline_s=300)
         machine = await client.create_machine("my-app", name=name, config=spec)
         await client.wait_machine("my-app", machine.id, state="started")
@@ -354,7 +356,7 @@ async def flaude(fly: LocalFly, *arguments: str, **environ: str) -> CompletedPro
     """The command as a process of its own."""
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     environment |= {"FLY_FLAPS_BASE_URL": fly.base_url, "FLY_API_TOKEN": fly.token, "COLUMNS": "200", **environ}
-    command = [sys.executable, "-m", "flaude", *arguments]
+    command = [sys.executable, COMMAND, *arguments]
     return await anyio.run_process(command, env=environment, check=False)
 
 

@@ -27,6 +27,7 @@ from flaude.journal import SqliteJournal
 from flaude.local import Answer, Fault, LocalFly
 from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
+from tests.controlling import COMMAND
 
 SECRET = "canary-5d1c7a-of-the-agent"
 
@@ -75,7 +76,7 @@ class Command:
 @asynccontextmanager
 async def going_on(environment: Mapping[str, str], *arguments: str) -> AsyncIterator[Command]:
     """A command that goes on; what is left of it is killed."""
-    argv = [sys.executable, "-m", "flaude", *arguments, "--json"]
+    argv = [sys.executable, COMMAND, *arguments, "--json"]
     async with await anyio.open_process(argv, env=environment, cwd=environment["HOME"]) as process:
         try:
             yield Command(process)
@@ -86,7 +87,7 @@ async def going_on(environment: Mapping[str, str], *arguments: str) -> AsyncIter
 
 async def flaude(environment: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command."""
-    argv = [sys.executable, "-m", "flaude", *arguments]
+    argv = [sys.executable, COMMAND, *arguments]
     with anyio.fail_after(50):
         done = await anyio.run_process(argv, env=environment, cwd=environment["HOME"], check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode()

@@ -6,16 +6,18 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from flaude.errors import FlyError, RateLimitedError, UnreachableError
-from flaude.fly import App, FlyClient
 from flaude.jitter import jitter
 from flaude.making_apps import find_shard, make_shard, remove_shard, side_by_side
 from flaude.patience import Patience
 from flaude.shards import Shards
+
+if TYPE_CHECKING:
+    from flaude.fly import App, FlyClient
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -21,9 +21,9 @@ from flaude.event_buffer import EventBuffer
 from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
 from flaude.failure import FailureKind
-from flaude.fly import FlyClient
 from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
+from flaude.machine_spec import prepare
 from flaude.machine_states import StatesOfApps
 from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord
@@ -34,6 +34,9 @@ from flaude.settings import ExecutorSettings
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit, EventHandler, Watcher
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _METER_S = 1.0
 _AT_REST_S = 0.25
@@ -185,6 +188,8 @@ class Batch:
         self._launched = True
         names: set[str] = set()
         try:
+            with anyio.CancelScope(shield=True):
+                await prepare()
             async with AsyncExitStack() as stack:
                 if self._recording:
                     await stack.enter_async_context(self._recording.going_on(self._lose, self._wish))

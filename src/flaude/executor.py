@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -22,7 +22,6 @@ from flaude.endpoint import FlyEndpoint, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError
 from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
-from flaude.fly import FlyClient
 from flaude.journal.entries import BatchEntry
 from flaude.journal.protocol import Journal
 from flaude.launching import Launching
@@ -37,6 +36,9 @@ from flaude.stream import stream
 from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
 
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
+
 
 class _Open:
     """What the batches of one executor share while at least one of them goes on: connections, pace, apps and cap."""
@@ -45,6 +47,8 @@ class _Open:
         self.fly = fly
         self.apps = AppPool(fly, patience_s)
         self.launching = Launching(max_concurrency)
+        self.opening = anyio.Lock()
+        self.is_open = False
 
 
 class ConcurrentExecutor:
@@ -439,8 +443,10 @@ class ConcurrentExecutor:
         shared = self._shared
         self._users += 1
         try:
-            if self._users == 1:
-                await shared.fly.__aenter__()
+            async with shared.opening:
+                if not shared.is_open:
+                    await shared.fly.__aenter__()
+                    shared.is_open = True
             yield shared
         finally:
             self._users -= 1

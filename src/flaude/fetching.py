@@ -12,6 +12,7 @@ from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 
 import anyio
+import anyio.to_thread
 
 from flaude.errors import GuestError
 from flaude.link import GuestLink
@@ -81,22 +82,22 @@ class Fetching:
         try:
             whole = download.is_whole or await self._fetch(link, download)
         except (OSError, ValueError) as error:
-            self._lose(download, _not_written(error))
+            await self._lose(download, _not_written(error))
         except GuestError as error:
             download.damaged += 1
             # A patch is waited for as long as Fly is; a file that is never whole must not keep the others waiting.
             if download.artifact is None or download.damaged < _MOST_DAMAGED:
                 raise
-            self._lose(download, str(error))
+            await self._lose(download, str(error))
         else:
             if whole:
                 await self._keep(download)
         return True
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Leave nothing half done behind."""
         for download in self._waiting or ():
-            download.discard()
+            await download.discard()
 
     def _downloads(self, result: GuestResult) -> Iterator[_Download]:
         files = {file.name: file for file in result.files}
@@ -137,7 +138,7 @@ class Fetching:
             _check(artifact.path)
             await download.move_to(path)
         except (OSError, ValueError) as error:
-            self._lose(download, _not_written(error))
+            await self._lose(download, _not_written(error))
             return
         found = Artifact(path=artifact.path, size=download.file.size, sha256=download.file.sha256, file=path)
         if download.last:
@@ -146,10 +147,10 @@ class Fetching:
             self._artifacts.append(found)
         self._done()
 
-    def _lose(self, download: _Download, reason: str) -> None:
+    async def _lose(self, download: _Download, reason: str) -> None:
         path = download.artifact.path if download.artifact else download.file.name
         self._lost.append(Omitted(path=path, size=download.file.size, reason=reason))
-        download.discard()
+        await download.discard()
         self._done()
 
     def _done(self) -> None:
@@ -175,7 +176,8 @@ class _Download:
         self.last = last
         self.damaged = 0
         self.content: bytes | None = None
-        self._part = anyio.Path(part) if part else None
+        self._part = part
+        self._has_part = False
         self._pieces: list[bytes] = []
         self._size = 0
         self._checksum = hashlib.sha256()
@@ -197,10 +199,9 @@ class _Download:
         with anyio.CancelScope(shield=True):  # kept and counted, or neither
             if self._part is None:
                 self._pieces.append(piece)
+                self._count(piece)
             else:
-                await self._write(piece)
-            self._size += len(piece)
-            self._checksum.update(piece)
+                await anyio.to_thread.run_sync(self._write, self._part, piece)
         if self._size < self.file.size:
             return False
         if self._checksum.hexdigest() != self.file.sha256:
@@ -211,12 +212,17 @@ class _Download:
         self._on_disk = self._part is not None
         return True
 
-    async def _write(self, piece: bytes) -> None:
-        assert self._part is not None  # noqa: S101  # who calls has looked
+    def _write(self, part: Path, piece: bytes) -> None:
+        self._has_part = True
         if self._size == 0:
-            await self._part.parent.mkdir(parents=True, exist_ok=True)
-        async with await self._part.open("ab" if self._size else "wb") as opened:
-            await opened.write(piece)
+            part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab" if self._size else "wb") as opened:
+            opened.write(piece)
+        self._count(piece)
+
+    def _count(self, piece: bytes) -> None:
+        self._size += len(piece)
+        self._checksum.update(piece)
 
     async def move_to(self, path: Path) -> None:
         """Give it its name, now that it is whole.
@@ -225,19 +231,23 @@ class _Download:
             OSError: It could not be written.
             ValueError: The name is none.
         """
-        await anyio.Path(path.parent).mkdir(parents=True, exist_ok=True)
-        if await anyio.Path(path).exists():  # in a file system that does not tell them apart
+        await anyio.to_thread.run_sync(self._move_to, path)  # in one go: of small files there may be thousands
+
+    def _move_to(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():  # in a file system that does not tell them apart
             raise ValueError("another file has the same name here")
         if self.content is not None:
-            await anyio.Path(path).write_bytes(self.content)
+            path.write_bytes(self.content)
         elif self._part is not None:
-            await self._part.replace(path)
+            self._part.replace(path)
+            self._has_part = False
 
-    def discard(self) -> None:
+    async def discard(self) -> None:
         """Leave nothing of it on the disk."""
-        if self._part is not None:
+        if self._part is not None and self._has_part:
             with contextlib.suppress(OSError, ValueError):  # that the file is lost is told already
-                Path(self._part).unlink(missing_ok=True)
+                await anyio.to_thread.run_sync(lambda part: part.unlink(missing_ok=True), self._part)
 
 
 def _is_small(download: _Download) -> bool:

@@ -15,16 +15,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from flaude.claude import cut_nesting
 from flaude.errors import GuestError, NotReadyError, UnreachableError
-from flaude.fly import FlyClient
 from flaude.guest.redact import Redactor
+from flaude.offloading import offload
 from flaude.piece_size import PieceSize
-from flaude.protocol import GuestFile, GuestResult, PullReply, SpoolReader, StatusReply, unpack
+from flaude.protocol import GuestFile, GuestResult, PullReply, Record, SpoolReader, StatusReply, unpack
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 GUEST_PATH = "/opt/flaude/guest.pyz"
 """Where the guest lies in the machine."""
@@ -104,15 +107,24 @@ class GuestLink:
         self._pieces.arrived(reply.next - offset)
         return reply
 
+    async def records(self, reply: PullReply) -> list[Record]:
+        """The spool's records that a `pull` has told of; those of a reply must be taken before the next one's."""
+        read = await offload(reply.next - reply.offset, lambda: self.spool.read(unpack(reply.data)))
+        return self.spool.take(read)
+
     async def result(self, reply: PullReply) -> GuestResult:
         """The result that a `pull` has told of, fetched when it was too large for that answer."""
         value = reply.result
         try:
             if value is not None and "file" in value:
-                value = json.loads(await self.fetch(GuestFile.model_validate(value["file"])))
-            return GuestResult.model_validate(self._clean_result(value))
+                content = await self.fetch(GuestFile.model_validate(value["file"]))
+                return await offload(len(content), lambda: self._as_result(json.loads(content)))
+            return self._as_result(value)
         except (ValueError, RecursionError) as error:
             raise GuestError(f"the guest's result is not readable: {self.clean(str(error))}") from None
+
+    def _as_result(self, value: Any) -> GuestResult:
+        return GuestResult.model_validate(self._clean_result(value))
 
     def _clean_result(self, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -140,7 +152,8 @@ class GuestLink:
         while True:
             request = {"name": file.name, "offset": offset, "length": self._pieces.bytes}
             try:
-                piece = _piece_at(offset, await self._call("fetch", request), file)
+                answer = await self._call("fetch", request)
+                piece = await offload(len(str(answer.get("data"))), _piece_at, offset, answer, file)
             except UnreachableError:
                 self._pieces.failed()
                 raise
@@ -161,12 +174,8 @@ class GuestLink:
         except (UnreachableError, GuestError):
             self._pieces.failed()
             raise
-        found, told = {}, answer.get("files")
-        for file, packed in zip(files, told if isinstance(told, list) else [], strict=False):
-            content = unpack(str(packed))
-            if hashlib.sha256(content).hexdigest() != file.sha256:
-                raise GuestError(f"{file.name} arrived damaged: its SHA-256 is not {file.sha256}")
-            found[file.name] = content
+        told = answer.get("files")
+        found = await offload(self._pieces.bytes, _contents, files, told if isinstance(told, list) else [])
         if not found:
             raise GuestError(f"{files[0].name} did not arrive")
         return found
@@ -203,7 +212,7 @@ class GuestLink:
         if reply.exit_code == _NOT_YET:
             raise NotReadyError(f"the guest does not answer {verb} yet: {stderr}")
         try:
-            answer = json.loads(reply.stdout)
+            answer = await offload(len(reply.stdout), json.loads, reply.stdout)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
@@ -211,6 +220,16 @@ class GuestLink:
         if "error" in answer and verb != "start":
             raise GuestError(self.clean(f"{verb}: {answer['error']}"))
         return answer
+
+
+def _contents(files: Sequence[GuestFile], told: Sequence[object]) -> dict[str, bytes]:
+    found = {}
+    for file, packed in zip(files, told, strict=False):
+        content = unpack(str(packed))
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise GuestError(f"{file.name} arrived damaged: its SHA-256 is not {file.sha256}")
+        found[file.name] = content
+    return found
 
 
 def _piece_at(offset: int, answer: Mapping[str, Any], file: GuestFile) -> bytes:

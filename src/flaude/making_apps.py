@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from flaude.diagnosis import GONE
 from flaude.errors import FlyError, NameTakenError, NotAllowedError, NotFoundError, NotReadyError
-from flaude.fly import App, FlyClient
 from flaude.jitter import jitter
 from flaude.shards import Shards, is_shard_name, shard_network
+
+if TYPE_CHECKING:
+    from flaude.fly import App, FlyClient
 
 _KNOWN_WITHIN_S = 30.0
 _LIST_LAGS_S = 15.0

@@ -180,14 +180,27 @@ class SpoolReader:
         Raises:
             GuestError: A line is no JSON object.
         """
-        self._rest += piece
-        *lines, rest = self._rest.split(b"\n")
-        self._rest = rest
+        return self.take(self.read(piece))
+
+    def read(self, piece: bytes) -> tuple[list[Record], bytearray]:
+        """What to `take` after this piece. Changes nothing, so that it may be done in another thread, and again.
+
+        Raises:
+            GuestError: A line is no JSON object.
+        """
+        records, offset = [], self._offset
+        *lines, rest = (self._rest + piece).split(b"\n")
         try:
-            return [self._read(line) for line in lines]
+            for line in lines:
+                offset += len(line) + 1
+                records.append(Record(self._clean(json.loads(line)), offset))
         except ValueError as error:
             raise GuestError(f"the guest's spool holds a line that is no JSON: {error}") from error
+        return records, rest
 
-    def _read(self, line: bytearray) -> Record:
-        self._offset += len(line) + 1
-        return Record(self._clean(json.loads(line)), self._offset)
+    def take(self, read: tuple[list[Record], bytearray]) -> list[Record]:
+        """The records of a piece that was read; the next one is read after it."""
+        records, self._rest = read
+        if records:
+            self._offset = records[-1].end
+        return records

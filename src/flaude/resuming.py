@@ -7,17 +7,20 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import anyio.to_thread
+
 from flaude.errors import ConfigError, JournalError
 from flaude.harvest import Harvest, load_harvest
 from flaude.journal.entries import RunEntry
 from flaude.journal.protocol import Journal
 from flaude.left_run import LeftRun, left_run
+from flaude.offloading import offload
 from flaude.past import Past
 from flaude.recorded import RecordedBatch, RecordedRun, read_batch
-from flaude.recording import attempt_file, harvest_file
 from flaude.request import ExecutionRequest
 from flaude.request_json import dump_request, load_request
 from flaude.results import ExecutionResult
+from flaude.run_files import attempt_file, harvest_file
 from flaude.run_result import Attempt, RunResult
 
 _log = logging.getLogger("flaude.journal")
@@ -51,7 +54,9 @@ async def resumption(
     recorded = await read_batch(journal, batch)
     if given is not None and len(given) != len(recorded.runs):
         raise ConfigError(f"requests: are {len(given)}, and the batch was begun with {len(recorded.runs)}")
-    finished, left, requests = dict[int, ExecutionResult](), dict[int, LeftRun](), dict[int, ExecutionRequest]()
+    open_ = [run for run in recorded.runs if not run.is_over and (only is None or run.index in only)]
+    requests = await anyio.to_thread.run_sync(_requests, open_, environ, given)
+    finished, left = dict[int, ExecutionResult](), dict[int, LeftRun]()
     spent_usd = machine_s = 0.0
     for run in recorded.runs:
         entry, most_usd = run.entry, run.entry.request["config"].get("max_budget_usd") or 0.0
@@ -60,14 +65,11 @@ async def resumption(
             spent_usd += _spent(result.attempts, most_usd)
             machine_s += result.machine_seconds
             continue
-        taken_up = only is None or run.index in only
-        if taken_up:
-            requests[run.index] = _request(entry, environ, given)
         if entry.checkpoint is None:
             continue
         one = await _left(journal, batch, entry)
         spent_usd += _spent(one.earlier, most_usd)
-        if taken_up:
+        if run.index in requests:
             left[run.index] = one  # the machine seconds of its earlier attempts are counted with it
         else:
             spent_usd += most_usd  # it may be at work
@@ -88,20 +90,20 @@ async def _result(recorded: RecordedBatch, run: RecordedRun) -> ExecutionResult:
 async def _left(journal: Journal, batch: str, entry: RunEntry) -> LeftRun:
     kept = entry.checkpoint or {}
     try:
-        harvest = await _harvest(journal, batch, harvest_file(entry.index, kept["attempt"]))
-        superseded = []
-        for number in range(1, kept["attempt"]):
-            content = await journal.get(batch, attempt_file(entry.index, number))
-            superseded += [RunResult.model_validate_json(content)] if content else []
+        name = harvest_file(entry.index, kept["attempt"])
+        content = await journal.get(batch, name)
+        harvest = None if content is None else await offload(len(content), _harvest, batch, name, content)
+        superseded = [
+            await offload(len(content), RunResult.model_validate_json, content)
+            for number in range(1, kept["attempt"])
+            if (content := await journal.get(batch, attempt_file(entry.index, number)))
+        ]
         return left_run(kept, harvest, tuple(superseded))
     except (KeyError, TypeError, ValueError) as error:
         raise _unknown(entry, "what is kept of it", error) from error
 
 
-async def _harvest(journal: Journal, batch: str, name: str) -> Harvest | None:
-    content = await journal.get(batch, name)
-    if content is None:
-        return None
+def _harvest(batch: str, name: str, content: bytes) -> Harvest | None:
     try:
         kept = json.loads(content.decode("utf-8", "surrogatepass"))
     except ValueError as error:
@@ -109,6 +111,12 @@ async def _harvest(journal: Journal, batch: str, name: str) -> Harvest | None:
         _log.error("batch %s: %s is damaged, and left out: %s", batch, name, error)
         return None
     return load_harvest(kept)
+
+
+def _requests(
+    runs: Iterable[RecordedRun], environ: Mapping[str, str], given: Mapping[int, ExecutionRequest] | None
+) -> dict[int, ExecutionRequest]:
+    return {run.index: _request(run.entry, environ, given) for run in runs}
 
 
 def _request(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -25,7 +26,6 @@ from flaude.errors import (
 )
 from flaude.failure import FailureKind, Phase
 from flaude.fetching import Fetching
-from flaude.fly import FlyClient
 from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
@@ -35,7 +35,7 @@ from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
-from flaude.protocol import GuestState, PullReply, unpack
+from flaude.protocol import GuestState, PullReply
 from flaude.recording import NoRecord, RunRecord
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
@@ -64,6 +64,9 @@ from flaude.run_state import (
 from flaude.stopping import Stop, Stopping
 from flaude.telling import Telling
 from flaude.watching import Emit
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +154,7 @@ class Run:
             try:
                 await self._drive()
             finally:
-                self.fetching.close()
+                await self.fetching.close()
         if self._ending is not None:
             raise self._ending
 
@@ -348,7 +351,7 @@ class Run:
 
     async def _take(self, reply: PullReply) -> Observation | None:
         """What the guest has told by now."""
-        records = self._link.spool.feed(unpack(reply.data))
+        records = await self._link.records(reply)
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
         await self._telling.records(records, self._link.clean.json, self._guest_entered, self._reached)

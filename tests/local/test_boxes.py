@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from tests.local.conftest import Api, Open, config, file, opened
 
@@ -108,7 +109,7 @@ async def test_nothing_outlives_a_machine(api: Api) -> None:
     await api.call("DELETE", f"/machines/{deleted}", force="true")
     await api.reach(deleted, "destroyed")
     for machine in (ended, deleted):
-        assert processes.with_environment("FLY_MACHINE_ID", machine) == set()
+        assert await anyio.to_thread.run_sync(processes.with_environment, "FLY_MACHINE_ID", machine) == set()
 
 
 async def test_leaving_the_block_ends_all_machines(boxed: Open) -> None:
@@ -125,7 +126,7 @@ async def test_leaving_the_block_ends_all_machines(boxed: Open) -> None:
     assert scope.cancelled_caught
     assert seen[0].fly.alive == 0
     for machine in machines:
-        assert processes.with_environment("FLY_MACHINE_ID", machine) == set()
+        assert await anyio.to_thread.run_sync(processes.with_environment, "FLY_MACHINE_ID", machine) == set()
     assert not folder.exists()
 
 

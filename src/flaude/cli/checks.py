@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -74,7 +73,7 @@ async def git() -> Check:
 async def bubblewrap() -> Check:
     """Whether machines of `--local` are in boxes; on Fly it does not matter."""
     try:
-        with tempfile.TemporaryDirectory(prefix="flaude-doctor-") as folder:
+        async with anyio.TemporaryDirectory(prefix="flaude-doctor-") as folder:
             image = await anyio.to_thread.run_sync(LocalImage.host)
             await choose("bubblewrap", folder=Path(folder), share=(), image=image)
     except RuntimeError as error:

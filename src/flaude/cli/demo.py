@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import anyio
@@ -49,7 +48,7 @@ _PATCH = {"+": Style.GOOD, "-": Style.BAD, "@": Style.ACTIVE}
 async def demo() -> int:
     """Run four prompts on four local machines, three at a time; no token, no node and no network needed."""
     print(f"{len(_PROMPTS)} prompts, at most {_CAP} machines at a time", flush=True)
-    with tempfile.TemporaryDirectory(prefix="flaude-demo-") as folder:
+    async with anyio.TemporaryDirectory(prefix="flaude-demo-") as folder:
         repo = await anyio.to_thread.run_sync(_make_repo, Path(folder))
         async with LocalFly(apps=[_APP], share=[repo]) as fly:
             batch = await _run(fly, repo)

@@ -8,11 +8,17 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+import anyio.to_thread
 
 from flaude.endpoint import FlyEndpoint
 from flaude.errors import ConfigError
 from flaude.settings import ExecutorSettings
+
+if TYPE_CHECKING:
+    from flaude.local import LocalImage
 
 APP = "local"
 """The app of batches that name none and need none."""
@@ -45,21 +51,27 @@ async def local_fly(app: str, repos: Iterable[str], claude: str) -> AsyncIterato
     Raises:
         ConfigError: `claude` is neither, or there is none installed.
     """
-    from flaude.local import LocalFly, LocalImage  # noqa: PLC0415  # with a server and all that: only who needs it
+    from flaude.local import LocalFly  # noqa: PLC0415  # with a server and all that: only who needs it
 
+    image = await anyio.to_thread.run_sync(_image, claude)
     if claude == "scripted":
-        image = LocalImage.default()
         # It asks for none, and the tokens of people are not for it.
         os.environ[_SCRIPTED] = "a-scripted-agent-needs-none"
-    elif claude == "installed":
-        found = shutil.which("claude")
-        if found is None:
-            raise ConfigError("--claude: there is no `claude` on this computer's PATH; install Claude Code")
-        image = LocalImage.host(extra=_folders(Path(found)))
-    else:
-        raise ConfigError(f"--claude: give scripted or installed, not {claude!r}")
     async with LocalFly(apps=[app], image=image, share=_shared(repos)) as fly:
         yield fly
+
+
+def _image(claude: str) -> LocalImage:
+    from flaude.local import LocalImage  # noqa: PLC0415  # as above
+
+    if claude == "scripted":
+        return LocalImage.default()
+    if claude != "installed":
+        raise ConfigError(f"--claude: give scripted or installed, not {claude!r}")
+    found = shutil.which("claude")
+    if found is None:
+        raise ConfigError("--claude: there is no `claude` on this computer's PATH; install Claude Code")
+    return LocalImage.host(extra=_folders(Path(found)))
 
 
 def _folders(claude: Path) -> list[Path]:

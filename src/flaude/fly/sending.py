@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import anyio
+import anyio.to_thread
 from pydantic import SecretStr
 
 from flaude._version import __version__
@@ -22,6 +23,9 @@ from flaude.fly.failures import failure
 from flaude.fly.http import Http, NoAnswerError
 from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
+from flaude.offloading import offload
+
+_log = logging.getLogger("flaude.fly")
 
 T = TypeVar("T")
 
@@ -70,24 +74,34 @@ class Sender:
         rate_limits: float | None,
     ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
-        self._token = SecretStr(settings.find_token(token, os.environ))
+        self._given_token = token
+        self._token = SecretStr("")
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
-        self._room = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._room = self._waiting_room = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._told_crowded = False
         self._http: Http | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
+        """Open the pool.
+
+        Raises:
+            NoTokenError: There is no token; see `FlyClient`.
+        """
+        token = await anyio.to_thread.run_sync(
+            settings.find_token, self._given_token, os.environ
+        )  # reads flyctl's file
+        self._token = SecretStr(token)
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        headers = {
-            "Authorization": settings.authorization(self._token.get_secret_value()),
-            "User-Agent": f"flaude/{__version__}",
-        }
+        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
         self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
+        at_once = min(_MOST_AT_ONCE, self._http.most // 2)
+        self._room = anyio.CapacityLimiter(at_once)
+        self._waiting_room = anyio.CapacityLimiter(self._http.most - at_once)
         return self
 
     async def __aexit__(
@@ -120,9 +134,7 @@ class Sender:
         async def attempt(number: int) -> T:
             if number > 1:
                 await self.turn(call, again=True)
-            if call.waits:
-                return await self._once(call, read)
-            async with self._room:
+            async with self._room_for(call):
                 return await self._once(call, read)
 
         return await repeating(
@@ -132,6 +144,20 @@ class Sender:
             harmless=call.harmless,
             takes_time=call.takes_s > 0,
         )
+
+    def _room_for(self, call: Call) -> anyio.CapacityLimiter:
+        """Those who wait leave connections for those who do not: else the end of a run could not be acknowledged."""
+        if not call.waits:
+            return self._room
+        room = self._waiting_room
+        if room.available_tokens <= 0 and not self._told_crowded:
+            self._told_crowded = True
+            _log.warning(
+                "more runs than connections (%d): news of them come later; `ulimit -n` says how many files a process "
+                "may open",
+                room.total_tokens,
+            )
+        return room
 
     async def _once(self, call: Call, read: Callable[[bytes], T]) -> T:
         if self._http is None:
@@ -155,7 +181,7 @@ class Sender:
         if not 200 <= answer.status < 300:
             raise failure(answer, call.method, call.where, redact)
         try:
-            return read(answer.content)
+            return await offload(len(answer.content), read, answer.content)
         except ValueError:
             # What is wrong with the answer would be told with the answer's content, which may be a secret.
             raise UnreachableError(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process
 
 from flaude.local import processes
@@ -52,22 +53,26 @@ class BubblewrapBox(OnDisk):
 
     async def start(self, spec: Spec) -> BubblewrapMachine:
         """See `Box.start`."""
+        view = await anyio.to_thread.run_sync(self._view, spec)
         with ExitStack() as pipes:
             info, info_in = _pipe(pipes)
             ready, ready_in = _pipe(pipes)
-            with spec.log.open("ab") as log:
-                process = await self._open(spec, info_in, ready_in, log)
+            with await anyio.to_thread.run_sync(spec.log.open, "ab") as log:
+                process = await self._open(spec, view, info_in, ready_in, log)
             info_in.close()
             ready_in.close()
             told = await _read(info, json.loads)
             if not told or not await _read(ready, bool):
                 code = await process.wait()
-                raise RuntimeError(f"bwrap ended with {code}: {spec.log.read_text(errors='replace')[-500:].strip()}")
+                told = await anyio.Path(spec.log).read_bytes()
+                raise RuntimeError(f"bwrap ended with {code}: {told.decode('utf-8', 'replace')[-500:].strip()}")
         return BubblewrapMachine(spec, process, json.loads(told)["child-pid"], self._enter_argv())
 
-    async def _open(self, spec: Spec, info: IO[bytes], ready: IO[bytes], log: IO[bytes]) -> Process:
+    async def _open(
+        self, spec: Spec, view: Sequence[str], info: IO[bytes], ready: IO[bytes], log: IO[bytes]
+    ) -> Process:
         device = ("--dev", "/dev") if self._root else ("--dev-bind", "/dev", "/dev")
-        argv = [self._bwrap, "--unshare-pid", "--die-with-parent", "--info-fd", str(info.fileno()), *self._view(spec)]
+        argv = [self._bwrap, "--unshare-pid", "--die-with-parent", "--info-fd", str(info.fileno()), *view]
         return await anyio.open_process(
             [*argv, *device, "--proc", "/proc", "--chdir", "/", "--", *_READY_THEN_COMMAND, *spec.argv],
             stdin=ready,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 
 from flaude.local.boxes import Box, BoxName, Spec
 from flaude.local.bubblewrap import BubblewrapBox
@@ -31,7 +32,7 @@ async def choose(wanted: Literal["auto"] | BoxName, *, folder: Path, share: Iter
     if wanted == "simulated":
         return SimulatedBox()
     try:
-        box = BubblewrapBox(share=share, hide=folder)
+        box = await anyio.to_thread.run_sync(lambda: BubblewrapBox(share=share, hide=folder))
         await _try_out(box, folder, image)
     except RuntimeError as error:
         if wanted == "bubblewrap":
@@ -54,7 +55,7 @@ async def _try_out(box: Box, folder: Path, image: LocalImage) -> None:
                 # Process 1 must be the box's, and what is written must arrive in the machine's folder.
                 script = 'test "$(cat /proc/1/comm)" = bwrap && echo in >/tmp/trial'
                 done = await running.execute(["sh", "-c", script], b"", _TRIAL_WITHIN_S)
-                if done.code or not (own / "tmp/trial").exists():
+                if done.code or not await anyio.Path(own / "tmp/trial").exists():
                     raise RuntimeError(f"a box cannot be entered (nsenter ended with {done.code})")
             finally:
                 with anyio.CancelScope(shield=True):
@@ -65,4 +66,4 @@ async def _try_out(box: Box, folder: Path, image: LocalImage) -> None:
         raise RuntimeError(str(error)) from error
     finally:
         await box.remove(own)
-        spec.log.unlink(missing_ok=True)
+        await anyio.Path(spec.log).unlink(missing_ok=True)

@@ -87,7 +87,7 @@ class LocalFly:
         self._apps = tuple(apps)
         self._taken = frozenset(taken)
         self._folder = folder
-        self._image = image or LocalImage.default()
+        self._image = image
         self._images = dict(images or {})
         self._share = tuple(share)
         self._limits = limits
@@ -170,7 +170,10 @@ class LocalFly:
     async def _live(self) -> AsyncIterator[None]:
         async with _folder(self._folder) as folder:
             await anyio.to_thread.run_sync(_write_programs, folder)
-            image = _complete(self._image, folder)
+            image = self._image
+            if image is None:
+                image = await anyio.to_thread.run_sync(LocalImage.default)
+            image = _complete(image, folder)
             # What may fail comes before the task group, which would wrap its error.
             box = await choose(self._wanted_box, folder=folder, share=self._share, image=image)
             with listening(self._port) as listener:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import IO
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process
 
 from flaude.local import processes
@@ -27,7 +28,7 @@ class PlainBox(OnDisk):
 
     async def start(self, spec: Spec) -> PlainMachine:
         """See `Box.start`."""
-        with spec.log.open("ab") as log:
+        with await anyio.to_thread.run_sync(spec.log.open, "ab") as log:
             process = await _open(spec, spec.argv, stdin=subprocess.DEVNULL, output=log)
         return PlainMachine(spec, process)
 

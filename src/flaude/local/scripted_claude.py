@@ -113,21 +113,21 @@ class Claude:
         self.stays = False
 
     def line(self, kind: str, **fields: Any) -> None:
-        """Print one line of stream-json, and keep messages in the transcript."""
+        """Print one line of stream-json, and keep it."""
         value = {"type": kind, **fields, "session_id": self.session, "uuid": str(uuid.uuid4())}
         if self.stream:
             self.print(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-        if kind in ("user", "assistant"):
-            self.keep(value)
+        self.keep(value)
 
     def print(self, content: bytes) -> None:
         """Write to stdout."""
         _print(content)
 
     def keep(self, value: dict[str, Any]) -> None:
-        """Add a line to the transcript."""
-        with self.transcript().open("a") as file:
-            file.write(json.dumps(value) + "\n")
+        """Add a line to the transcript, when it belongs there."""
+        if value["type"] in ("user", "assistant"):
+            with self.transcript().open("a") as file:
+                file.write(json.dumps(value) + "\n")
 
     def transcript(self) -> Path:
         """Where Claude Code keeps a session."""

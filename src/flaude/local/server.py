@@ -23,6 +23,7 @@ class _Server(uvicorn.Server):
             ws="none",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=5,
         )
         super().__init__(config)

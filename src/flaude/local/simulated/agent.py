@@ -37,20 +37,16 @@ class SimulatedAgent(scripted_claude.Claude):
         self.result_line: dict[str, Any] | None = None
         self.rate_limit: dict[str, Any] | None = None
 
-    def line(self, kind: str, **fields: Any) -> None:
-        """See `Claude.line`; what the guest takes note of is kept."""
-        if kind == "result":
-            self.result_line = {"type": kind, **fields, "session_id": self.session}
-        elif kind == "rate_limit_event":
-            self.rate_limit = fields["rate_limit_info"]
-        super().line(kind, **fields)
-
     def print(self, content: bytes) -> None:
         """Tell it."""
         self._tell(content)
 
     def keep(self, value: dict[str, Any]) -> None:
-        """There is no disk for a transcript."""
+        """Keep what the guest takes note of; there is no disk for a transcript."""
+        if value["type"] == "result":
+            self.result_line = value
+        elif value["type"] == "rate_limit_event":
+            self.rate_limit = value["rate_limit_info"]
 
     async def run(self, prompt: str) -> int:
         """Do what the prompt says; returns the exit code."""
@@ -58,6 +54,8 @@ class SimulatedAgent(scripted_claude.Claude):
             await self._run(prompt)
         except SystemExit as ended:
             return int(ended.code or 0)
+        except Exception:  # noqa: BLE001  # as a process it would end with a traceback and this code
+            return 1
         return 0
 
     async def _run(self, prompt: str) -> None:

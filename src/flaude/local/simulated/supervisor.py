@@ -137,9 +137,11 @@ class Supervisor:
             self._wind()
         elif self._job.job_id != request["job_id"]:
             return {"accepted": False, "error": f"this machine has the job {self._job.job_id} already"}
+        answer: dict[str, Any] = {"accepted": True, "job_id": self._job.job_id}
         pull = request.get("pull")
-        told = {"pull": await self._on_pull(self._job, pull, start=True)} if isinstance(pull, dict) else {}
-        return {"accepted": True, "job_id": self._job.job_id, **told}
+        if isinstance(pull, dict):
+            answer["pull"] = await self._on_pull(self._job, pull, start=True)
+        return answer
 
     def _on_status(self) -> dict[str, Any]:
         now, job = time.monotonic(), self._job

@@ -1,0 +1,28 @@
+"""Work that takes as long as its input is large, off the event loop when that would hold up the other runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio.to_thread
+
+T = TypeVar("T")
+
+_LARGE = 256 * 1024  # reading that much JSON takes some milliseconds, the way to a thread and back a tenth of one
+
+
+async def offload(size: int, work: Callable[..., T], *arguments: object) -> T:
+    """What `work` returns; a large one is done in a worker thread, and to its end if the task is cancelled.
+
+    Args:
+        size: How much there is to do, in bytes or characters.
+        work: Touches nothing that the event loop may touch meanwhile.
+        arguments: Its arguments.
+
+    Raises:
+        Exception: What `work` raises.
+    """
+    if size < _LARGE:
+        return work(*arguments)
+    return await anyio.to_thread.run_sync(lambda: work(*arguments))

@@ -1,0 +1,23 @@
+"""The command `flaude` with the detector for calls that block its event loop: `python tests/command.py …`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parent.parent)
+
+from flaude.cli import main  # noqa: E402
+from tests.blocking import detecting  # noqa: E402
+
+
+def _tell(what: str) -> None:
+    # For good: the command may bear any exception, and its exit code is what tests look at.
+    os.write(2, f"{what}\n".encode())
+    os._exit(70)
+
+
+if __name__ == "__main__":
+    with detecting(_tell):
+        main()

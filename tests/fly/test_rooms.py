@@ -1,0 +1,76 @@
+"""How many calls are under way at once, against the stand-in with simulated machines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+
+import anyio
+import pytest
+
+from flaude import NotFoundError
+from flaude.fly import FlyClient, http
+from flaude.local import Fault, Hook, LocalFly
+
+CONFIG = {"image": "any"}
+
+
+async def test_those_who_wait_leave_room(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where connections are few, calls that wait do not take all of them: others are answered, and it is told once."""
+    monkeypatch.setattr(http, "_most_connections", lambda: 4)
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", boot_s=30) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=None) as fly,
+    ):
+        made = [await fly.create_machine("my-app", name=f"m{n}", config=CONFIG) for n in range(6)]
+
+        async def wait(machine_id: str) -> None:
+            with suppress(NotFoundError):
+                await fly.wait_machine("my-app", machine_id, state="started")
+
+        async with anyio.create_task_group() as tasks:
+            for machine in made:
+                tasks.start_soon(wait, machine.id)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(10):
+                for machine in made:
+                    await fly.delete_machine("my-app", machine.id)
+            tasks.cancel_scope.cancel()
+    assert len([record for record in caplog.records if "more runs than connections" in record.message]) == 1
+
+
+async def test_no_storm() -> None:
+    """However many calls are wanted at once, only so many are under way."""
+    under_way, crowd, go = 0, anyio.Event(), anyio.Event()
+
+    async def arrives(_path: str) -> None:
+        nonlocal under_way
+        under_way += 1
+        if under_way == 64:
+            crowd.set()
+        await go.wait()
+
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", faults=[Fault("get_app", Hook(before=arrives))]) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=None) as fly,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(300):
+            tasks.start_soon(fly.get_app, "my-app")
+        await crowd.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert under_way == 64
+        go.set()
+    assert local.requests["get_app", 200] == 300
+
+
+def test_the_command_takes_all_files_it_may_open() -> None:
+    """The command raises the soft limit of open files as far as it may, and never lowers it."""
+    code = (
+        "import resource as r; from flaude.cli.open_files import allow_open_files as allow;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 2048)); allow();"
+        "print(r.getrlimit(r.RLIMIT_NOFILE)); allow(); print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["(2048, 2048)"] * 2
