@@ -136,6 +136,8 @@ class Program:
             "my-app",
             on_event=Watcher(options.get("at_work", "")),
             max_concurrency=options.get("max_concurrency"),
+            shards=options.get("shards", 1),
+            keep_shards=options.get("keep_shards", True),
             journal=SqliteJournal(options["journal"]) if "journal" in options else None,
             output_dir=options.get("output_dir", "flaude-output"),
             timeouts=Timeouts(

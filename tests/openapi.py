@@ -22,12 +22,13 @@ MACHINE = "/apps/{app_name}/machines/{machine_id}"
 
 EXTRA_QUERY: dict[tuple[str, str], set[str]] = {
     ("DELETE", "/apps/{app_name}"): {"force"},  # Fly docs, apps resource
+    ("GET", "/apps"): {"cursor", "limit"},  # Fly's Go client (flaps_apps_test.go)
     ("DELETE", MACHINE): {"kill"},  # Fly's Go client always sends it
 }
 EXTRA_REQUEST_FIELDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/apps"): {"app_name"},  # Fly docs' examples
 }
-EXTRA_RESPONSE_FIELDS = {"version", "cordoned", "message", "status"}  # Fly's Go client reads them
+EXTRA_RESPONSE_FIELDS = {"version", "cordoned", "message", "status", "next_cursor"}  # Fly's Go client reads them
 
 # The document has no statuses of refusals on most calls. Fly's docs, Fly's Go client and its tests have these.
 REFUSALS = {400, 401, 403, 404, 408, 409, 412, 422, 429, 500, 502, 503, 504}

@@ -34,6 +34,7 @@ from flaude.protocol import GuestFile, GuestRepo, GuestResult
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState, Step
+from flaude.shards import Shards
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
@@ -289,7 +290,7 @@ async def attempt(fly: FlyClient, stopping: Stopping) -> Run:
     """One attempt by itself."""
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
     plan = RunPlan(
-        app="my-app",
+        shards=Shards("my-app"),
         config=config,
         batch="b",
         index=0,
@@ -393,6 +394,7 @@ LATE = """
 import asyncio, signal
 from flaude import BatchResult
 from flaude.signals import Member, heeding
+from flaude.shards import Shards
 from flaude.stopping import Stopping
 
 async def main():

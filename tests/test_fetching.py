@@ -34,6 +34,7 @@ from flaude.piece_size import PieceSize
 from flaude.protocol import GuestArtifact, GuestFile, GuestRepo, GuestResult
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState, Step
+from flaude.shards import Shards
 from tests.conftest import TOKEN, Machines
 
 
@@ -350,7 +351,7 @@ async def test_artifacts_and_transcript_come_back(machines: Machines, repo: Path
 def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path, tag: str, attempt: int, name: str) -> None:
     """People find a run by its place and its tag, and what an earlier attempt brought is not written over."""
     plan = RunPlan(
-        app="my-app",
+        shards=Shards("my-app"),
         config=MachineConfig(prompt="x"),
         batch="b",
         index=3,

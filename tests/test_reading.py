@@ -174,6 +174,7 @@ async def test_ps_as_json(journal: SqliteJournal, output: Output) -> None:
     assert told == {
         "batch": "b1",
         "app": "my-app",
+        "shards": 1,
         "source": "batch.yaml",
         "ended": None,
         "state": "left",
@@ -220,6 +221,26 @@ async def test_status(journal: SqliteJournal, output: Output) -> None:
         ["3", "waits", "queued"],
     ]
     assert talk == []
+
+
+async def test_status_of_a_batch_that_is_spread(journal: SqliteJournal, output: Output) -> None:
+    """Each run has the app that its machine is in, so that flyctl finds it."""
+    batch = await Recorded(journal).begin(["docs", "works", "waits"], shards=3)
+    await batch.over(0, execution_result("docs", app="my-app-2"))
+    point = {"machine_id": "m3", "attempt": 1, "app": "my-app-3", "began_at": {}}
+    await journal.write("b1", batch.holder.owner, [CheckpointNote(1, "agent", point)])
+    assert await status("last") == 0
+    lines, _ = output()
+    assert lines[0].startswith("Batch b1 on my-app and 2 shards from batch.yaml, begun 0 s ago: ")
+    assert [line.split()[:5] for line in lines[2:]] == [
+        ["#", "tag", "state", "app", "machine"],
+        ["0", "docs", "ok", "my-app-2", "m1"],
+        ["1", "works", "agent", "my-app-3", "m3"],
+        ["2", "waits", "queued"],
+    ]
+    assert await status("last", json=True) == 0
+    head, *runs = map(json.loads, output()[0])
+    assert (head["shards"], [run["app"] for run in runs]) == (3, ["my-app-2", "my-app-3", ""])
 
 
 async def test_status_as_json(journal: SqliteJournal, output: Output) -> None:

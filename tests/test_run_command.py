@@ -160,6 +160,30 @@ async def test_cancelled_and_retried(local: LocalFly, environment: dict[str, str
     assert again.told[0]["batch"] != command.told[0]["batch"]
 
 
+async def test_spread_over_apps(local: LocalFly, environment: dict[str, str], tmp_path: Path) -> None:
+    """By the file, and to be removed by an option; what has to stay is said, and no other command needs to be told."""
+    file = tmp_path / "batch.yaml"
+    file.write_text(
+        "app: my-app\nshards: 2\ntasks:\n  - {tag: one, prompt: '::say 1'}\n  - {tag: two, prompt: '::say 2'}\n"
+    )
+    local.faults.add(Fault("delete_app", Answer(403, "unauthorized"), times=1))
+    code, stdout, stderr = await flaude(environment, "run", str(file), "--remove-shards")
+    assert code == 0, stderr
+    assert (
+        "These apps were to be removed:\n  my-app-2 stays: " in stdout
+        and "\nflaude app remove-shards my-app\n" in stdout
+    )
+    code, stdout, _ = await flaude(environment, "status", "last", "--json")
+    head, *runs = map(json.loads, stdout.splitlines())
+    assert (code, head["shards"], sorted(run["app"] for run in runs)) == (0, 2, ["my-app", "my-app-2"])
+    code, stdout, _ = await flaude(environment, "reap", "--all")
+    assert (code, stdout) == (0, "No machine of flaude in my-app and its 1 shard.\n")
+    async with going_on(environment, "retry", "last") as again:
+        assert await again.end() == 0
+    assert again.told[-1]["shards_left"] == [] and local.requests["delete_app", 202] == 1
+    assert {told["app"] for told in again.told if told["event"] == "created"} == {"my-app", "my-app-2"}
+
+
 async def test_leftovers(local: LocalFly, environment: dict[str, str], tmp_path: Path) -> None:
     """A machine whose end Fly does not confirm is named, and the exit code is 3."""
     local.faults.add(Fault("delete_machine", Answer(500)))
@@ -181,6 +205,7 @@ async def test_leftovers(local: LocalFly, environment: dict[str, str], tmp_path:
         ({"prompt": ("a",), "app": "my-app"}, "no Claude Code credentials"),
         ({"prompt": ("a",), "app": "my-app", "github_token_env": "NOT_SET_4711"}, "--github-token-env: environment"),
         ({"file": "batch.yaml", "model": "opus"}, "--model: goes with -p alone"),
+        ({"prompt": ("a",), "local": True, "shards": 65}, "shards: give a number from 1 to 64, not 65"),
         ({"prompt": (" ",), "app": "my-app"}, "prompt: empty"),
     ],
 )

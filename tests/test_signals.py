@@ -102,7 +102,7 @@ async def test_the_third_signal_leaves_at_once(machines: Machines) -> None:
             stopped.process.send_signal(signal.SIGINT)
             code, stderr = await stopped.end()
         assert code == -signal.SIGINT
-        assert fly.created[0] in stderr
+        assert f"({fly.created[0]}) in my-app\n" in stderr
         assert re.search(r"^flaude reap --app my-app --batch [0-9a-f]+ --all$", stderr, re.MULTILINE)
         with anyio.fail_after(62):
             while fly.alive:

@@ -183,7 +183,8 @@ async def test_json_lines() -> None:
     ]
     assert last == {
         "event": "done", "batch": BATCH, "total": 2, "succeeded": 1, "failed": 1, "cost_usd": 0.5,
-        "machine_cost_usd": 0.002, "seconds": 12, "stopped_by": "SIGINT", "leftovers": [], "exit_code": 1,
+        "machine_cost_usd": 0.002, "seconds": 12, "stopped_by": "SIGINT", "leftovers": [], "shards_left": [],
+            "exit_code": 1,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from flaude._version import __version__
 from flaude.on_demand import names_of
 
 if TYPE_CHECKING:
-    from flaude.apps import ensure_app
+    from flaude.apps import ensure_app, remove_shards
     from flaude.config import MachineConfig
     from flaude.env_secret import EnvSecret
     from flaude.errors import (
@@ -122,6 +122,7 @@ __all__ = [
     "ensure_app",
     "expand",
     "reap",
+    "remove_shards",
     "run",
     "run_and_destroy",
     "run_stream",
@@ -183,6 +184,7 @@ _MODULE_OF = {
     "ensure_app": "flaude.apps",
     "expand": "flaude.expansion",
     "reap": "flaude.reaper",
+    "remove_shards": "flaude.apps",
     "run": "flaude.single",
     "run_and_destroy": "flaude.single",
     "run_stream": "flaude.streaming",

@@ -1,10 +1,12 @@
-"""`ensure_app`: the Fly app that the machines live in."""
+"""`ensure_app` and `remove_shards`: the Fly apps that the machines live in."""
 
 from __future__ import annotations
 
-from flaude.endpoint import FlyEndpoint, client_for
-from flaude.errors import NameTakenError, NotFoundError
+from flaude.endpoint import FlyEndpoint, check_app_name, client_for
+from flaude.errors import NotFoundError
 from flaude.fly import App
+from flaude.making_apps import list_shards, make_app, make_shards, remove_shard, side_by_side
+from flaude.shards import Shards, check_shards, own_network
 
 
 async def ensure_app(
@@ -12,6 +14,7 @@ async def ensure_app(
     *,
     org: str = "personal",
     network: str | None = None,
+    shards: int = 1,
     token: str | None = None,
     base_url: str | None = None,
     fly: FlyEndpoint | None = None,
@@ -23,25 +26,54 @@ async def ensure_app(
         org: Slug of the organisation to create it in; the token must be allowed to (an org token).
         network: Private network of the app; by default one of its own, named like the app, so that its machines can
             reach no other app's.
+        shards: With more than 1, also the apps beside it that a `ConcurrentExecutor` with so many `shards` uses: in the
+            organisation of the first one, each with a private network of its own.
         token: Fly token; else as for `ConcurrentExecutor`.
         base_url: Machines API; else as for `ConcurrentExecutor`.
         fly: Another Machines API, such as a `flaude.local.LocalFly`.
 
     Raises:
-        NameTakenError: The name belongs to somebody else.
+        ConfigError: So many `shards` cannot be.
+        NameTakenError: The name belongs to somebody else; for a shard, also to an app of yours that is none.
         FlyError: Any other refusal of Fly, or no token.
     """
+    check_shards(name, shards)
     async with client_for(fly, token=token, base_url=base_url) as client:
         try:
-            return await client.get_app(name)
+            app = await client.get_app(name)
         except NotFoundError:
-            pass
-        try:
-            await client.create_app(name, org_slug=org, network=network or name)
-        except NameTakenError as taken:
-            # Somebody may have made it just now, and that may have been us.
-            try:
-                return await client.get_app(name)
-            except NotFoundError:
-                raise taken from None
-        return await client.get_app(name)
+            app = await make_app(client, name, org=org, network=network or own_network(name))
+        await make_shards(client, Shards(name, shards), app.organization.slug or org)
+        return app
+
+
+async def remove_shards(
+    app_name: str,
+    *,
+    token: str | None = None,
+    base_url: str | None = None,
+    fly: FlyEndpoint | None = None,
+) -> dict[str, str]:
+    """Delete the shards of an app, `my-app-2`, `my-app-3` and so on; the app itself stays.
+
+    Nothing is forced: a shard that has machines stays. So does an app of such a name that flaude did not make as a
+    shard.
+
+    Args:
+        app_name: The app.
+        token: Fly token; else as for `ConcurrentExecutor`. It must be allowed to list the organisation's apps.
+        base_url: Machines API; else as for `ConcurrentExecutor`.
+        fly: Another Machines API, such as a `flaude.local.LocalFly`.
+
+    Returns:
+        Every shard that there was, with a sentence why it stays; an empty one when it is gone.
+
+    Raises:
+        ConfigError: `app_name` is none.
+        FlyError: The app or its organisation's apps cannot be read.
+    """
+    check_app_name(app_name)
+    async with client_for(fly, token=token, base_url=base_url) as client:
+        names = await list_shards(client, await client.get_app(app_name))
+        removed = await side_by_side(names, lambda name: remove_shard(client, name))
+        return {name: str(why) for name, why in removed.items()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from flaude import claude
+from flaude.app_pool import HeldApps
 from flaude.budget import Budget
 from flaude.errors import ConfigError, FlaudeError, LeaseLostError, NoCredentialsError
 from flaude.event_buffer import EventBuffer
@@ -66,6 +67,7 @@ class Batch:
         feed: Takes every event, for who iterates over them.
         past: What is known of it.
         recording: Its journal.
+        apps: The apps of its machines; the executor's first one alone when left out.
         detach: Whether to leave when every agent works that there is a place for.
     """
 
@@ -80,6 +82,7 @@ class Batch:
         feed: EventBuffer | None = None,
         past: Past | None = None,
         recording: Recording | None = None,
+        apps: HeldApps | None = None,
         *,
         detach: bool = False,
     ) -> None:
@@ -93,6 +96,9 @@ class Batch:
         self._owner = owner
         self._id = self._past.id
         self._recording = recording
+        self._apps = apps
+        self._shards = apps.shards if apps else rules.settings.apps
+        self._shards_left: tuple[str, ...] = ()
         self._stopping = Stopping()
         self._breaker = Breaker(self._stopping, rules.settings.max_auth_failures)
         self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
@@ -132,7 +138,11 @@ class Batch:
     def _result(self) -> BatchResult:
         results = [self._results[index] for index in sorted(self._results)]
         return BatchResult(
-            results=results, seconds=time.monotonic() - self._began, stopped_by=self._stopped_by, id=self._id
+            results=results,
+            seconds=time.monotonic() - self._began,
+            stopped_by=self._stopped_by,
+            id=self._id,
+            shards_left=self._shards_left,
         )
 
     @property
@@ -184,6 +194,7 @@ class Batch:
                 if self._recording:
                     await stack.enter_async_context(self._recording.going_on(self._lose, self._wish))
                     stack.callback(self._note_end, self._recording)
+                stack.push_async_callback(self._let_go_of_apps)
                 await stack.enter_async_context(self._watched())
                 runs = await stack.enter_async_context(anyio.create_task_group())
                 for index, result in self._past.finished.items():
@@ -199,6 +210,15 @@ class Batch:
                         runs.start_soon(self._run, plan)
         finally:
             self._over.set()
+
+    async def _let_go_of_apps(self) -> None:
+        """All runs are over, or left: an app that nobody is to come back to may go."""
+        if self._apps is None:
+            return
+        all_over = len(self._results) == len(self._past.finished) + len(self._requests)
+        remove = all_over and self._lost is None and not self._past.partly
+        busy = {leftover.app for leftover in self._result().leftovers}
+        self._shards_left = await self._apps.let_go(remove=remove, busy=busy, batch=self._id)
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
@@ -261,7 +281,7 @@ class Batch:
                 raise ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
             names.add(request.name)
         plan = RunPlan(
-            app=rules.settings.app,
+            shards=self._shards,
             config=request.config,
             batch=self._id,
             index=index,

@@ -59,10 +59,11 @@ class Creating(PhaseBegan):
 
 @dataclass(frozen=True)
 class Created(PhaseBegan):
-    """Fly has the machine, and boots it; `region` is Fly's code of where it is."""
+    """Fly has the machine, and boots it; `region` is Fly's code of where it is, `app` the Fly app that it is in."""
 
     phase = Phase.BOOT
     region: str
+    app: str = ""
 
 
 @dataclass(frozen=True)

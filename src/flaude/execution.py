@@ -18,7 +18,7 @@ from flaude.left_run import LeftRun, checkpoint
 from flaude.machine_states import StatesOfApps
 from flaude.outcome import execution_result, failure_of, not_launched
 from flaude.recording import NoRecord, RunRecord
-from flaude.results import ExecutionResult, Leftover
+from flaude.results import ExecutionResult, Leftover, leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan, batch_metadata
@@ -93,7 +93,7 @@ class Execution:
     async def _make_attempts(self, breaker: Breaker) -> None:
         plan = self._plan
         if self._left:
-            plan = self._again(self._left.attempt)
+            plan = self._again(self._left.attempt, self._left.app)
         while run := await self._attempt(plan, breaker):
             if self._has_left(run):
                 return
@@ -108,9 +108,9 @@ class Execution:
                 await anyio.sleep(pause_s)
             plan = self._again(plan.attempt + 1)
 
-    def _again(self, number: int) -> RunPlan:
+    def _again(self, number: int, left_in: str = "") -> RunPlan:
         name = attempt_name(self._plan.name, number)
-        return replace(self._plan, attempt=number, name=name, queued=datetime.now(UTC))
+        return replace(self._plan, attempt=number, name=name, queued=datetime.now(UTC), left_in=left_in)
 
     async def _attempt(self, plan: RunPlan, breaker: Breaker) -> Run | None:
         """One attempt, in a place and with a part of the budget; None when there was none to be had."""
@@ -150,7 +150,7 @@ class Execution:
         )
         self._record.checkpoint = lambda: (
             run.state.phase.value,
-            checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier),
+            checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app),
         )
         if left:
             self._emit(Resumed(*self._where(), phase=left.state.phase))
@@ -243,9 +243,7 @@ class Execution:
     @property
     def leftovers(self) -> list[Leftover]:
         """Machines that may be alive if everything ended now."""
-        earlier = [
-            Leftover(name=attempt.name, machine_id=attempt.machine_id) for attempt in self._earlier if not attempt.gone
-        ]
+        earlier = [leftover(attempt) for attempt in self._earlier if not attempt.gone]
         last = self._run.leftover if self._run else None
         return [*earlier, *([last] if last else [])]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -15,24 +14,24 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from flaude import claude
+from flaude.app_pool import AppPool
 from flaude.batch import Batch, BatchRules, refuse
 from flaude.batch_recorder import beginning, taking_up
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint, check_endpoint, client_for
-from flaude.errors import ConfigError, FlyError, RateLimitedError, UnreachableError
+from flaude.errors import ConfigError, FlyError
 from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
-from flaude.jitter import jitter
 from flaude.journal.entries import BatchEntry
 from flaude.journal.protocol import Journal
 from flaude.launching import Launching
 from flaude.past import Past
-from flaude.patience import Patience
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.resuming import resumption
 from flaude.retries import Retries
 from flaude.settings import checked_amount, checked_settings
+from flaude.shards import Shards, check_shards
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
@@ -40,14 +39,13 @@ from flaude.watching import EventHandler
 if TYPE_CHECKING:
     from flaude.fly import FlyClient
 
-_log = logging.getLogger(__name__)
-
 
 class _Open:
-    """What the batches of one executor share while at least one of them goes on: connections, pace and cap."""
+    """What the batches of one executor share while at least one of them goes on: connections, pace, apps and cap."""
 
-    def __init__(self, fly: FlyClient, max_concurrency: int | None) -> None:
+    def __init__(self, fly: FlyClient, max_concurrency: int | None, patience_s: float) -> None:
         self.fly = fly
+        self.apps = AppPool(fly, patience_s)
         self.launching = Launching(max_concurrency)
         self.opening = anyio.Lock()
         self.is_open = False
@@ -85,6 +83,13 @@ class ConcurrentExecutor:
             `resume` can go on with it when this process is gone. Without one nothing is kept. Of a request it has
             everything but secret values (tokens, `SecretStr`s). While it cannot be written, no agent is started.
         source: Where the requests come from, for people who read the journal.
+        shards: Over how many apps the machines of a batch are spread, up to 64: Fly makes one machine a second in an
+            app. With 3 they are `my-app`, `my-app-2` and `my-app-3`. Those beside the first are made when they are
+            missing, in the organisation of the first and each with a private network of its own, which takes about a
+            second an app. The token must be allowed to, or they must be there (`ensure_app`). A batch that is taken up
+            from the journal stays in the apps that it was begun in.
+        keep_shards: Whether those beside the first stay when a batch has ended; else the last batch of this executor
+            that uses them removes them, but for those that have machines. Do not remove what other processes use.
         rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
             an API without any.
 
@@ -111,6 +116,8 @@ class ConcurrentExecutor:
         max_machine_seconds: float | None = None,
         journal: Journal | None = None,
         source: str = "",
+        shards: int = 1,
+        keep_shards: bool = True,
         rate_limits: float | None = 1.0,
     ) -> None:
         check_endpoint(fly, token=token, base_url=base_url)
@@ -126,6 +133,8 @@ class ConcurrentExecutor:
             output_dir=output_dir,
             budget_usd=budget_usd,
             max_machine_seconds=max_machine_seconds,
+            shards=shards,
+            keep_shards=keep_shards,
         )
         self._rules = BatchRules(self.settings, handle_signals, on_event)
         self._token = token
@@ -243,14 +252,14 @@ class ConcurrentExecutor:
         return await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
 
     async def check(self) -> None:
-        """See that there is a token, and that it may use the app.
+        """See that there is a token, that it may use the app, and that no name of a shard is another app's.
 
         Raises:
             NoTokenError: There is no token.
-            FlyError: Fly does not know the app, or does not let the token in.
+            FlyError: Fly does not know the app, or does not let the token in; or a shard's name is taken.
         """
         async with self._open() as shared:
-            await self._find_app(shared.fly)
+            await shared.apps.look_at(self.settings.apps)
 
     async def _go_on_with(
         self,
@@ -264,33 +273,44 @@ class ConcurrentExecutor:
             raise ConfigError("journal: there is none to resume a batch from; give the one that it was run with")
         given = None if requests is None else dict(enumerate(requests))
         self._check_requests(given or {})
-        async with self._open() as shared:
-            await self._find_app(shared.fly)
-            async with taking_up(self._journal, batch) as recording:
-                await self._check_app(self._journal, batch)
-                past, open_ = await resumption(self._journal, batch, os.environ, given=given, only=only)
-                self._check_requests(open_)
-                for request in open_.values():
-                    claude.credentials(request.config, os.environ)
-                running = Batch(
-                    self._rules,
-                    open_,
-                    shared.fly,
-                    shared.launching,
-                    _nobody,
-                    asyncio.current_task(),
-                    past=past,
-                    recording=recording,
-                )
-                if cancel:
-                    running.cancel()
-                return await running.run()
+        async with self._open() as shared, AsyncExitStack() as stack:
+            await shared.apps.known(self.settings.app)
+            await stack.enter_async_context(self._journal)
+            shards, keep = await self._kept_apps(self._journal, batch)
+            # Before the batch is held: making apps may take longer than a lease lasts.
+            held = shared.apps.held(shards, keep=keep, make=not cancel, new=False)
+            apps = await stack.enter_async_context(held)
+            recording = await stack.enter_async_context(taking_up(self._journal, batch))
+            past, open_ = await resumption(self._journal, batch, os.environ, given=given, only=only)
+            self._check_requests(open_)
+            for request in open_.values():
+                claude.credentials(request.config, os.environ)
+            running = Batch(
+                self._rules,
+                open_,
+                shared.fly,
+                shared.launching,
+                _nobody,
+                asyncio.current_task(),
+                past=past,
+                recording=recording,
+                apps=apps,
+            )
+            if cancel:
+                running.cancel()
+            return await running.run()
 
-    async def _check_app(self, journal: Journal, batch: str) -> None:
-        """Elsewhere none of its machines would be found, and all would be taken for lost."""
-        app = (await journal.batch(batch)).app
-        if app != self.settings.app:
-            raise ConfigError(f"app_name: the machines of batch {batch} are in {app}, not in {self.settings.app}")
+    async def _kept_apps(self, journal: Journal, batch: str) -> tuple[Shards, bool]:
+        """The apps that the batch was begun in, and whether to keep them.
+
+        Elsewhere none of its machines would be found, and all would be taken for lost.
+        """
+        entry = await journal.batch(batch)
+        if entry.app != self.settings.app:
+            raise ConfigError(f"app_name: the machines of batch {batch} are in {entry.app}, not in {self.settings.app}")
+        count, keep = entry.settings.get("shards", 1), entry.settings.get("keep_shards", True)
+        check_shards(entry.app, count, keep)
+        return Shards(entry.app, count), keep
 
     async def run_one(self, config: MachineConfig, *, name: str | None = None, tag: str = "") -> ExecutionResult:
         """Run a single config; like `run_batch`, it does not raise for what may happen to the run.
@@ -368,8 +388,11 @@ class ConcurrentExecutor:
         async with AsyncExitStack() as stack:
             try:
                 shared = await stack.enter_async_context(self._open())
+                apps = None
                 if requests:
-                    await self._find_app(shared.fly)
+                    await shared.apps.known(self.settings.app)
+                    held = shared.apps.held(self.settings.apps, keep=self.settings.keep_shards)
+                    apps = await stack.enter_async_context(held)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
                 return await refuse(self._rules, requests, past.id, error, done, feed, anyio.current_time() - began)
@@ -388,6 +411,7 @@ class ConcurrentExecutor:
                 feed,
                 past,
                 recording,
+                apps,
                 detach=detach,
             )
             return await batch.run()
@@ -402,21 +426,6 @@ class ConcurrentExecutor:
                     "run may cost, so every request has to say it"
                 )
 
-    async def _find_app(self, fly: FlyClient) -> None:
-        """See that the app is there; an API that does not answer is waited out as in a run."""
-        patience = Patience(self.settings.timeouts.patience)
-        while True:
-            began = anyio.current_time()
-            try:
-                await fly.get_app(self.settings.app)
-            except (RateLimitedError, UnreachableError) as error:
-                if patience.failed(began, anyio.current_time(), counts=True):
-                    raise
-                _log.warning("waiting out: %s", error)
-                await anyio.sleep(jitter(patience.pause_s))
-            else:
-                return
-
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[_Open]:
         """One client and one cap for all batches that go on at the same time."""
@@ -430,7 +439,7 @@ class ConcurrentExecutor:
                 rate_limits=self._rate_limits,
             )
             # No await between the test above and this: two batches would open two.
-            self._shared = _Open(client, self.settings.max_concurrency)
+            self._shared = _Open(client, self.settings.max_concurrency, self.settings.timeouts.patience)
         shared = self._shared
         self._users += 1
         try:

@@ -25,6 +25,7 @@ class LeftRun:
         arrived: The files that it has brought.
         earlier: The attempts before.
         superseded: What those have brought whose agents had started.
+        app: The app of its machine; empty when that was not written down.
     """
 
     attempt: int
@@ -33,10 +34,16 @@ class LeftRun:
     arrived: Arrived = field(default_factory=Arrived)
     earlier: tuple[Attempt, ...] = ()
     superseded: tuple[RunResult, ...] = ()
+    app: str = ""
 
 
 def checkpoint(
-    attempt: int, state: RunState, told: int, began_at: Mapping[str, datetime], earlier: tuple[Attempt, ...]
+    attempt: int,
+    state: RunState,
+    told: int,
+    began_at: Mapping[str, datetime],
+    earlier: tuple[Attempt, ...],
+    app: str = "",
 ) -> dict[str, Any]:
     """What is written of a run while it goes on.
 
@@ -46,9 +53,11 @@ def checkpoint(
         told: The offset in the guest's spool up to which all is told: what lies beyond is pulled again.
         began_at: When each of its phases began.
         earlier: The attempts before.
+        app: The app of its machine.
     """
     return {
         "attempt": attempt,
+        "app": app,
         "step": state.step.value,
         "phase": state.phase.value,
         "machine_id": state.machine_id,
@@ -92,6 +101,7 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
         harvest.arrived if harvest else Arrived(),
         tuple(Attempt.model_validate(one) for one in kept["earlier"]),
         superseded,
+        kept.get("app", ""),
     )
 
 

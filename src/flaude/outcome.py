@@ -87,6 +87,7 @@ def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = 
         machine_seconds=seconds,
         machine_cost_usd=machine_cost_usd(plan.config.guest, state.region, seconds) if seconds else 0.0,
         times=times,
+        app=plan.app,
     )
 
 
@@ -163,6 +164,7 @@ def _run_result(
         "machine_cost_usd": attempts[-1].machine_cost_usd if attempts else None,
         "times": times,
         "attempts": attempts,
+        "app": attempts[-1].app if attempts else "",
     }
     if result is None:
         return RunResult(exit_code=None, **common)

@@ -17,16 +17,17 @@ from pydantic import BaseModel, ConfigDict
 from flaude.destroying import destroy
 from flaude.diagnosis import GONE, UNKNOWN_S, has_ended
 from flaude.endpoint import FlyEndpoint, check_app_name, client_for
-from flaude.errors import ConfigError, FlaudeError, FlyError
+from flaude.errors import ConfigError, FlaudeError, FlyError, NotAllowedError, NotFoundError
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
 from flaude.machine_states import MachineStates
+from flaude.making_apps import list_shards, side_by_side
 from flaude.protocol import StatusReply
 from flaude.reaping import Verdict, age, is_ours, judge
 from flaude.timeouts import check_seconds
 
 if TYPE_CHECKING:
-    from flaude.fly import FlyClient, Machine
+    from flaude.fly import App, FlyClient, Machine
 
 _AT_ONCE = 20
 _MOST_LISTS = 6
@@ -51,6 +52,7 @@ class Reaped(_Frozen):
         created_at: When it was created, as Fly says it.
         action: What was done: `destroyed` is confirmed by a read, `failed` is not.
         reason: Why, in a few words.
+        app: The Fly app that it was found in.
     """
 
     id: str
@@ -61,18 +63,27 @@ class Reaped(_Frozen):
     created_at: str
     action: Action
     reason: str
+    app: str = ""
 
 
 class ReapReport(_Frozen):
     """What `reap` found and did; oldest machine first.
 
-    `incomplete` says why not all lists could be had, so that something may have been missed; empty when they could.
+    Attributes:
+        app: The app that was named.
+        dry_run: Whether nothing was to be destroyed.
+        machines: All that were found.
+        incomplete: Why not all lists could be had, so that something may have been missed; empty when they could.
+        shards: The apps beside it that were looked through as well.
+        note: Why those were not looked for, when the token is for less than the organisation.
     """
 
     app: str
     dry_run: bool
     machines: tuple[Reaped, ...] = ()
     incomplete: str = ""
+    shards: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def destroyed(self) -> list[Reaped]:
@@ -107,12 +118,15 @@ async def reap(
     settle: float = 2.0,
     pulled_within: float | None = None,
 ) -> ReapReport:
-    """Destroy the app's machines that flaude made and no living controller owns.
+    """Destroy the machines of the app, and of its shards, that flaude made and no living controller owns.
 
     A machine that is not ours is never touched. One of ours is owned while its guest is being pulled, for its
     controller's `Timeouts.patience` and half a minute after that (the controller may be waiting out a network that
     fails), and as long as it may still be given its job; `flaude.reaping` has the rules. Lists of Fly's lag, so the app
     is listed at least twice, and again until a list has nothing new.
+
+    Shards (`my-app-2` and so on, see `ConcurrentExecutor`) are found by listing the apps of the organisation. A token
+    that may not do that is for one app alone, and that one is looked through (`note`).
 
     Args:
         app_name: The Fly app.
@@ -140,10 +154,40 @@ async def reap(
     if not older_s >= 0:
         raise ConfigError(f"older_than: give a time from 0 on, not {older_than}")
     async with client_for(fly, token=token, base_url=base_url, retry_for_s=_RETRY_FOR_S) as client:
-        await client.get_app(app_name)
-        reaper = _Reaper(client, app_name, batch, older_s, all, dry_run, destroy_within, pulled_within)
-        found = sorted(await reaper.run(settle), key=lambda one: one.created_at)
-    return ReapReport(app=app_name, dry_run=dry_run, machines=tuple(found), incomplete=reaper.incomplete)
+        shards, note, incomplete = await _find_shards(client, await client.get_app(app_name))
+        places = anyio.CapacityLimiter(_AT_ONCE)
+        reapers = {
+            name: _Reaper(client, name, places, batch, older_s, all, dry_run, destroy_within, pulled_within)
+            for name in (app_name, *shards)
+        }
+        found = await side_by_side(list(reapers), lambda name: reapers[name].run(settle))
+    machines, troubles = list[Reaped](), [incomplete, reapers[app_name].incomplete]
+    for name, reaped in found.items():
+        if not isinstance(reaped, FlyError):
+            machines += reaped
+        elif name == app_name:
+            raise reaped
+        elif not isinstance(reaped, NotFoundError):  # such a one was removed meanwhile
+            troubles.append(f"{name}: {reaped}")
+    troubles += [f"{name}: {reapers[name].incomplete}" for name in shards if reapers[name].incomplete]
+    return ReapReport(
+        app=app_name,
+        dry_run=dry_run,
+        machines=tuple(sorted(machines, key=lambda one: one.created_at)),
+        incomplete="; ".join(filter(None, troubles)),
+        shards=tuple(shards),
+        note=note,
+    )
+
+
+async def _find_shards(fly: FlyClient, app: App) -> tuple[list[str], str, str]:
+    """The app's shards; else why the token may not list them, or what kept them from being listed."""
+    try:
+        return await list_shards(fly, app), "", ""
+    except (NotAllowedError, NotFoundError):
+        return [], f"shards of {app.name} were not looked for: the token may not list its organisation's apps", ""
+    except FlyError as error:
+        return [], "", f"shards of {app.name}: {error}"
 
 
 class _Reaper:
@@ -151,6 +195,7 @@ class _Reaper:
         self,
         fly: FlyClient,
         app: str,
+        places: anyio.CapacityLimiter,
         batch: str | None,
         older_s: float,
         all_: bool,
@@ -168,7 +213,7 @@ class _Reaper:
         self._dry_run = dry_run
         self._destroy_s = destroy_s
         self._pulled_within_s = pulled_within_s
-        self._places = anyio.CapacityLimiter(_AT_ONCE)
+        self._places = places
         self._found: dict[str, Reaped | None] = {}
         self.incomplete = ""
 
@@ -206,7 +251,7 @@ class _Reaper:
             try:
                 reaped = await self._carry_out(machine, await self._judge(machine))
             except Exception as error:  # noqa: BLE001  # one odd machine must not keep the others alive
-                reaped = _reaped(machine, "failed", f"{type(error).__name__}: {error}")
+                reaped = self._reaped(machine, "failed", f"{type(error).__name__}: {error}")
             self._found[machine.id] = reaped
 
     async def _judge(self, machine: Machine) -> Verdict:
@@ -224,9 +269,9 @@ class _Reaper:
 
     async def _carry_out(self, machine: Machine, verdict: Verdict) -> Reaped:
         if not verdict.destroy:
-            return _reaped(machine, "kept", verdict.reason)
+            return self._reaped(machine, "kept", verdict.reason)
         if self._dry_run:
-            return _reaped(machine, "would_destroy", verdict.reason)
+            return self._reaped(machine, "would_destroy", verdict.reason)
         troubles: list[str] = []
         young_s = UNKNOWN_S - (age(machine.created_at, datetime.now(UTC)) or 0.0)
         state = await destroy(
@@ -239,24 +284,24 @@ class _Reaper:
             notice=troubles.append,
         )
         if state == GONE:
-            return _reaped(machine, "destroyed", verdict.reason, state)
-        return _reaped(machine, "failed", troubles[-1] if troubles else verdict.reason, state)
+            return self._reaped(machine, "destroyed", verdict.reason, state)
+        return self._reaped(machine, "failed", troubles[-1] if troubles else verdict.reason, state)
+
+    def _reaped(self, machine: Machine, action: Action, reason: str, state: str = "") -> Reaped:
+        return Reaped(
+            id=machine.id,
+            name=machine.name,
+            batch=machine.metadata.get("flaude_batch", ""),
+            region=machine.region,
+            state=state or machine.state,
+            created_at=machine.created_at,
+            action=action,
+            reason=reason,
+            app=self._app,
+        )
 
 
 def _older(machine: Machine, than_s: float, now: datetime) -> bool:
     """Whether it is older, or may be."""
     age_s = age(machine.created_at, now)
     return than_s == 0 or age_s is None or age_s > than_s
-
-
-def _reaped(machine: Machine, action: Action, reason: str, state: str = "") -> Reaped:
-    return Reaped(
-        id=machine.id,
-        name=machine.name,
-        batch=machine.metadata.get("flaude_batch", ""),
-        region=machine.region,
-        state=state or machine.state,
-        created_at=machine.created_at,
-        action=action,
-        reason=reason,
-    )

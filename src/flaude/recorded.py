@@ -62,6 +62,7 @@ class Outcome:
         num_turns: Turns that the agent took, where it said so.
         seconds: How long there were machines for it.
         machine_id: Its machine, the last one; empty when it had none.
+        app: The app of that one; empty when an older flaude has written this.
         changed: Number of changed files.
         cost_usd: What its agents have cost, in US dollars; `None` when that is not known.
     """
@@ -73,6 +74,7 @@ class Outcome:
     num_turns: int | None = None
     seconds: float | None = None
     machine_id: str = ""
+    app: str = ""
     changed: int = 0
     cost_usd: float | None = None
 
@@ -117,6 +119,12 @@ class RecordedRun:
         outcome = self.outcome
         return outcome.machine_id if outcome else str((self.entry.checkpoint or {}).get("machine_id", ""))
 
+    @property
+    def app(self) -> str:
+        """The Fly app of that machine; empty without one, and where an older flaude has written this."""
+        outcome = self.outcome
+        return outcome.app if outcome else str((self.entry.checkpoint or {}).get("app", ""))
+
     def seconds(self, now: datetime) -> float | None:
         """How long there have been machines for it; of one that goes on, since its last attempt began."""
         if outcome := self.outcome:
@@ -152,6 +160,11 @@ class RecordedBatch:
             ConfigError: This flaude has no use for a value.
         """
         return ExecutorSettings.load(self.entry.settings)
+
+    @property
+    def shards(self) -> int:
+        """Over how many apps its machines are spread."""
+        return int(self.entry.settings.get("shards", 1))
 
     @property
     def detached(self) -> bool:

@@ -333,6 +333,7 @@ def outcome(result: ExecutionResult) -> dict[str, Any]:
         "num_turns": run.num_turns if run else None,
         "seconds": result.machine_seconds,
         "machine_id": run.machine_id if run else "",
+        "app": run.app if run else "",
         "changed": sum(len(patch.changes) for patch in run.patches) if run else 0,
         "cost_usd": result.cost_usd,
     }

@@ -11,13 +11,20 @@ from flaude.run_result import Attempt, RunResult, Usage
 
 
 class Leftover(Frozen):
-    """A machine that may still be there; `machine_id` is empty when Fly never told it."""
+    """A machine that may still be there, in the Fly app `app`; `machine_id` is empty when Fly never told it."""
 
     name: str
     machine_id: str
+    app: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.machine_id or 'id unknown'})"
+        where = f" in {self.app}" if self.app else ""
+        return f"{self.name} ({self.machine_id or 'id unknown'}){where}"
+
+
+def leftover(attempt: Attempt) -> Leftover:
+    """The machine of an attempt that is not known to be gone."""
+    return Leftover(name=attempt.name, machine_id=attempt.machine_id, app=attempt.app)
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,14 @@ class BatchResult:
         stopped_by: What kept it from running all requests to their end (a budget, a signal, credentials that do not
             work), with its numbers; empty when nothing did.
         id: The batch's id: it is in the names of its machines, and a journal has it by this.
+        shards_left: Why apps are still there that were not to be kept (`keep_shards`), a sentence each.
     """
 
     results: list[ExecutionResult]
     seconds: float = 0.0
     stopped_by: str = ""
     id: str = ""
+    shards_left: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -144,8 +153,7 @@ class BatchResult:
     @property
     def leftovers(self) -> list[Leftover]:
         """Machines of all attempts whose end Fly has not confirmed; `flaude reap` looks after them."""
-        attempts = self._attempts()
-        return [Leftover(name=attempt.name, machine_id=attempt.machine_id) for attempt in attempts if not attempt.gone]
+        return [leftover(attempt) for attempt in self._attempts() if not attempt.gone]
 
     def _attempts(self) -> Iterator[Attempt]:
         return (attempt for result in self.results for attempt in result.attempts)

@@ -179,7 +179,7 @@ class Run:
         untouched = self.state.step is Step.CREATE and Phase.CREATE.value not in self._began_at
         if untouched or self.state.gone:
             return None
-        return Leftover(name=self._plan.name, machine_id=self.state.machine_id)
+        return Leftover(name=self._plan.name, machine_id=self.state.machine_id, app=self._plan.app)
 
     @property
     def machine_s(self) -> float:

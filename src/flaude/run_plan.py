@@ -11,15 +11,19 @@ from pathlib import Path
 
 from flaude.config import MachineConfig
 from flaude.machine_spec import MANAGED_BY
+from flaude.shards import Shards
 from flaude.tags import slug
 from flaude.timeouts import Timeouts
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What an attempt needs to know of its request and its place in the batch; `recorded` when a journal has it."""
+    """What an attempt needs to know of its request and its place in the batch; `recorded` when a journal has it.
 
-    app: str
+    `left_in` is the app in which another controller has left the attempt.
+    """
+
+    shards: Shards
     config: MachineConfig
     batch: str
     index: int
@@ -32,6 +36,12 @@ class RunPlan:
     queued: datetime
     output_dir: Path
     recorded: bool = False
+    left_in: str = ""
+
+    @cached_property
+    def app(self) -> str:
+        """The app of the machine."""
+        return self.left_in or self.shards.of(self.batch, self.index, self.attempt)
 
     @property
     def job_id(self) -> str:

@@ -172,6 +172,7 @@ class Attempt(Frozen):
         machine_seconds: How long there was a machine.
         machine_cost_usd: What the machine cost in US dollars, by `flaude.prices`; `None` when its price is not known.
         times: When each phase began.
+        app: The Fly app of the machine; empty in what an older flaude has written.
     """
 
     number: int
@@ -186,6 +187,7 @@ class Attempt(Frozen):
     machine_seconds: float = 0.0
     machine_cost_usd: float | None = 0.0
     times: Times = Times()
+    app: str = ""
 
 
 class RunResult(Frozen):
@@ -222,6 +224,7 @@ class RunResult(Frozen):
         lines_dropped: Lines of output that the machine had no room for: too many, or its disk was full.
         times: When each phase began, in the last attempt.
         attempts: All tries, the last one last; the fields above are the last one's.
+        app: The Fly app of the machine; empty in what an older flaude has written.
     """
 
     machine_id: str
@@ -251,3 +254,4 @@ class RunResult(Frozen):
     lines_dropped: int = 0
     times: Times = Times()
     attempts: tuple[Attempt, ...] = ()
+    app: str = ""

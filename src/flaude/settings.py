@@ -12,6 +12,7 @@ from typing import Any
 from flaude.endpoint import check_app_name
 from flaude.errors import ConfigError
 from flaude.retries import Retries
+from flaude.shards import Shards, check_shards
 from flaude.timeouts import Timeouts, check_seconds
 
 
@@ -28,6 +29,13 @@ class ExecutorSettings:
     output_dir: Path = Path("flaude-output")
     budget_usd: float | None = None
     max_machine_seconds: float | None = None
+    shards: int = 1
+    keep_shards: bool = True
+
+    @property
+    def apps(self) -> Shards:
+        """The apps that the machines are in."""
+        return Shards(self.app, self.shards)
 
     def dump(self) -> dict[str, Any]:
         """As JSON."""
@@ -57,6 +65,8 @@ def checked_settings(
     output_dir: str | Path,
     budget_usd: float | None,
     max_machine_seconds: float | None,
+    shards: int,
+    keep_shards: bool,
 ) -> ExecutorSettings:
     """What a program gives an executor, whatever it is.
 
@@ -75,6 +85,7 @@ def checked_settings(
         raise ConfigError(f"retries: give a number or a Retries, not {type(retries).__name__}")
     if timeouts is not None and not isinstance(timeouts, Timeouts):
         raise ConfigError(f"timeouts: give a Timeouts, not {type(timeouts).__name__}")
+    check_shards(app_name, shards, keep_shards)
     return ExecutorSettings(
         app=app_name,
         max_concurrency=max_concurrency,
@@ -85,6 +96,8 @@ def checked_settings(
         output_dir=_checked_folder(output_dir),
         budget_usd=checked_amount("budget_usd", budget_usd),
         max_machine_seconds=checked_amount("max_machine_seconds", max_machine_seconds),
+        shards=shards,
+        keep_shards=keep_shards,
     )
 
 

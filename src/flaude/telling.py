@@ -37,7 +37,7 @@ class Telling:
             case Phase.CREATE:
                 self._emit(events.Creating(*self._where()))
             case Phase.BOOT:
-                self._emit(events.Created(*self._where(), region=self._state().region))
+                self._emit(events.Created(*self._where(), region=self._state().region, app=self._plan.app))
             case Phase.CLONE:
                 self._emit(events.Booted(*self._where()))
             case Phase.AGENT:

@@ -77,6 +77,22 @@ def test_what_is_the_same_for_all_is_said_once(flaude: Command) -> None:
     )
 
 
+def test_a_batch_that_is_spread(flaude: Command) -> None:
+    """The apps are named, and their pace is the sum of theirs; --app may make names too long."""
+    text = MATRIX + "app: my-app\nshards: 3\nkeep_shards: false\n"
+    code, out, _ = flaude("check", "b.yaml", b_yaml=text)
+    assert code == 0 and "12 tasks for the 3 apps my-app to my-app-3" in out
+    assert "3 machines a second, one in each app, which is Fly's limit for an app: all within 2s" in " ".join(
+        out.split()
+    )
+    _, out, _ = flaude("check", "b.yaml", "--json")
+    told = json.loads(out)
+    assert (told["app"], told["apps"]) == ("my-app", ["my-app", "my-app-2", "my-app-3"])
+    assert (told["forecast"]["shards"], told["forecast"]["last_create_s"]) == (3, 2)
+    code, _, err = flaude("check", "b.yaml", "--app", "x" * 62)
+    assert code == 2 and " shards the last one would be " in err
+
+
 def test_narrow_terminals(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """No line is longer than the terminal, as long as that has room for a table at all."""
     monkeypatch.setenv("COLUMNS", "80")

@@ -32,6 +32,13 @@ def test_the_pace_is_one_create_a_second() -> None:
     assert made_of(3, max_concurrency=0).at_once == 3
 
 
+def test_the_pace_is_that_of_all_shards() -> None:
+    """Each app has an equal part of the machines, and a pace of its own."""
+    assert [made_of(500, shards=shards).last_create_s for shards in (1, 2, 8, 64)] == [498, 248, 61, 6]
+    assert [made_of(9, shards=4).last_create_s, made_of(8, shards=4).last_create_s] == [1, 0]
+    assert (made_of(500, shards=8, max_concurrency=20).last_create_s, made_of(500, shards=8).shards) == (1, 8)
+
+
 def test_agents_are_bounded_by_their_own_budgets_or_the_batch_s() -> None:
     """Every task needs a `max_budget_usd` for a sum, or the batch a budget; the smaller one holds."""
     own = {"max_budget_usd": 2.5}

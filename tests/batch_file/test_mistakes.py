@@ -168,6 +168,14 @@ ONE = {
         "app: My_App\ntasks: [{prompt: x}]",
         "b.yaml:1:6 app does not fit; give an app's name: up to 63 of",
     ),
+    "too many shards": (
+        "shards: 65\ntasks: [{prompt: x}]",
+        "b.yaml:1:9 shards is 65; give a whole number from 1 up to 64",
+    ),
+    "shards of a task": (
+        "tasks: [{prompt: x, shards: 2}]",
+        "b.yaml:1:21 tasks[0].shards belongs to the top of the file, beside `tasks`",
+    ),
     "too short a duration": (
         "wait_timeout: 0s\ntasks: [{prompt: x}]",
         "b.yaml:1:15 wait_timeout is 0s; give a number above 0",

@@ -38,6 +38,7 @@ async def test_every_call(fly: FlyClient) -> None:
 
     await call("create_app", "other", org_slug="personal", network="other")
     assert (await call("get_app", "other")).network == "other"
+    assert [(app.name, app.network) for app in await call("list_apps", "personal")][-1] == ("other", "other")
     machine = await call("create_machine", "other", name="one", config=SLEEPER, region="fra")
     assert (machine.name, machine.state, machine.region) == ("one", "created", "fra")
     assert await call("wait_machine", "other", machine.id, state="started", timeout_s=20)

@@ -27,6 +27,7 @@ async def test_create_get_list_and_delete(plain: Api) -> None:
         ({"name": "my-app", "org_slug": "personal"}, 422, "Validation failed: Name has already been taken"),
         ({"app_name": "My App", "org_slug": "personal"}, 422, "Validation failed: Name under 63 chars"),
         ({"name": "x" * 64, "org_slug": "personal"}, 422, "Validation failed: Name under 63 chars"),
+        ({"name": "x", "org_slug": "personal", "network": "2fast"}, 422, "Validation failed: Network"),
     ],
 )
 async def test_refused_apps(plain: Api, body: dict[str, str], status: int, text: str) -> None:
@@ -35,6 +36,29 @@ async def test_refused_apps(plain: Api, body: dict[str, str], status: int, text:
     assert error(reply)[0] == status and text in error(reply)[1]
     if "taken" in text:
         assert reply.json()["status"] == "name_taken"
+
+
+async def test_apps_of_others(plain: Api) -> None:
+    """They are a 403, and their names are taken (Fly's Go client, AppNameAvailable)."""
+    async with opened(taken=["theirs"]) as api:
+        assert error(await api.client.get("/v1/apps/theirs"))[0] == 403
+        body = {"name": "theirs", "org_slug": "personal"}
+        assert (await api.client.post("/v1/apps", json=body)).json()["status"] == "name_taken"
+
+
+async def test_lists_of_apps_have_pages(plain: Api) -> None:
+    """As many apps as are asked for, and where the next ones begin."""
+    for name in ("b", "a"):
+        await plain.client.post("/v1/apps", json={"name": name, "org_slug": "personal"})
+    pages, cursor = list[list[str]](), ""
+    while len(pages) < 5:
+        query = {"org_slug": "personal", "limit": "2", **({"cursor": cursor} if cursor else {})}
+        page = (await plain.client.get("/v1/apps", params=query)).json()
+        pages.append([app["name"] for app in page["apps"]])
+        if not (cursor := page.get("next_cursor", "")):
+            break
+    assert pages == [["a", "b"], ["my-app"]]
+    assert (await plain.client.get("/v1/apps", params={"org_slug": "personal", "limit": "0"})).status_code == 400
 
 
 async def test_an_app_with_machines_is_deleted_with_force_only(plain: Api) -> None:

@@ -220,13 +220,15 @@ def test_a_batch_that_goes_on() -> None:
 
 def test_machines_that_may_be_there_are_named() -> None:
     """A machine whose end is not confirmed costs money: its name stands above everything else."""
-    attempt = Attempt(number=1, name="flaude-x-0", machine_id="1857", gone=False)
+    attempt = Attempt(number=1, name="flaude-x-0", machine_id="1857", gone=False, app="my-app-2")
     run = RunResult(machine_id="1857", exit_code=0, state="started", destroyed=False)
     result = ExecutionResult(tag="t", run_result=run, attempts=(attempt,))
-    page = page_of(ReportData(runs=(ReportRun(0, "t", result=result),), app="my-app"))
+    page = page_of(ReportData(runs=(ReportRun(0, "t", result=result),), app="my-app", settings={"shards": 3}))
     told = " ".join(page.one("div", class_="alert").text.split())
-    assert "1 machine may still be there" in told and "flaude-x-0 (1857)" in told
+    assert "1 machine may still be there" in told and "flaude-x-0 (1857, app my-app-2)" in told
     assert "flaude reap --app my-app" in told
+    body = " ".join(page.one("body").text.split())
+    assert "app my-app and 2 shards" in body and "1857 in my-app-2 not confirmed gone" in body
 
 
 @pytest.mark.parametrize("runs", [(), (ReportRun(0, ""),), (ReportRun(0, "t", result=ExecutionResult("t")),)])

@@ -20,6 +20,7 @@ from flaude.errors import ConfigError
 from flaude.request import ExecutionRequest
 from flaude.retries import Retries
 from flaude.settings import ExecutorSettings
+from flaude.shards import check_shards
 from flaude.tags import numbered
 from flaude.timeouts import Timeouts
 
@@ -36,9 +37,16 @@ def batch_settings(batch: Section, app: str, usual: Timeouts, problems: Problems
     values = batch.values
     found: dict[str, Any] = {
         name: values[name]
-        for name in ("max_concurrency", "wait_timeout", "max_auth_failures", "max_machine_seconds")
+        for name in (
+            *("shards", "keep_shards", "max_concurrency"),
+            *("wait_timeout", "max_auth_failures", "max_machine_seconds"),
+        )
         if name in values
     }
+    try:
+        check_shards(app, found.get("shards", 1))
+    except ConfigError as error:
+        problems.add(batch.place_of("shards"), batch.path_of("shards"), error.wrong[0][1])
     if "budget" in values:
         found["budget_usd"] = values["budget"]
     if "output_dir" in values:

@@ -19,9 +19,10 @@ class Forecast:
     Attributes:
         tasks: How many there are.
         at_once: How many machines may be alive at the same time.
+        shards: Over how many apps they are spread.
         attempts: How many machines one task may take, one after the other.
         last_create_s: Seconds from the first create call until the last one of those that need not wait for another
-            run to end: Fly takes one a second for an app.
+            run to end: Fly takes one a second for an app, and each app has an equal part of them.
         longest_s: How long one machine may be there, seconds.
         without_budget: How many tasks have no `max_budget_usd`.
         agents_usd: What the agents can cost at most, US dollars; `None` when nothing bounds it.
@@ -32,6 +33,7 @@ class Forecast:
 
     tasks: int
     at_once: int
+    shards: int
     attempts: int
     last_create_s: float
     longest_s: float
@@ -62,8 +64,9 @@ def forecast(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -
     return Forecast(
         tasks=tasks,
         at_once=at_once,
+        shards=settings.shards,
         attempts=attempts,
-        last_create_s=EVERY_ACTION.last_after_s(at_once),
+        last_create_s=EVERY_ACTION.last_after_s(-(-at_once // settings.shards)),
         longest_s=longest_s,
         without_budget=sum(config.max_budget_usd is None for config in configs),
         agents_usd=_agents_usd(settings, configs, attempts),

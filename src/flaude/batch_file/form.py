@@ -10,6 +10,7 @@ from flaude.batch_file.shapes import Duration, Either, Field, Fields, Flag, List
 from flaude.failure import FailureKind
 from flaude.retries import INFRASTRUCTURE, Retries
 from flaude.settings import ExecutorSettings
+from flaude.shards import MOST_SHARDS
 from flaude.timeouts import LONGEST_S, Timeouts
 
 PROMPT = ("prompt", "prompt_file")
@@ -27,7 +28,10 @@ _NAME = Field(
     "Name of the Fly machine, unique among the living machines of the app; made up when it is left out.",
 )
 
-_AT_THE_TOP = ("app", "max_concurrency", "max_machine_seconds", "wait_timeout", "retries", "timeouts", "output_dir")
+_AT_THE_TOP = (
+    *("app", "shards", "keep_shards", "max_concurrency", "max_machine_seconds"),
+    *("wait_timeout", "retries", "timeouts", "output_dir"),
+)
 _ONE_NAME = "no two machines have the same name; give it in each task"
 _IN_A_TASK = "belongs into `defaults`, or into a task"
 
@@ -134,6 +138,18 @@ def _settings() -> dict[str, Field]:
         "app": Field(
             Text("an app's name: up to 63 of a-z, 0-9 and '-'", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
             "The Fly app to make the machines in; without it --app, or FLY_APP.",
+        ),
+        "shards": Field(
+            Number(whole=True, least=1, most=MOST_SHARDS),
+            "Over how many apps the machines are spread: Fly makes one a second in an app. With 3 they are `app`, "
+            "`app-2` and `app-3`; those beside the first are made when they are missing.",
+            defaults.shards,
+        ),
+        "keep_shards": Field(
+            Flag(),
+            "Whether the apps beside the first stay when the batch has ended; else they are removed, but for those "
+            "that have machines.",
+            defaults.keep_shards,
         ),
         "max_concurrency": Field(
             Nullable(Number(whole=True, least=0)),

@@ -36,7 +36,13 @@ _COMMANDS = {
     "completion": (_MACHINES, "Print the completion script of a shell."),
 }
 _FAMILIES = {
-    "app": ("The Fly app that the machines live in.", {"create": "Make a Fly app; one that is there already is fine."}),
+    "app": (
+        "The Fly app that the machines live in.",
+        {
+            "create": "Make a Fly app; one that is there already is fine.",
+            "remove-shards": "Remove the apps beside it that batches were spread over.",
+        },
+    ),
     "local": (
         "The embedded stand-in of Fly's Machines API.",
         {"serve": "Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client."},
@@ -66,8 +72,8 @@ def application(called: Collection[str] = ()) -> App:
     for name, (line, members) in _FAMILIES.items():
         family = App(name=name, help=line, group=_MACHINES)
         for member, what in members.items():
-            help_ = None if member in called else what
-            family.command(f"flaude.cli.{member}:{member}", help=help_, help_format="markdown")
+            module, help_ = member.replace("-", "_"), None if member in called else what
+            family.command(f"flaude.cli.{module}:{module}", name=member, help=help_, help_format="markdown")
         app.command(family)
     return app
 

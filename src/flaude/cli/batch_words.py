@@ -19,6 +19,7 @@ def batch_json(batch: BatchEntry, now: datetime) -> dict[str, Any]:
     return {
         "batch": batch.id,
         "app": batch.app,
+        "shards": batch.settings.get("shards", 1),
         "source": batch.settings.get("source", ""),
         "began": batch.began.isoformat(),
         "ended": batch.ended.isoformat() if batch.ended else None,

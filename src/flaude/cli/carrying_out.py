@@ -113,6 +113,8 @@ def executor_of(
         output_dir=settings.output_dir,
         budget_usd=settings.budget_usd,
         max_machine_seconds=settings.max_machine_seconds,
+        shards=settings.shards,
+        keep_shards=settings.keep_shards,
         fly=fly,
         journal=journal,
         on_event=on_event,

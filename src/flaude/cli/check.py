@@ -84,6 +84,7 @@ def _as_json(spec: BatchSpec, bounds: Forecast) -> dict[str, Any]:
     return {
         "source": spec.source,
         "app": spec.settings.app,
+        "apps": spec.settings.apps.names,
         "tasks": [
             {
                 "tag": request.tag,
@@ -106,7 +107,9 @@ def _print(spec: BatchSpec, bounds: Forecast) -> None:
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _NO_TERMINAL
-    console.print(Text(printable(f"{spec.source}: {_count(bounds.tasks, 'task')} for the app {spec.settings.app}")))
+    apps = spec.settings.apps
+    where = f"the app {apps.app}" if apps.count == 1 else f"the {apps.count} apps {apps.app} to {apps.names[-1]}"
+    console.print(Text(printable(f"{spec.source}: {_count(bounds.tasks, 'task')} for {where}")))
     rows = [_row(request) for request in spec.requests]
     # What is the same everywhere is said once, below.
     same = [name for name in _MAY_BE_SAME if len({row[name] for row in rows}) == 1 and bounds.tasks > 1]
@@ -176,7 +179,8 @@ def _pace(bounds: Forecast) -> str:
     if not bounds.last_create_s:
         return f"{first} at once{later}"
     within = duration(bounds.last_create_s)
-    return f"one machine a second, which is Fly's limit for an app: {first} within {within}{later}"
+    pace = "one machine a second" if bounds.shards == 1 else f"{bounds.shards} machines a second, one in each app"
+    return f"{pace}, which is Fly's limit for an app: {first} within {within}{later}"
 
 
 def _agents(spec: BatchSpec, bounds: Forecast) -> str:

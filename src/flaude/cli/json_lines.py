@@ -53,6 +53,7 @@ class JsonLines(StreamedView):
                     "seconds": result.seconds,
                     "stopped_by": result.stopped_by,
                     "leftovers": [leftover.model_dump() for leftover in result.leftovers],
+                    "shards_left": result.shards_left,
                     "exit_code": exit_code,
                 }
             )

@@ -33,6 +33,8 @@ App: TypeAlias = Annotated[str | None, Parameter(name="--app", group=WHERE)]
 Local: TypeAlias = Annotated[bool, Parameter(name="--local", negative="", group=WHERE)]
 Claude: TypeAlias = Annotated[Literal["scripted", "installed"], Parameter(name="--claude", group=WHERE)]
 OutputDir: TypeAlias = Annotated[Path | None, Parameter(name="--output-dir", group=WHERE)]
+Shards: TypeAlias = Annotated[int | None, Parameter(name="--shards", group=WHERE)]
+RemoveShards: TypeAlias = Annotated[bool, Parameter(name="--remove-shards", negative="", group=WHERE)]
 MaxConcurrency: TypeAlias = Annotated[int | None, Parameter(name="--max-concurrency", group=LIMITS)]
 Budget: TypeAlias = Annotated[float | None, Parameter(name="--budget", group=LIMITS, metavar="USD")]
 OrphanAfter: TypeAlias = Annotated[

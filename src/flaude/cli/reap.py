@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 
+from flaude.cli.amounts import count
 from flaude.cli.options import Duration
 from flaude.errors import ConfigError
 from flaude.reaper import Reaped, ReapReport
@@ -31,6 +33,7 @@ async def reap(
 ) -> int:
     """Destroy machines of flaude that no living controller owns; exit code 1 when one could not be confirmed gone.
 
+    The app's shards (my-app-2 and so on) are looked through as well, where the token may list the organisation's apps.
     The Fly token comes from FLY_API_TOKEN, FLY_ACCESS_TOKEN or flyctl's config file.
 
     Parameters
@@ -77,11 +80,14 @@ def _print(report: ReapReport, which: str) -> None:
     console = Console(highlight=False, soft_wrap=True)  # a name that was cut would name nothing
     if report.incomplete:
         console.print(f"[red]Not everything was seen:[/] {escape(report.incomplete)}")
+    if report.note:
+        print(f"note: {report.note}", file=sys.stderr)
+    where = report.app + (f" and its {count(len(report.shards), 'shard')}" if report.shards else "")
     if not report.machines:
-        console.print(f"No machine of flaude in {report.app}{which}.")
+        console.print(f"No machine of flaude in {where}{which}.")
         return
     now = datetime.now(UTC)
-    rows = [_row(machine, now) for machine in report.machines]
+    rows = [_row(machine, now, with_app=bool(report.shards)) for machine in report.machines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row, machine in zip(rows, report.machines, strict=True):
         action, *rest = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -99,10 +105,11 @@ def _print(report: ReapReport, which: str) -> None:
         if count
     ]
     hint = " --all takes those that are kept as well." if report.kept else ""
-    console.print(f"{report.app}: {', '.join(parts)}.{hint}")
+    console.print(f"{where}: {', '.join(parts)}.{hint}")
 
 
-def _row(machine: Reaped, now: datetime) -> tuple[str, ...]:
+def _row(machine: Reaped, now: datetime, *, with_app: bool) -> tuple[str, ...]:
     since = age(machine.created_at, now)
     old = "?" if since is None else str(timedelta(seconds=max(round(since), 0)))
-    return machine.action.replace("_", " "), machine.name, machine.id, machine.state, old
+    app = (machine.app,) if with_app else ()
+    return machine.action.replace("_", " "), *app, machine.name, machine.id, machine.state, old

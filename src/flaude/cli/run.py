@@ -28,6 +28,8 @@ from flaude.cli.options import (
     OrphanAfter,
     OutputDir,
     Plain,
+    RemoveShards,
+    Shards,
 )
 from flaude.cli.source import Source
 from flaude.config import MachineConfig
@@ -72,6 +74,8 @@ async def run(
     max_concurrency: MaxConcurrency = None,
     orphan_after: OrphanAfter = None,
     app: App = None,
+    shards: Shards = None,
+    remove_shards: RemoveShards = False,
     local: Local = False,
     claude: Claude = "scripted",
     output_dir: OutputDir = None,
@@ -138,6 +142,11 @@ async def run(
         How long machines work on, and keep their work, when nobody pulls them: 30m, 2h. Default: 1h; 24h with --detach.
     app
         The Fly app; else the file's, else FLY_APP.
+    shards
+        Over how many apps the machines are spread, as Fly makes one a second in an app: my-app, my-app-2 and so on.
+        Those beside the first are made when they are missing.
+    remove_shards
+        Remove those beside the first when the batch has ended, but for those that have machines.
     local
         Run on this computer, without Fly; machines are local processes.
     claude
@@ -185,6 +194,8 @@ async def run(
         max_concurrency=settings.max_concurrency if max_concurrency is None else max_concurrency,
         budget_usd=settings.budget_usd if budget is None else budget,
         output_dir=settings.output_dir if output_dir is None else output_dir,
+        shards=settings.shards if shards is None else shards,
+        keep_shards=settings.keep_shards and not remove_shards,
     )
     if local:
         if claude == "scripted" and not all(is_scripted(request.config.prompt) for request in requests):

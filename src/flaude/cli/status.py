@@ -17,7 +17,7 @@ from flaude.cli.one_line import one_line
 from flaude.cli.table import print_table
 from flaude.recorded import Outcome, RecordedBatch, RecordedRun
 
-_HEADINGS = ("#", "tag", "state", "machine", "time", "turns", "cost", "what went wrong")
+_HEADINGS = ("#", "tag", "state", "app", "machine", "time", "turns", "cost", "what went wrong")
 _NUMBERS = ("#", "time", "turns", "cost")
 
 
@@ -48,7 +48,9 @@ async def status(batch: str, /, *, json: Annotated[bool, Parameter(negative="")]
 def _print(found: RecordedBatch, now: datetime) -> None:
     console, entry, counts = consoles.for_results(), found.entry, found.entry.counts
     source = f" from {one_line(found.source)}" if found.source else ""
-    head = Text(f"Batch {entry.id} on {entry.app}{source}, begun {ago(entry.began, now)} ago: ")
+    spread = found.shards > 1
+    where = f"{entry.app} and {count(found.shards - 1, 'shard')}" if spread else entry.app
+    head = Text(f"Batch {entry.id} on {where}{source}, begun {ago(entry.began, now)} ago: ")
     console.print(head.append_text(state_text(entry, now)))
     parts = [(counts.succeeded, "succeeded"), (counts.failed, "failed"), (counts.open, "open")]
     told = ", ".join(f"{number} {word}" for number, word in parts if number) or "none"
@@ -56,7 +58,14 @@ def _print(found: RecordedBatch, now: datetime) -> None:
     if entry.stopped_by:
         console.print(f"Cut short: {one_line(entry.stopped_by)}", style="yellow")
     if found.runs:
-        print_table(console, _HEADINGS, [_row(run, now) for run in found.runs], right=_NUMBERS)
+        rows = [_row(run, now) for run in found.runs]
+        shown = [at for at, name in enumerate(_HEADINGS) if spread or name != "app"]
+        print_table(
+            console,
+            [_HEADINGS[at] for at in shown],
+            [tuple(row[at] for at in shown) for row in rows],
+            right=_NUMBERS,
+        )
 
 
 def _row(run: RecordedRun, now: datetime) -> tuple[Text | str, ...]:
@@ -65,6 +74,7 @@ def _row(run: RecordedRun, now: datetime) -> tuple[Text | str, ...]:
         str(run.index),
         one_line(run.tag, 80),
         _state(run),
+        one_line(run.app),
         one_line(run.machine_id),
         "" if seconds is None else clock(seconds),
         "" if outcome.num_turns is None else str(outcome.num_turns),
@@ -93,6 +103,7 @@ def _run_json(found: RecordedBatch, run: RecordedRun, now: datetime) -> dict[str
         if run.is_over and not run.success
         else None,
         "exit_code": outcome.exit_code,
+        "app": run.app,
         "machine_id": run.machine_id,
         "seconds": run.seconds(now),
         "num_turns": outcome.num_turns,

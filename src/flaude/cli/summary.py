@@ -44,6 +44,11 @@ def summary(result: BatchResult, look: Look, width: int | None, *, app: str = ""
         lines += [(Piece(2, str(leftover)),) for leftover in result.leftovers]
         where = f" --app {app}" * bool(app) + f" --batch {batch}" * bool(batch)
         lines.append((Piece(0, f"flaude reap{where} --all"),))
+    if result.shards_left:
+        lines.append((Piece(0, "These apps were to be removed:", Style.WARNING),))
+        lines += [(Piece(2, one_line(why, 500)),) for why in result.shards_left]
+        if app:
+            lines.append((Piece(0, f"flaude app remove-shards {app}"),))
     return "".join(f"{rendered(line, look).rstrip()}\n" for line in lines)
 
 

@@ -14,7 +14,7 @@ import anyio
 from pydantic import TypeAdapter
 
 from flaude.errors import FlyError, NameTakenError, NotFoundError, NotReadyError, UnreachableError
-from flaude.fly.models import App, ExecResult, Machine, MachineSummary
+from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachineSummary
 from flaude.fly.sending import Call, Sender
 
 _log = logging.getLogger("flaude.fly")
@@ -82,7 +82,8 @@ class FlyClient:
                 by an attempt whose answer was lost: `get_app` tells.
         """
         body = {"name": name, "org_slug": org_slug, **({"network": network} if network else {})}
-        await self._sender.ask(Call("create_app", name, "POST", "/apps", body=body), _nothing)
+        # There is no app yet that Fly could count it for: all count together.
+        await self._sender.ask(Call("create_app", "", "POST", "/apps", body=body), _nothing)
 
     async def get_app(self, name: str) -> App:
         """The app of that name.
@@ -91,6 +92,25 @@ class FlyClient:
             NotFoundError: There is none.
         """
         return await self._sender.ask(Call("get_app", name, "GET", f"/apps/{_part(name)}"), App.model_validate_json)
+
+    async def list_apps(self, org_slug: str) -> list[App]:
+        """All apps of an organisation, in as many calls as Fly has pages (fly-go reads `next_cursor`).
+
+        Raises:
+            NotAllowedError: The token is for less than the organisation.
+        """
+        apps, cursors = list[App](), [""]
+        while True:
+            query = {"org_slug": org_slug, **({"cursor": cursors[-1]} if cursors[-1] else {})}
+            call = Call("list_apps", "", "GET", "/apps", query=query)
+            page = await self._sender.ask(call, AppsPage.model_validate_json)
+            apps += page.apps
+            if not page.next_cursor:
+                return apps
+            if page.next_cursor in cursors:
+                message = "Fly lists the same apps again and again"
+                raise UnreachableError(message, method=call.method, path=call.where, status=200)
+            cursors.append(page.next_cursor)
 
     async def delete_app(self, name: str, *, force: bool = False) -> None:
         """Delete an app; with `force` also when it has machines. An app that is gone already is fine."""

@@ -96,6 +96,13 @@ class MachineSummary(BaseModel):
     state: str = ""
 
 
+class Organization(_Answer):
+    """Whose an app is."""
+
+    name: str = ""
+    slug: str = ""
+
+
 class App(_Answer):
     """An app as Fly describes it."""
 
@@ -104,6 +111,14 @@ class App(_Answer):
     status: str = ""
     network: str = ""
     machine_count: int = 0
+    organization: Organization = Organization()
+
+
+class AppsPage(_Answer):
+    """A part of a list of apps; `next_cursor` is empty at its end."""
+
+    apps: tuple[App, ...] = ()
+    next_cursor: str = ""
 
 
 class ExecResult(_Answer):

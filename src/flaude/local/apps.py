@@ -10,6 +10,8 @@ from flaude.local.call import Call
 from flaude.local.replies import Reply
 
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
+_NETWORK = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_PAGE = 5000
 
 
 async def create(call: Call) -> Reply:
@@ -20,7 +22,10 @@ async def create(call: Call) -> Reply:
         raise replies.invalid("invalid_argument: org_slug is required")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise replies.app_name_invalid()
-    app = call.world.add_app(name, org_slug=org_slug, network=str(fields.get("network") or "default"))
+    network = fields.get("network") or "default"
+    if not isinstance(network, str) or not _NETWORK.fullmatch(network):
+        raise replies.network_invalid()
+    app = call.world.add_app(name, org_slug=org_slug, network=network)
     return Reply(201, {"id": app.name, "created_at": time.time_ns() // 1_000_000})
 
 
@@ -30,12 +35,18 @@ async def get(call: Call) -> Reply:
 
 
 async def list_(call: Call) -> Reply:
-    """`GET /v1/apps?org_slug=`."""
+    """`GET /v1/apps?org_slug=&limit=&cursor=`: pages, as Fly's Go client reads them; `cursor` is the last name's."""
     org_slug = call.query.get("org_slug", ("",))[-1]
     if not org_slug:
         raise replies.invalid("invalid_argument: org_slug is required")
-    apps = [app.shown(_living(call, app.name)) for app in call.world.apps(org_slug)]
-    return Reply(200, {"apps": apps, "total_apps": len(apps)})
+    limit, cursor = call.query.get("limit", (str(_PAGE),))[-1], call.query.get("cursor", ("",))[-1]
+    if not limit.isdecimal() or not 1 <= int(limit) <= _PAGE:
+        raise replies.invalid("invalid_argument: limit")
+    found = sorted(call.world.apps(org_slug), key=lambda app: app.name)
+    page = [app for app in found if app.name > cursor]
+    apps = [app.shown(_living(call, app.name)) for app in page[: int(limit)]]
+    more = {"next_cursor": apps[-1]["name"]} if len(page) > len(apps) else {}
+    return Reply(200, {"apps": apps, "total_apps": len(found), **more})
 
 
 async def delete(call: Call) -> Reply:

@@ -41,6 +41,7 @@ class LocalFly:
 
     Args:
         apps: Names of apps that exist from the start.
+        taken: Names of apps that belong to somebody else: nobody can see them, or make one of that name.
         folder: Folder for the machines; a temporary one when left out.
         image: What every image has that is not in `images`; `LocalImage.default()` when left out.
         images: What certain images have, by the name that a machine's config gives.
@@ -68,6 +69,7 @@ class LocalFly:
         self,
         *,
         apps: Iterable[str] = (),
+        taken: Iterable[str] = (),
         folder: Path | None = None,
         image: LocalImage | None = None,
         images: Mapping[str, LocalImage] | None = None,
@@ -83,6 +85,7 @@ class LocalFly:
         on_exchange: Callable[[Exchange], None] | None = None,
     ) -> None:
         self._apps = tuple(apps)
+        self._taken = frozenset(taken)
         self._folder = folder
         self._image = image
         self._images = dict(images or {})
@@ -202,6 +205,7 @@ class LocalFly:
             remember_s=self._remember_s,
             limits=Limits(anyio.current_time) if self._limits else None,
             tasks=machines,
+            taken=self._taken,
         )
         for name in self._apps:
             world.add_app(name)

@@ -73,6 +73,16 @@ def app_name_invalid() -> RefusedError:
     return RefusedError(422, "Validation failed: Name under 63 chars using numbers, lowercase letters and dashes")
 
 
+def app_of_others() -> RefusedError:
+    """403: the app is in an organization that the token may not see."""
+    return RefusedError(403, "unauthorized")
+
+
+def network_invalid() -> RefusedError:
+    """422 for the form of a network's name; Fly's words are not known."""
+    return RefusedError(422, "Validation failed: Network letters, digits and dashes, beginning with a letter")
+
+
 def app_has_machines() -> RefusedError:
     """412: delete without `force`; Fly's words are not known."""
     return RefusedError(412, "failed_precondition: app still has machines, destroy them first or use force=true")

@@ -30,6 +30,7 @@ class World:
         remember_s: Seconds for which a destroyed machine can still be read.
         limits: Fly's rate limits, when they are on.
         tasks: Where machines live.
+        taken: Names of apps of others.
         created: Ids of all machines that ever were.
         alive: Machines whose process lives.
         peak_alive: The most that were alive at once.
@@ -43,6 +44,7 @@ class World:
     remember_s: float
     limits: Limits | None
     tasks: TaskGroup
+    taken: frozenset[str] = frozenset()
     created: list[str] = field(default_factory=list)
     alive: int = 0
     peak_alive: int = 0
@@ -54,7 +56,7 @@ class World:
 
     def add_app(self, name: str, *, org_slug: str = "personal", network: str = "default") -> App:
         """Make an app; refuses with 422 when the name is taken."""
-        if name in self._apps:
+        if name in self._apps or name in self.taken:
             raise replies.app_name_taken()
         self._apps_made += 1
         self._apps[name] = App(name, org_slug, network, self._apps_made)
@@ -69,7 +71,9 @@ class World:
         del self._apps[app.name]
 
     def app(self, name: str) -> App:
-        """The app of this name; refuses with 404."""
+        """The app of this name; refuses with 404, or 403 for one of others."""
+        if name in self.taken:
+            raise replies.app_of_others()
         if name not in self._apps:
             raise replies.app_not_found(name)
         return self._apps[name]

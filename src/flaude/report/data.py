@@ -77,3 +77,9 @@ class ReportData:
     stopped_by: str = ""
     in_journal: bool = False
     made: datetime | None = None
+
+    @property
+    def shards(self) -> int:
+        """Over how many apps its machines were spread."""
+        shards = self.settings.get("shards", 1)
+        return shards if isinstance(shards, int) else 1
