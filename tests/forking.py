@@ -15,10 +15,14 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App
+
+# What a command imports no sooner than it needs it.
+_LATE = ("flaude.batch_file.yaml_nodes", "flaude.fly.client", "flaude.local", "flaude.result_json", "rich.markdown")
 
 _CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -36,6 +40,8 @@ def serve(folder: Path) -> None:
     from flaude.cli import application  # noqa: PLC0415  # what takes its time
 
     _import_all(application())
+    for name in _LATE:
+        import_module(name)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "flaude.socket"))
         listener.listen()

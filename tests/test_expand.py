@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from flaude import ConfigError, MachineConfig, RepoSpec, expand
-from flaude.expand import _SECRETS
+from flaude.expansion import _SECRETS
 from flaude.placeholders import filled
 from flaude.tags import LONGEST, numbered, slug
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -20,7 +20,6 @@ from flaude.event_buffer import EventBuffer
 from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
 from flaude.failure import FailureKind
-from flaude.fly import FlyClient
 from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
 from flaude.machine_spec import prepare
@@ -34,6 +33,9 @@ from flaude.settings import ExecutorSettings
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit, EventHandler, Watcher
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _METER_S = 1.0
 _AT_REST_S = 0.25

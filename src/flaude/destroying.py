@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 
 from flaude.diagnosis import GONE
 from flaude.errors import FlyError, NotFoundError
-from flaude.fly import FlyClient
 from flaude.jitter import jitter
 from flaude.machine_states import MachineStates
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _POLL_S = 15
 

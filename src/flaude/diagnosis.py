@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flaude.errors import FlaudeError, InvalidRequestError, NoCapacityError
 from flaude.failure import FailureKind
-from flaude.fly import Machine
+
+if TYPE_CHECKING:
+    from flaude.fly import Machine
 
 GONE = "destroyed"
 """The state of a machine that is no more."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flaude.errors import ConfigError
-from flaude.fly import FlyClient
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 
 class FlyEndpoint(Protocol):
@@ -56,6 +58,8 @@ def client_for(
         NoTokenError: There is no Fly token.
         ConfigError: See `check_endpoint`; or the address or token is of no use.
     """
+    from flaude.fly import FlyClient  # noqa: PLC0415  # with all of HTTP: only who connects
+
     check_endpoint(fly, token=token, base_url=base_url)
     if fly is not None:
         base_url, token = fly.base_url, fly.token

@@ -31,11 +31,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from flaude.failure import Failure, FailureKind, Phase
-from flaude.results import BatchResult
-from flaude.run_result import RunResult
+from flaude.kinds import FailureKind, Phase
+
+if TYPE_CHECKING:  # they are pydantic's, and everything imports the errors
+    from flaude.failure import Failure
+    from flaude.results import BatchResult
+    from flaude.run_result import RunResult
 
 
 class FlaudeError(Exception):
@@ -58,6 +61,8 @@ class _RefusalError(FlaudeError):
     @property
     def failure(self) -> Failure:
         """What it is for a run that it kept from its first attempt."""
+        from flaude.failure import Failure  # noqa: PLC0415  # as above
+
         return Failure(kind=self._kind, phase=Phase.QUEUED, message=str(self))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -12,7 +13,6 @@ from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
 from flaude.events import Notice, Resumed, Retried, StopRequested
 from flaude.failure import Failure, FailureKind, Phase
-from flaude.fly import FlyClient
 from flaude.launching import Breaker, Launching
 from flaude.left_run import LeftRun, checkpoint
 from flaude.machine_states import StatesOfApps
@@ -25,6 +25,9 @@ from flaude.run_plan import RunPlan, batch_metadata
 from flaude.run_state import Step
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _LONGEST_NAME = 63
 

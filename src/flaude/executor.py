@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -22,7 +22,6 @@ from flaude.endpoint import FlyEndpoint, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError, RateLimitedError, UnreachableError
 from flaude.event_buffer import EventBuffer, Room
 from flaude.events import Event
-from flaude.fly import FlyClient
 from flaude.jitter import jitter
 from flaude.journal.entries import BatchEntry
 from flaude.journal.protocol import Journal
@@ -37,6 +36,9 @@ from flaude.settings import checked_amount, checked_settings
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _log = logging.getLogger(__name__)
 

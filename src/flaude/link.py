@@ -15,17 +15,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from flaude.claude import cut_nesting
 from flaude.errors import GuestError, NotReadyError, UnreachableError
-from flaude.fly import FlyClient
 from flaude.guest.redact import Redactor
 from flaude.offloading import offload
 from flaude.piece_size import PieceSize
 from flaude.protocol import GuestFile, GuestResult, PullReply, Record, SpoolReader, StatusReply, unpack
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 GUEST_PATH = "/opt/flaude/guest.pyz"
 """Where the guest lies in the machine."""

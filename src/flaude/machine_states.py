@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 
 from flaude.diagnosis import ENDED_STATES, GONE
 from flaude.errors import NotFoundError
-from flaude.fly import FlyClient
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _FEWEST = 8
 _LISTED_FOR_A_CALL = 50  # so many machines in a list cost as much as one call for a single one (`make bench`)

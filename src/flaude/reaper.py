@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from pydantic import BaseModel, ConfigDict
@@ -18,13 +18,15 @@ from flaude.destroying import destroy
 from flaude.diagnosis import GONE, UNKNOWN_S, has_ended
 from flaude.endpoint import FlyEndpoint, check_app_name, client_for
 from flaude.errors import ConfigError, FlaudeError, FlyError
-from flaude.fly import FlyClient, Machine
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
 from flaude.machine_states import MachineStates
 from flaude.protocol import StatusReply
 from flaude.reaping import Verdict, age, is_ours, judge
 from flaude.timeouts import check_seconds
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient, Machine
 
 _AT_ONCE = 20
 _MOST_LISTS = 6

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from flaude.diagnosis import has_ended
-from flaude.fly import Machine
 from flaude.machine_spec import MANAGED_BY, START_DEADLINE
 from flaude.protocol import StatusReply
 from flaude.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from flaude.fly import Machine
 
 _PULL_MARGIN_S = 30.0
 _BOOT_MARGIN_S = 60.0

@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from flaude.errors import ConfigError, JournalError
-from flaude.failure import Phase
 from flaude.journal.entries import BatchEntry, RunEntry
 from flaude.journal.holder import is_dead
 from flaude.journal.protocol import Journal
-from flaude.recording import run_folder
-from flaude.result_json import load_result
-from flaude.results import ExecutionResult
+from flaude.kinds import Phase
+from flaude.run_files import run_folder
 from flaude.settings import ExecutorSettings
+
+if TYPE_CHECKING:
+    from flaude.results import ExecutionResult
 
 _NEAREST = 3
 _NAMED = 10
@@ -214,6 +215,8 @@ class RecordedBatch:
         Raises:
             JournalError: Its file is missing, or damaged.
         """
+        from flaude.result_json import load_result  # noqa: PLC0415  # with pydantic, which a list of runs does without
+
         kept = await self.result_json(index)
         try:
             return None if kept is None else await anyio.to_thread.run_sync(load_result, kept)

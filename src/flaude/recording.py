@@ -24,6 +24,7 @@ from flaude.journal.entries import CheckpointNote, EndNote, EventNote, Note, Out
 from flaude.journal.protocol import Journal
 from flaude.result_json import dump_result
 from flaude.results import ExecutionResult
+from flaude.run_files import attempt_file, harvest_file, run_folder
 from flaude.run_result import RunResult
 
 _log = logging.getLogger("flaude.journal")
@@ -319,21 +320,6 @@ class _RunRecord:
         if await self._recording.quietly(self.durable):
             for attempt in result.attempts:
                 await self._recording.drop(harvest_file(self.index, attempt.number))
-
-
-def run_folder(index: int) -> str:
-    """Where the files of a run are, in its batch's."""
-    return f"runs/{index:03}"
-
-
-def harvest_file(index: int, attempt: int) -> str:
-    """What the machine of an attempt has given, until the run is over."""
-    return f"{run_folder(index)}/harvest-{attempt}.json"
-
-
-def attempt_file(index: int, number: int) -> str:
-    """What an attempt has brought that was not the last one."""
-    return f"{run_folder(index)}/attempt-{number}.json"
 
 
 def outcome(result: ExecutionResult) -> dict[str, Any]:

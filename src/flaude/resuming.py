@@ -17,10 +17,10 @@ from flaude.left_run import LeftRun, left_run
 from flaude.offloading import offload
 from flaude.past import Past
 from flaude.recorded import RecordedBatch, RecordedRun, read_batch
-from flaude.recording import attempt_file, harvest_file
 from flaude.request import ExecutionRequest
 from flaude.request_json import dump_request, load_request
 from flaude.results import ExecutionResult
+from flaude.run_files import attempt_file, harvest_file
 from flaude.run_result import Attempt, RunResult
 
 _log = logging.getLogger("flaude.journal")

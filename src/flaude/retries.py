@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flaude.errors import ConfigError
-from flaude.failure import Failure, FailureKind
+from flaude.kinds import FailureKind
+
+if TYPE_CHECKING:
+    from flaude.failure import Failure
 
 INFRASTRUCTURE = frozenset({FailureKind.CAPACITY, FailureKind.BOOT_TIMEOUT, FailureKind.MACHINE_LOST, FailureKind.API})
 """Failures that are Fly's and not the request's: another machine may well do."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -25,7 +26,6 @@ from flaude.errors import (
 )
 from flaude.failure import FailureKind, Phase
 from flaude.fetching import Fetching
-from flaude.fly import FlyClient
 from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
@@ -64,6 +64,9 @@ from flaude.run_state import (
 from flaude.stopping import Stop, Stopping
 from flaude.telling import Telling
 from flaude.watching import Emit
+
+if TYPE_CHECKING:
+    from flaude.fly import FlyClient
 
 _log = logging.getLogger(__name__)
 

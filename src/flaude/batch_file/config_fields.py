@@ -26,7 +26,7 @@ from flaude.batch_file.shapes import (
     Text,
 )
 from flaude.config import MachineConfig
-from flaude.expand import AS_IT_IS
+from flaude.expansion import AS_IT_IS
 from flaude.vm_sizes import PRESETS
 
 REPO = Either(

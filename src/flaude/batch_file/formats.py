@@ -11,7 +11,6 @@ from flaude.batch_file.jsonl_nodes import read_jsonl
 from flaude.batch_file.nodes import Lines, Node, Place
 from flaude.batch_file.problems import Problems, refusal
 from flaude.batch_file.toml_nodes import read_toml
-from flaude.batch_file.yaml_nodes import read_yaml
 
 Format: TypeAlias = Literal["yaml", "toml", "json", "jsonl", "csv"]
 """What a batch file can be written in."""
@@ -65,6 +64,8 @@ def read_node(text: str, name: str, format_: Format, problems: Problems) -> Node
         case "jsonl":
             return _lines_node(read_jsonl(text, name, problems), name, problems)
         case _:
+            from flaude.batch_file.yaml_nodes import read_yaml  # noqa: PLC0415  # its parser is large
+
             return read_yaml(text, name, problems)
 
 

@@ -13,7 +13,7 @@ from flaude.batch_file.merging import Merged
 from flaude.batch_file.problems import Problems, did_you_mean, nearest, shown
 from flaude.batch_file.shapes import Flag, Nullable, Number, Text
 from flaude.errors import ConfigError
-from flaude.expand import AS_IT_IS, TAG, row_config, tagged_rows
+from flaude.expansion import AS_IT_IS, TAG, row_config, tagged_rows
 from flaude.placeholders import filled, variables_in
 from flaude.request import ExecutionRequest
 from flaude.tags import numbered

@@ -1,6 +1,17 @@
 """A client of Fly's Machines API."""
 
-from flaude.fly.client import FlyClient
-from flaude.fly.models import App, ExecResult, ExitEvent, Machine, MachineEvent
+from typing import TYPE_CHECKING
+
+from flaude.on_demand import names_of
+
+if TYPE_CHECKING:
+    from flaude.fly.client import FlyClient
+    from flaude.fly.models import App, ExecResult, ExitEvent, Machine, MachineEvent
 
 __all__ = ["App", "ExecResult", "ExitEvent", "FlyClient", "Machine", "MachineEvent"]
+
+# A forecast needs the pace, and no client.
+_MODULE_OF = {**dict.fromkeys(__all__, "flaude.fly.models"), "FlyClient": "flaude.fly.client"}
+
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _MODULE_OF)

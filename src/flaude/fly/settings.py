@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from flaude.errors import ConfigError, NoTokenError
 
 DEFAULT_BASE_URL = "https://api.machines.dev"
@@ -108,6 +105,9 @@ def _sendable(token: str, place: str) -> str:
 
 
 def _flyctl_token(environ: Mapping[str, str]) -> str | None:
+    from ruamel.yaml import YAML  # noqa: PLC0415  # no token was given: only then
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
     folder = environ.get("FLY_CONFIG_DIR")
     try:
         path = Path(folder) if folder else Path(environ.get("HOME") or Path.home()) / ".fly"

@@ -7,7 +7,7 @@ async with SqliteJournal() as journal:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flaude.journal.entries import (
     BatchEntry,
@@ -24,6 +24,7 @@ from flaude.journal.entries import (
     Wish,
 )
 from flaude.journal.protocol import Journal
+from flaude.on_demand import names_of
 
 if TYPE_CHECKING:
     from flaude.journal.memory import MemoryJournal
@@ -47,15 +48,8 @@ __all__ = [
     "Wish",
 ]
 
+# Whoever only knows what a journal keeps needs no database.
+_MODULE_OF = {"MemoryJournal": "flaude.journal.memory", "SqliteJournal": "flaude.journal.sqlite"}
 
-def __getattr__(name: str) -> Any:
-    # When they are asked for: whoever only knows what a journal keeps needs no database.
-    if name == "MemoryJournal":
-        from flaude.journal.memory import MemoryJournal  # noqa: PLC0415
-
-        return MemoryJournal
-    if name == "SqliteJournal":
-        from flaude.journal.sqlite import SqliteJournal  # noqa: PLC0415
-
-        return SqliteJournal
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = names_of(__name__, _MODULE_OF)
