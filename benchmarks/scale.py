@@ -165,13 +165,16 @@ def cap(options: Options) -> Iterator[Row]:
 
 
 def detection(options: Options) -> Iterator[Row]:
-    """How soon a run's end is known."""
+    """How soon a run's end is known, without Fly's limits and with them."""
     for runs in options.sizes(100):
-        task = Task(APP, [SECONDS] * runs, watch=True)
-        taken, _ = measure(options, task)
-        for what, seconds in (("all its work is here", taken.to_work), ("result", taken.to_result)):
-            row = {"runs": runs, "from the agent's end to": what, "seen": len(seconds)}
-            yield row | {"p50_s": statistics.median(seconds), "p99_s": statistics.quantiles(seconds, n=100)[98]}
+        for limited in (False, True):
+            task = Task(APP, [SECONDS] * runs, watch=True)
+            task = replace(task, rate_limits=1, shards=8) if limited else task
+            taken, _ = measure(options, task, limits=limited)
+            for what, seconds in (("all its work is here", taken.to_work), ("result", taken.to_result)):
+                row = {"runs": runs, "limits": limited, "from the agent's end to": what, "seen": len(seconds)}
+                quantiles = {"p50_s": statistics.median(seconds), "p99_s": statistics.quantiles(seconds, n=100)[98]}
+                yield row | quantiles | {"failed": len(taken.failures), "starved_s": taken.starved_s}
 
 
 def against_older(options: Options) -> Iterator[Row]:
