@@ -34,10 +34,10 @@ POINTS = [
     ("get_app", "before", 1),
     ("get_app", "after", 1),
     *(("create_machine", moment, number) for number in (1, 2) for moment in ("before", "after")),
-    *(("wait_machine", moment, 1) for moment in ("before", "after")),
+    # The first ones wait for the boot of each machine, the third for the end of one.
+    *(("wait_machine", moment, number) for number in (1, 3) for moment in ("before", "after")),
     *(("exec_machine", moment, number) for number in range(1, 6) for moment in ("before", "after")),
     *(("delete_machine", moment, 1) for moment in ("before", "after")),
-    *(("get_machine", moment, 1) for moment in ("before", "after")),
 ]
 
 

@@ -22,22 +22,27 @@ from flaude.results import BatchResult
 _APP = "flaude-demo"
 _CAP = 3
 
-# Lines that begin with `::` are for the scripted agent; a real one would work from the first line.
+# Lines that begin with `::` are for the scripted agent; a real one would work from the first line. Each takes a second,
+# so that one sees them at work.
 _PROMPTS = {
     "docs": "Write a usage section for the README.\n"
     "::append README.md \\n## Usage\\n\\n    python greet.py NAME\\n\n"
+    "::sleep 1\n"
     "::cost 0.0123\n"
     "::say The README now says how to use greet.py.",
     "feature": "Let greet.py greet by name.\n"
     "::write greet.py import sys\\n\\nprint(f'hello, {sys.argv[1]}')\\n\n"
     "::shell python3 greet.py demo\n"
+    "::sleep 1\n"
     "::cost 0.0456\n"
     "::say greet.py takes the name from its first argument.",
     "tests": "Write a test for greet.py.\n"
     "::write test_greet.py import greet\\n\\n\\ndef test_it_greets() -> None:\\n    assert greet\\n\n"
+    "::sleep 1\n"
     "::cost 0.0234\n"
     "::say One test, and it passes.",
     "doomed": "Fix a bug that nobody can find (this one fails on purpose).\n"
+    "::sleep 1\n"
     "::cost 0.0042\n"
     "::fail I looked everywhere and found no bug.",
 }
