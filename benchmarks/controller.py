@@ -1,7 +1,7 @@
 """The process that is measured: one batch of agents that sleep, and what it took, as JSON on stdout.
 
 Its task is a JSON object on stdin, see `Task`. It is a process of its own so that its processor time and its memory are
-those of the controller alone.
+those of the controller alone, and it is prepared as the command prepares its own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import anyio
 
 from benchmarks.computer import starved_s
 from flaude import ConcurrentExecutor, ExecutionRequest, ExecutionResult, MachineConfig
+from flaude.cli.process import prepare_process
 from flaude.events import Destroying, Event, Finished, OtherOutput
 
 
@@ -148,6 +149,7 @@ def _peak_mb() -> float:
 
 def main() -> None:
     """Read the task, do it, print what it took."""
+    prepare_process()
     task = Task(**json.load(sys.stdin))
     if task.cpus:
         os.sched_setaffinity(0, task.cpus)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from flaude import claude
 from flaude.app_pool import HeldApps
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from flaude.fly import FlyClient
 
 _METER_S = 1.0
+_BEGUN_TOGETHER = 8
 _AT_REST_S = 0.25
 _AT_REST = 3
 
@@ -200,7 +202,8 @@ class Batch:
                 for index, result in self._past.finished.items():
                     runs.start_soon(self._finish, index, result)
                 # Those that have a machine come first.
-                for index in sorted(self._requests, key=lambda index: (index not in self._past.left, index)):
+                in_order = sorted(self._requests, key=lambda index: (index not in self._past.left, index))
+                for number, index in enumerate(in_order):
                     request = self._requests[index]
                     try:
                         plan = self._plan(index, request, names)
@@ -208,6 +211,9 @@ class Batch:
                         runs.start_soon(self._refuse, index, ExecutionResult(tag=request.tag, error=error))
                     else:
                         runs.start_soon(self._run, plan)
+                    if number % _BEGUN_TOGETHER == 0:
+                        # The first machines are under way while the last requests are looked at.
+                        await cancel_shielded_checkpoint()
         finally:
             self._over.set()
 

@@ -68,7 +68,7 @@ async def test_no_storm() -> None:
 def test_the_command_takes_all_files_it_may_open() -> None:
     """The command raises the soft limit of open files as far as it may, and never lowers it."""
     code = (
-        "import resource as r; from flaude.cli.open_files import allow_open_files as allow;"
+        "import resource as r; from flaude.cli.process import allow_open_files as allow;"
         "r.setrlimit(r.RLIMIT_NOFILE, (256, 2048)); allow();"
         "print(r.getrlimit(r.RLIMIT_NOFILE)); allow(); print(r.getrlimit(r.RLIMIT_NOFILE))"
     )

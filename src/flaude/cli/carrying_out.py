@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flaude.cli.on_this_computer import local_fly, local_settings
-from flaude.cli.open_files import allow_open_files
+from flaude.cli.process import prepare_process
 from flaude.cli.views import View, choose_view
 from flaude.errors import Interrupted, LeaseLostError, Terminated
 from flaude.events import Event
@@ -74,7 +74,7 @@ async def carry_out(
     Raises:
         FlaudeError: Nothing could be begun; the message says why.
     """
-    allow_open_files()
+    prepare_process()
     watch = _Watch(
         choose_view(json=shown.json, plain=shown.plain, stdout=sys.stdout, stderr=sys.stderr, environ=os.environ),
         settings.app,

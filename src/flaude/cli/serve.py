@@ -11,6 +11,7 @@ from typing import Literal
 
 import anyio
 
+from flaude.cli.process import prepare_process
 from flaude.errors import ConfigError
 from flaude.local import LocalFly
 
@@ -48,6 +49,7 @@ async def serve(
         How machines are kept apart: bubblewrap, plain processes, or what is there. With `simulated` they are no
         processes at all, for very many at once.
     """
+    prepare_process()
     stand_in = LocalFly(port=port, apps=app, token=token, folder=folder, share=share, limits=limits, box=box)
     async with AsyncExitStack() as stack:
         try:

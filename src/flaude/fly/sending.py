@@ -32,6 +32,8 @@ T = TypeVar("T")
 _ANSWER_MARGIN_S = 15.0
 # A thousand runs that end together are a thousand calls: no server, and no memory of ours, has to bear them at once.
 _MOST_AT_ONCE = 64
+# Creates have a room of their own: what has been made goes on while a thousand others are still to be made.
+_MOST_CREATES_AT_ONCE = 16
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
 
 
@@ -80,6 +82,7 @@ class Sender:
         self._retry_for_s = retry_for_s
         self._pace = Pace(rate_limits)
         self._room = self._waiting_room = anyio.CapacityLimiter(_MOST_AT_ONCE)
+        self._creating = anyio.CapacityLimiter(_MOST_CREATES_AT_ONCE)
         self._told_crowded = False
         self._http: Http | None = None
         self._stack = AsyncExitStack()
@@ -101,7 +104,7 @@ class Sender:
         self._stack.callback(stamina_log.removeFilter, own)
         at_once = min(_MOST_AT_ONCE, self._http.most // 2)
         self._room = anyio.CapacityLimiter(at_once)
-        self._waiting_room = anyio.CapacityLimiter(self._http.most - at_once)
+        self._waiting_room = anyio.CapacityLimiter(max(1, self._http.most - at_once - _MOST_CREATES_AT_ONCE))
         return self
 
     async def __aexit__(
@@ -147,6 +150,8 @@ class Sender:
 
     def _room_for(self, call: Call) -> anyio.CapacityLimiter:
         """Those who wait leave connections for those who do not: else the end of a run could not be acknowledged."""
+        if call.action == "create_machine":
+            return self._creating
         if not call.waits:
             return self._room
         room = self._waiting_room
