@@ -103,12 +103,30 @@ async def test_an_app_that_is_not_to_be_found_says_nothing() -> None:
         assert waits_and_lists(local)[0] > 8
 
 
-async def test_a_failed_list_is_one_ones_trouble() -> None:
-    """A list that fails is the trouble of the one who asked for it; somebody else asks again for all the others."""
+async def test_a_failed_list_is_no_word() -> None:
+    """Who asked for a list in vain asks for its own machine; somebody else asks again for all the others."""
     async with machines(MANY, boot_s=0.3) as (local, fly, ids):
         local.faults.add(Fault("list_machines", Answer(503, "later"), times=1))
         seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
-        assert [type(one) for one in seen.values() if one is not True] == [UnreachableError]
+        assert set(seen.values()) == {True}
+        assert waits_and_lists(local)[0] <= 8
+
+
+async def test_where_no_list_comes_each_is_asked_for() -> None:
+    """Lists that do not come keep nobody from a machine: when the time is over each is asked for by itself."""
+    async with machines(MANY) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Hang()))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started", timeout_s=1)
+        assert set(seen.values()) == {True}
+
+
+async def test_no_answer_is_not_taken_for_one() -> None:
+    """While Fly answers nothing at all, nobody hears that the state is not there yet: that would be an answer."""
+    async with machines(MANY) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Hang()))
+        local.faults.add(Fault("wait_machine", Answer(503, "later")))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started", timeout_s=1)
+        assert {type(one) for one in seen.values()} == {UnreachableError}
 
 
 async def test_who_asks_for_all_may_leave() -> None:
