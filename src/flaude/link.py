@@ -84,9 +84,10 @@ class GuestLink:
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
-        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": self._pieces.bytes}
+        wait_s = max(_SHORTEST_WAIT_S, self._wait_s * self._fly.share)
+        request = {"job_id": job_id, "offset": offset, "wait_s": wait_s, "max_bytes": self._pieces.bytes}
         try:
-            answer = await self._call("pull", request, wait_s=self._wait_s)
+            answer = await self._call("pull", request, wait_s=wait_s)
         except UnreachableError as error:
             if error.status == 408:  # noqa: PLR2004  # Request Timeout: this exec was too long for Fly
                 self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)

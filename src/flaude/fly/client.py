@@ -72,6 +72,14 @@ class FlyClient:
         """Close the pool."""
         await self._sender.__aexit__(exc_type, exc, traceback)
 
+    @property
+    def share(self) -> float:
+        """Which part of its time a call should wait inside Fly: less than 1 while more wait than there are connections.
+
+        Who is not asked for too long takes its controller for dead.
+        """
+        return self._sender.share
+
     # --- apps ---
 
     async def create_app(self, name: str, *, org_slug: str = "personal", network: str | None = None) -> None:
@@ -152,13 +160,14 @@ class FlyClient:
         """
         body = {"name": name, "config": config, **({"region": region} if region else {})}
         call = Call("create_machine", app, "POST", _machines(app), body=body)
-        # Waiting for its turn may be cancelled. From the first byte sent on it is seen to its end: a create that is
-        # cut off halfway leaves a machine whose id nobody knows.
-        await self._sender.turn(call)
-        if on_turn:
-            await on_turn()
-        with anyio.move_on_after(self._longest_create_s, shield=True):
-            return await self._create_or_adopt(app, call, name, identity or config.get("metadata") or {})
+        async with self._sender.creating:
+            # Waiting for its turn may be cancelled. From the first byte sent on it is seen to its end: a create that
+            # is cut off halfway leaves a machine whose id nobody knows.
+            await self._sender.turn(call)
+            if on_turn:
+                await on_turn()
+            with anyio.move_on_after(self._longest_create_s, shield=True):
+                return await self._create_or_adopt(app, call, name, identity or config.get("metadata") or {})
         error = UnreachableError(
             f"Fly did not say within {self._longest_create_s:g} s whether it has created machine {name!r}",
             method=call.method,
