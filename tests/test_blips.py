@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anyio
@@ -46,6 +47,17 @@ async def test_a_new_machine_may_be_unknown_for_a_while(local: LocalFly) -> None
         executor = ConcurrentExecutor("my-app", base_url=net.base_url, token=local.token)
         result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say here"))
     assert result.success, result
+
+
+async def test_the_answer_to_the_job_is_cut() -> None:
+    """The guest has the job and its answer does not arrive whole: it is asked again, and says the same."""
+    cut = json.dumps({"stdout": '{"accepted": true, "pull": {"state": "wai'})
+    faults = [Fault("exec_machine", Answer(200, body=cut), times=2)]
+    async with LocalFly(apps=["my-app"], box="simulated", faults=faults) as local:
+        executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
+        result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say here"))
+        assert result.success, result
+        assert len(local.created) == 1
 
 
 async def test_a_node_that_is_behind() -> None:

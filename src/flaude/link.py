@@ -44,6 +44,10 @@ class JobRefusedError(GuestError):
     """The guest does not take the job: it has another one, or cannot do what this one asks for."""
 
 
+class NoGuestError(GuestError):
+    """What was run there is not the guest: it failed without the guest's answer."""
+
+
 class GuestLink:
     """Calls to the guest of one machine.
 
@@ -217,7 +221,9 @@ class GuestLink:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise GuestError(f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}")
+            # The guest exits with 0 when it has answered: an answer that is none was cut on the way.
+            kind = GuestError if reply.exit_code == 0 else NoGuestError
+            raise kind(f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}")
         if "error" in answer and verb != "start":
             raise GuestError(self.clean(f"{verb}: {answer['error']}"))
         return answer

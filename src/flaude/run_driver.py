@@ -30,7 +30,7 @@ from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
 from flaude.left_run import LeftRun
-from flaude.link import GuestLink, JobRefusedError
+from flaude.link import GuestLink, JobRefusedError, NoGuestError
 from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
@@ -436,8 +436,8 @@ class Run:
             return await self._look() or await self._wait_out(error)
         elif isinstance(error, JobRefusedError):
             return GaveUp(FailureKind.INTERNAL, str(error))
-        elif isinstance(error, GuestError) and step is Step.START:
-            # The exec was answered, yet not by our guest: the image has no python3, or the guest has died.
+        elif isinstance(error, NoGuestError) and step is Step.START:
+            # The image has no python3, or the guest has died.
             return await self._look() or GaveUp(FailureKind.IMAGE, f"the guest does not run in this image: {error}")
         elif not isinstance(error, (*_BLIPS, GuestError)):
             return GaveUp(FailureKind.API, str(error))

@@ -150,8 +150,8 @@ class FlyClient:
             config: Fly's `fly.MachineConfig`.
             region: Where; empty for Fly's choice.
             identity: The part of its metadata that no other machine has; all of `config`'s when left out.
-            on_turn: Called when the rate limit lets the call go, just before it is sent; what it raises keeps the call
-                from being sent.
+            on_turn: Called when the rate limit, and other creates, let the call go, just before it is sent; what it
+                raises keeps the call from being sent.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -160,10 +160,10 @@ class FlyClient:
         """
         body = {"name": name, "config": config, **({"region": region} if region else {})}
         call = Call("create_machine", app, "POST", _machines(app), body=body)
+        # Waiting for its turn, and for others, may be cancelled. From the first byte sent on it is seen to its end: a
+        # create that is cut off halfway leaves a machine whose id nobody knows.
+        await self._sender.turn(call)
         async with self._sender.creating:
-            # Waiting for its turn may be cancelled. From the first byte sent on it is seen to its end: a create that
-            # is cut off halfway leaves a machine whose id nobody knows.
-            await self._sender.turn(call)
             if on_turn:
                 await on_turn()
             with anyio.move_on_after(self._longest_create_s, shield=True):

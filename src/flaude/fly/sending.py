@@ -87,8 +87,8 @@ class Sender:
     """Sends calls; use it as `async with`. Arguments and errors are `FlyClient`'s.
 
     Attributes:
-        creating: The room for those who create a machine, from before their turn until they are answered: who has not
-            got in has not begun.
+        creating: The room for those who create a machine, from their turn until they are answered: who has not got in
+            has not begun.
     """
 
     def __init__(
