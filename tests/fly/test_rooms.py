@@ -95,6 +95,28 @@ async def test_a_create_that_has_no_room_has_not_begun() -> None:
         assert scope.cancelled_caught and begun == 16
 
 
+async def test_many_apps_make_machines_at_once() -> None:
+    """Fly takes longer than a second for a machine, and 64 apps make one a second each: so many are made at once."""
+    under_way, crowd = 0, anyio.Event()
+
+    async def arrives(_path: str) -> None:
+        nonlocal under_way
+        under_way += 1
+        if under_way == 64:
+            crowd.set()
+        await crowd.wait()
+
+    faults = [Fault("create_machine", Hook(before=arrives))]
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", faults=faults) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=1000, timeout_s=5, retry_for_s=0) as fly,
+        anyio.create_task_group() as tasks,
+    ):
+        for n in range(64):
+            tasks.start_soon(lambda name: fly.create_machine("my-app", name=name, config=CONFIG), f"m{n}")
+    assert len(local.created) == 64
+
+
 async def test_what_others_take_is_not_a_creates_time() -> None:
     """How long a create may take is not spent on waiting for others, after which Fly would be said not to answer."""
     faults = [Fault("create_machine", Delay(0.3))]
@@ -108,10 +130,11 @@ async def test_what_others_take_is_not_a_creates_time() -> None:
     assert len(local.created) == 80
 
 
+@pytest.mark.parametrize("limited", [True, False])
 @pytest.mark.parametrize("connections", [16, 128, 896, 65536])
-def test_there_is_a_connection_for_each_call_under_way(connections: int) -> None:
+def test_there_is_a_connection_for_each_call_under_way(connections: int, limited: bool) -> None:
     """However few files may be opened, the rooms together have as many places, and most are for those who wait."""
-    rooms = Rooms.of(connections)
+    rooms = Rooms.of(connections, limited=limited)
     assert sum(rooms) == connections
     assert rooms.waiting >= connections * 5 // 8
 

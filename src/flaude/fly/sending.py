@@ -32,7 +32,10 @@ T = TypeVar("T")
 _ANSWER_MARGIN_S = 15.0
 # A thousand runs that end together are a thousand calls: no server, and no memory of ours, has to bear them at once.
 _MOST_AT_ONCE = 64
-_MOST_CREATES_AT_ONCE = 16
+# Fly takes a second or two for each machine, and makes one a second in each of up to 64 apps.
+_MOST_CREATES_AT_ONCE = 64
+# Where nothing limits them they would only keep what has been made from going on.
+_MOST_UNLIMITED_CREATES = 16
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
 
 
@@ -76,10 +79,16 @@ class Rooms(NamedTuple):
     waiting: int
 
     @classmethod
-    def of(cls, connections: int) -> Rooms:
-        """Most are for those who wait, each for up to 15 seconds; where there are too few, all have fewer."""
+    def of(cls, connections: int, *, limited: bool) -> Rooms:
+        """Most are for those who wait, each for up to 15 seconds; where there are too few, all have fewer.
+
+        Args:
+            connections: How many there are.
+            limited: Whether creates have a rate limit.
+        """
         at_once = max(1, min(_MOST_AT_ONCE, connections // 4))
-        creating = max(1, min(_MOST_CREATES_AT_ONCE, connections // 8))
+        most_creates = _MOST_CREATES_AT_ONCE if limited else _MOST_UNLIMITED_CREATES
+        creating = max(1, min(most_creates, connections // 8))
         return cls(at_once, creating, max(1, connections - at_once - creating))
 
 
@@ -105,9 +114,10 @@ class Sender:
         self._token = SecretStr(settings.find_token(token, {})) if token and settings.token_parts(token) else None
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
+        self._rate_limits = rate_limits
         self._pace = Pace(rate_limits)
         self._room = self._waiting_room = anyio.CapacityLimiter(_MOST_AT_ONCE)
-        self.creating = anyio.CapacityLimiter(_MOST_CREATES_AT_ONCE)
+        self.creating = anyio.CapacityLimiter(_MOST_UNLIMITED_CREATES)
         self._told_crowded = False
         self._http: Http | None = None
         self._stack = AsyncExitStack()
@@ -127,7 +137,7 @@ class Sender:
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        rooms = Rooms.of(self._http.most)
+        rooms = Rooms.of(self._http.most, limited=self._rate_limits is not None)
         self._room, self._waiting_room = anyio.CapacityLimiter(rooms.at_once), anyio.CapacityLimiter(rooms.waiting)
         self.creating = anyio.CapacityLimiter(rooms.creating)
         return self
