@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from flaude import NotFoundError, UnreachableError
+from flaude.destroying import destroy
 from flaude.fly import FlyClient
-from flaude.local import Answer, Fault, Hang, LocalFly
+from flaude.local import Answer, Fault, Hang, LocalFly, SlowDelete
 from flaude.machine_states import MachineStates
 
 OURS = {"managed_by": "test"}
@@ -145,3 +146,16 @@ async def test_who_asks_for_all_may_leave() -> None:
             await anyio.wait_all_tasks_blocked()
             with anyio.fail_after(8):
                 assert set((await wait_all(states, ids[8:], "started")).values()) == {True}
+
+
+async def test_only_the_word_is_the_end() -> None:
+    """An answer that does not say "destroyed", whatever its status, does not make a machine gone."""
+    async with machines(1) as (local, fly, ids):
+        local.faults.add(Fault("wait_machine", Answer(200, body="")))
+        local.faults.add(Fault("delete_machine", SlowDelete(1)))
+        states = MachineStates(fly, "my-app", OURS)
+        assert (
+            await destroy(fly, "my-app", ids[0], states=states, within_s=20, known_from=0, notice=lambda _: None)
+            == "destroyed"
+        )
+        assert local.alive == 0

@@ -280,7 +280,7 @@ class FlyClient:
         await self._sender.ask(call, _nothing)
 
     async def wait_machine(self, app: str, machine_id: str, *, state: str, timeout_s: int = _LONGEST_WAIT_S) -> bool:
-        """Wait up to `timeout_s` seconds (1 to 60) for a state; whether it was reached.
+        """Wait up to `timeout_s` seconds (1 to 60) for a state; whether Fly has named it as reached.
 
         Raises:
             NotFoundError: The machine is gone, or not visible yet.
@@ -290,12 +290,11 @@ class FlyClient:
         path = _machine(app, machine_id, "wait")
         call = Call("wait_machine", machine_id, "GET", path, query=query, takes_s=timeout_s, waits=True)
         try:
-            await self._sender.ask(call, _nothing)
+            return await self._sender.ask(call, _state) == state
         except UnreachableError as error:
             if error.status == 408:
                 return False
             raise
-        return True
 
     async def exec_machine(
         self,
@@ -357,6 +356,12 @@ def _nothing(content: bytes) -> None:
     """For the calls whose status says it all; what is neither empty nor JSON has not come from Fly."""
     if content:
         json.loads(content)
+
+
+def _state(content: bytes) -> str:
+    """The state that a wait has come to; empty when the answer does not name it, as one of a gateway on the way."""
+    body: Any = json.loads(content) if content else None
+    return str(body.get("state", "")) if isinstance(body, dict) else ""
 
 
 def _start_refusal(content: bytes) -> str | None:
