@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from flaude import NotFoundError, UnreachableError
+from flaude import NotFoundError, UnreachableError, machine_states
 from flaude.destroying import destroy
 from flaude.fly import FlyClient
 from flaude.local import Answer, Fault, Hang, LocalFly, SlowDelete
@@ -111,6 +111,25 @@ async def test_a_failed_list_is_no_word() -> None:
         seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
         assert set(seen.values()) == {True}
         assert waits_and_lists(local)[0] <= 8
+
+
+async def test_lists_that_come_no_more() -> None:
+    """Who has been in a list and then gets no more of them asks for its own machine, and hears nothing before."""
+    async with machines(MANY, boot_s=1.5) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Answer(503, "later"), after=1))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
+        assert set(seen.values()) == {True}
+
+
+async def test_a_long_list_is_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more machines a list would show, the more have to wait for it to be worth asking for."""
+    monkeypatch.setattr(machine_states, "_LISTED_FOR_A_CALL", 2)
+    async with machines(MANY) as (local, fly, ids):
+        states = MachineStates(fly, "my-app", OURS)
+        await wait_all(states, ids, "started")
+        waits, lists = waits_and_lists(local)
+        await wait_all(states, ids[: MANY // 2 - 1], "started")
+        assert waits_and_lists(local) == (waits + MANY // 2 - 1, lists)
 
 
 async def test_where_no_list_comes_each_is_asked_for() -> None:
