@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flaude.diagnosis import ENDED_STATES, GONE
-from flaude.errors import NotFoundError
+from flaude.errors import FlyError
 
 if TYPE_CHECKING:
     from flaude.fly import FlyClient
+
+_log = logging.getLogger(__name__)
 
 _FEWEST = 8
 _LISTED_FOR_A_CALL = 50  # so many machines in a list cost as much as one call for a single one (`make bench`)
@@ -60,7 +63,8 @@ class MachineStates:
         """Wait until a machine is in a state; whether it is.
 
         Returns before the time is over when it never will be. A list is read from a replica: what it shows is a little
-        old, and a machine that it does not show is waited for.
+        old. A machine that no list has shown in all that time, or that no list is to be had of, is asked for by itself;
+        that takes as long again.
 
         Args:
             machine_id: The machine.
@@ -75,11 +79,12 @@ class MachineStates:
         self._waiting.add(waiting)
         try:
             if self._is_worth_a_list and machine_id not in self._by_themselves:
-                with anyio.move_on_after(timeout_s) as scope:
+                with anyio.move_on_after(timeout_s):
                     if await self._see(waiting):
                         return waiting.seen == state
+                    waiting.seen = ""
                 self._by_themselves.add(machine_id)
-                if scope.cancelled_caught:
+                if waiting.seen:
                     return False
             return await self._fly.wait_machine(self._app, machine_id, state=state, timeout_s=timeout_s)
         finally:
@@ -101,8 +106,9 @@ class MachineStates:
             try:
                 await anyio.sleep_until(self._looked_at + _BETWEEN_LISTS_S)
                 await self._look()
-            except NotFoundError:
-                return False  # that is said of the app, and no word on the machine
+            except FlyError as error:
+                _log.info("no list of the machines of %s: %s", self._app, error)
+                return False  # not even a 404 is a word on the machine: it is said of the app
             finally:
                 self._looking, self._looked_at = None, anyio.current_time()
                 looking.set()
