@@ -115,6 +115,7 @@ def executor_of(
         max_machine_seconds=settings.max_machine_seconds,
         shards=settings.shards,
         keep_shards=settings.keep_shards,
+        rate_limits=settings.rate_limits,
         fly=fly,
         journal=journal,
         on_event=on_event,

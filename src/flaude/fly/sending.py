@@ -32,8 +32,8 @@ T = TypeVar("T")
 _ANSWER_MARGIN_S = 15.0
 # A thousand runs that end together are a thousand calls: no server, and no memory of ours, has to bear them at once.
 _MOST_AT_ONCE = 64
-# Fly takes a second or two for each machine, and makes one a second in each of up to 64 apps.
-_MOST_CREATES_AT_ONCE = 64
+# Fly takes up to two seconds and a half for each machine, and makes one a second in each of up to 64 apps.
+_MOST_CREATES_AT_ONCE = 192
 # Where nothing limits them they would only keep what has been made from going on.
 _MOST_UNLIMITED_CREATES = 16
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
