@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import anyio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flaude import BatchResult, ConcurrentExecutor, ExecutionRequest, MachineConfig
@@ -152,6 +152,7 @@ def test_deaths_and_failed_writes(deaths: list[int], first_failure: int, failure
 
 @settings(max_examples=30, deadline=None)
 @given(sleeps_at=st.integers(10, 110))
+@example(sleeps_at=17)  # between the journal's answer and a create
 def test_a_controller_that_slept(sleeps_at: int) -> None:
     """Another one has come to the end of its batch meanwhile: when it wakes up, it changes nothing any more."""
 
