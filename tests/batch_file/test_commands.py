@@ -85,7 +85,10 @@ def test_a_batch_that_is_spread(flaude: Command) -> None:
     assert "3 machines a second, one in each app, which is Fly's limit for an app: all within 2s" in " ".join(
         out.split()
     )
-    _, out, _ = flaude("check", "b.yaml", "--json")
+    assert (
+        "made when they are missing: 1m1s where all are" in flaude("check", "b.yaml", b_yaml=text.replace("3", "64"))[1]
+    )
+    _, out, _ = flaude("check", "b.yaml", "--json", b_yaml=text)
     told = json.loads(out)
     assert (told["app"], told["apps"]) == ("my-app", ["my-app", "my-app-2", "my-app-3"])
     assert (told["forecast"]["shards"], told["forecast"]["last_create_s"]) == (3, 2)

@@ -20,6 +20,8 @@ class Forecast:
         tasks: How many there are.
         at_once: How many machines may be alive at the same time.
         shards: Over how many apps they are spread.
+        make_apps_s: How many seconds it takes at the least to make all of them but the first, where none is there: Fly
+            takes one a second.
         attempts: How many machines one task may take, one after the other.
         last_create_s: Seconds from the first create call until the last one of those that need not wait for another
             run to end: Fly takes one a second for an app, and each app has an equal part of them.
@@ -34,6 +36,7 @@ class Forecast:
     tasks: int
     at_once: int
     shards: int
+    make_apps_s: float
     attempts: int
     last_create_s: float
     longest_s: float
@@ -65,6 +68,7 @@ def forecast(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -
         tasks=tasks,
         at_once=at_once,
         shards=settings.shards,
+        make_apps_s=EVERY_ACTION.last_after_s(settings.shards - 1),
         attempts=attempts,
         last_create_s=EVERY_ACTION.last_after_s(-(-at_once // settings.shards)),
         longest_s=longest_s,
