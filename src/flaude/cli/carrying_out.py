@@ -88,7 +88,8 @@ async def carry_out(
         if shown.local:
             settings = local_settings(settings)
         executor = executor_of(settings, fly=fly, journal=journal, on_event=watch.take, source=source)
-        if begins and (missing := await executor.check()):
+        missing = await executor.check() if begins else ()
+        if missing and not shown.local:
             # Nothing else is shown until they are there.
             print(f"flaude: making {_named(missing)}, about one a second", file=sys.stderr, flush=True)
         async with watch.view:
