@@ -7,16 +7,13 @@ those of the controller alone, and it is prepared as the command prepares its ow
 from __future__ import annotations
 
 import cProfile
-import inspect
 import json
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
 
 import anyio
 
@@ -100,26 +97,17 @@ class Watcher:
                 pass
 
 
-def missing(task: Task) -> str:
-    """What this version of flaude lacks for a task, in words; empty when it lacks nothing."""
-    known = inspect.signature(ConcurrentExecutor).parameters
-    if task.rate_limits != 1 and "rate_limits" not in known:
-        return "this version of flaude has no rate_limits="
-    if task.shards != 1 and "shards" not in known:
-        return "this version of flaude has no shards="
-    return ""
-
-
 async def run(task: Task) -> Taken:
     """Do it."""
     taken = Taken()
     prompt = "::tick 1 {:g}" if task.watch else "::sleep {:g}"
-    more: dict[str, Any] = {"rate_limits": task.rate_limits} if task.rate_limits != 1 else {}
-    if task.shards != 1:
-        more["shards"] = task.shards
-    on_event: Callable[[Event], None] | None = Watcher(taken) if task.watch else None
-    executor = ConcurrentExecutor(task.app, max_concurrency=task.max_concurrency, on_event=on_event, **more)
-    async with executor:
+    async with ConcurrentExecutor(
+        task.app,
+        max_concurrency=task.max_concurrency,
+        on_event=Watcher(taken) if task.watch else None,
+        rate_limits=task.rate_limits,
+        shards=task.shards,
+    ) as executor:
         taken.empty_mb = _peak_mb()
         requests = [
             ExecutionRequest(

@@ -18,22 +18,23 @@ when other programs want the processors these too wait for them: `starved_s` say
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+import math
 import os
 import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from benchmarks import older
+from benchmarks import older, startup
 from benchmarks.computer import computer, usable_cpus
-from benchmarks.controller import Taken, Task, missing
+from benchmarks.controller import Taken, Task
 from benchmarks.stand_in import APP, StandIn, stand_in
 
 Row = dict[str, Any]
@@ -143,15 +144,21 @@ def limits(options: Options) -> Iterator[Row]:
     """Fly's rate limits are on, and kept."""
     for shards in (1, 8):
         runs = options.runs or 60 * shards
-        task = Task(APP, [SECONDS] * runs, rate_limits=1, shards=shards)
-        if lacks := missing(task):
-            yield {"shards": shards, "skipped": lacks}
+        if runs <= shards * BURST:
+            yield {"shards": shards, "runs": runs, "skipped": "so few may be launched at once"}
             continue
+        task = Task(APP, [SECONDS] * runs, rate_limits=1, shards=shards)
         taken, serving = measure(options, task, limits=True)
-        pace = (runs - shards * BURST) / (taken.launched[-1] - taken.launched[0])
-        yield {"shards": shards, "creates/s": pace, "of the limit": pace / shards} | cost(
-            taken, serving, runs, (runs / shards - BURST) + SECONDS
-        )
+        costs = cost(taken, serving, runs, (runs / shards - BURST) + SECONDS)
+        yield {"shards": shards, **pace(taken.launched, shards), **costs, "failures": taken.failures[:3]}
+
+
+def pace(launched: Sequence[float], shards: int) -> Row:
+    """How many creates a second left once those had left that may leave at once, of all apps and of each."""
+    if len(launched) <= shards * BURST:
+        return {}  # most of them have failed
+    a_second = (len(launched) - shards * BURST) / (launched[-1] - launched[0])
+    return {"creates/s": a_second, "of the limit": a_second / shards}
 
 
 def cap(options: Options) -> Iterator[Row]:
@@ -161,7 +168,10 @@ def cap(options: Options) -> Iterator[Row]:
         durations = [round(options.scale * drawn.uniform(1, 20), 3) for _ in range(runs)]
         ideal_s = max(sum(durations) / CAP, *durations)
         taken, serving = measure(options, Task(APP, durations, max_concurrency=CAP))
-        yield {"cap": CAP, "durations x": options.scale, "ideal_s": ideal_s} | cost(taken, serving, runs, ideal_s)
+        yield {"cap": CAP, "durations x": options.scale, "ideal_s": ideal_s} | {
+            **cost(taken, serving, runs, ideal_s),
+            "failures": taken.failures[:3],
+        }
 
 
 def detection(options: Options) -> Iterator[Row]:
@@ -173,8 +183,16 @@ def detection(options: Options) -> Iterator[Row]:
             taken, _ = measure(options, task, limits=limited)
             for what, seconds in (("all its work is here", taken.to_work), ("result", taken.to_result)):
                 row = {"runs": runs, "limits": limited, "from the agent's end to": what, "seen": len(seconds)}
-                quantiles = {"p50_s": statistics.median(seconds), "p99_s": statistics.quantiles(seconds, n=100)[98]}
-                yield row | quantiles | {"failed": len(taken.failures), "starved_s": taken.starved_s}
+                costs = {"failed": len(taken.failures), "starved_s": taken.starved_s}
+                yield row | quantiles(seconds) | costs | {"failures": taken.failures[:3]}
+
+
+def quantiles(seconds: Sequence[float]) -> Row:
+    """Median and 99th percentile, which is not more than the most that was seen, however few there are."""
+    if not seconds:
+        return {}
+    p99 = statistics.quantiles(seconds, n=100, method="inclusive")[98] if len(seconds) > 1 else seconds[0]
+    return {"p50_s": statistics.median(seconds), "p99_s": p99}
 
 
 def against_older(options: Options) -> Iterator[Row]:
@@ -193,23 +211,13 @@ def against_older(options: Options) -> Iterator[Row]:
         yield {"flaude": "older / this", **ratios}
 
 
-def startup(_: Options) -> Iterator[Row]:
-    """What `benchmarks.startup` measures, if it is there: its `rows()`."""
-    try:
-        rows: Callable[[], Iterable[Row]] = importlib.import_module("benchmarks.startup").rows
-    except (ImportError, AttributeError) as error:
-        yield {"skipped": str(error)}
-        return
-    yield from rows()
-
-
 PARTS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "load": load,
     "limits": limits,
     "cap": cap,
     "detection": detection,
     "older": against_older,
-    "startup": startup,
+    "startup": lambda _: iter(startup.rows()),
 }
 
 
@@ -228,11 +236,13 @@ def _cell(value: object) -> str:
 
 
 def main() -> int:
-    """Measure, print, write; fails when a run failed."""
+    """Measure, print, write; fails when a run failed or was not seen."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description="How flaude scales.")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, with commas: {', '.join(PARTS)}")
-    parser.add_argument("--runs", type=int, help="how many runs each part has, in place of its own numbers")
-    parser.add_argument("--scale", type=float, default=1.0, help="durations of the part cap are multiplied by this")
+    parser.add_argument("--runs", type=_positive(int), help="how many runs each part has, in place of its own numbers")
+    parser.add_argument(
+        "--scale", type=_positive(float), default=1.0, help="durations of the part cap are multiplied by this"
+    )
     parser.add_argument("--json", type=Path, help="file for all that was measured")
     parser.add_argument("--profile", default="", help="file for cProfile's statistics of the last controller")
     parser.add_argument("--nice", type=int, default=0, help="priority of what is measured, as of nice(1)")
@@ -240,23 +250,49 @@ def main() -> int:
     parts = [name.strip() for name in given.only.split(",")]
     if unknown := set(parts) - PARTS.keys():
         parser.error(f"--only: no such part: {', '.join(sorted(unknown))}")
+    about, found = computer(), dict[str, list[Row]]()
+    try:
+        _write(given.json, about, found)
+        if given.profile:
+            Path(given.profile).touch()
+    except OSError as error:
+        parser.error(str(error))
     profile = str(Path(given.profile).absolute()) if given.profile else ""
     options = Options(given.runs, given.scale, profile, given.nice)
-    about = computer()
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    found: dict[str, list[Row]] = {}
     for name in parts:
         began = time.monotonic()
         found[name] = list(PARTS[name](options))
         print(f"\n{name} ({time.monotonic() - began:.0f} s)\n{table(found[name])}", flush=True)
         for row in found[name]:
-            for detail in ("calls", "failures"):
-                if row.get(detail):
-                    print(f"  {row['runs']} runs, {detail}: {row[detail]}", flush=True)
-        if given.json:
-            given.json.parent.mkdir(parents=True, exist_ok=True)
-            given.json.write_text(json.dumps({"computer": about, "parts": found}, indent=2) + "\n")
-    return 1 if any(row.get("failed") for rows in found.values() for row in rows) else 0
+            if calls := row.get("calls"):
+                told = ", ".join(f"{action} {number:.2f}" for action, number in calls.items())
+                print(f"  {row['runs']} runs, calls/run: {told}", flush=True)
+            for failure in row.get("failures", ()):
+                print(f"  {row['runs']} runs, a failure: {failure}", flush=True)
+        _write(given.json, about, found)
+    return 1 if any(map(incomplete, chain.from_iterable(found.values()))) else 0
+
+
+def incomplete(row: Row) -> bool:
+    """Whether some of a row's runs failed, or were not seen."""
+    return bool(row.get("failed")) or row.get("seen", row.get("runs")) != row.get("runs")
+
+
+def _write(file: Path | None, about: Row, found: dict[str, list[Row]]) -> None:
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"computer": about, "parts": found}, indent=2) + "\n")
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def positive(text: str) -> float:
+        number = kind(text)
+        if not 0 < number < math.inf:
+            raise ValueError
+        return number
+
+    return positive
 
 
 if __name__ == "__main__":

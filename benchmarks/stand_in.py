@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from benchmarks.computer import starved_s
 
 APP = "bench"
+_ENDS_WITHIN_S = 20
 
 
 @dataclass
@@ -59,6 +60,8 @@ def stand_in(*, box: str, limits: bool = False, cpus: Sequence[int] = (), nice: 
             os.setpriority(os.PRIO_PROCESS, process.pid, nice)
         exports = [process.stdout.readline().removeprefix("export ").strip().partition("=") for _ in range(2)]
         serving = StandIn({name: value for name, _, value in exports})
+        if not all(serving.environment):
+            raise SystemExit("the stand-in did not start")
         starved = starved_s(process.pid)
         yield serving
         serving.starved_s = starved_s(process.pid) - starved
@@ -70,7 +73,11 @@ def stand_in(*, box: str, limits: bool = False, cpus: Sequence[int] = (), nice: 
         serving.cpu_s = usage.ru_utime + usage.ru_stime
     finally:
         if process.returncode is None:
-            process.kill()
-            process.wait()
+            process.send_signal(signal.SIGINT)  # its machines may be processes, which only it can end
+            try:
+                process.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         if process.stdout is not None:
             process.stdout.close()

@@ -167,6 +167,8 @@ class SimulatedFly:
         around: Awaited before and after everything that is done, with its name.
     """
 
+    share = 1.0
+
     def __init__(self, world: World, around: Around) -> None:
         self._world = world
         self._around = around

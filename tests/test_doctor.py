@@ -130,6 +130,14 @@ async def test_an_address_that_is_none() -> None:
     assert api.verdict is Verdict.WRONG and "FLY_FLAPS_BASE_URL" in api.fix
 
 
+async def test_a_proxy_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that cannot be used is told, without its password."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://me:canary@127.0.0.1:1080")
+    monkeypatch.setenv("https_proxy", "socks5://me:canary@127.0.0.1:1080")
+    (api,) = await fly_checks.api_and_clock({"FLY_FLAPS_BASE_URL": "https://api.example.com"})
+    assert api.verdict is Verdict.WRONG and "HTTPS_PROXY" in api.fix and "canary" not in api.found
+
+
 @pytest.mark.parametrize(
     ("app", "token", "verdict", "told"),
     [

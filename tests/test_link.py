@@ -90,10 +90,15 @@ def test_the_job_has_the_limits_of_the_config() -> None:
 
 
 class Impatient:
-    """A client whose every exec is too long for Fly."""
+    """A client whose every exec is too long for Fly.
 
-    def __init__(self) -> None:
+    Args:
+        share: Its `share`.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
         self.asked: list[int] = []
+        self.share = share
 
     async def exec_machine(self, *_arguments: Any, timeout_s: int, **_options: Any) -> None:
         """Say so."""
@@ -111,8 +116,19 @@ async def test_an_exec_that_is_too_long_is_shorter_the_next_time() -> None:
     assert fly.asked == [25, 18, 14, 12, 12]
 
 
+async def test_where_connections_are_few_a_pull_waits_less() -> None:
+    """Who waits for long keeps the others from being asked: a guest that is not asked takes its controller for dead."""
+    for share, asked in ((0.5, 18), (0.01, 12)):
+        fly = Impatient(share)
+        with pytest.raises(UnreachableError):
+            await GuestLink(cast("FlyClient", fly), "my-app", "m").pull("j", 0)
+        assert fly.asked == [asked]
+
+
 class Answering:
     """A client whose every exec is answered so."""
+
+    share = 1.0
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.answer = answer
@@ -143,6 +159,8 @@ class Chatty:
     Args:
         torn: The numbers of the answers that arrive in part.
     """
+
+    share = 1.0
 
     def __init__(self, torn: set[int]) -> None:
         self.asked: list[int] = []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from flaude import NotFoundError, UnreachableError
+from flaude import NotFoundError, UnreachableError, machine_states
+from flaude.destroying import destroy
 from flaude.fly import FlyClient
-from flaude.local import Answer, Fault, Hang, LocalFly
+from flaude.local import Answer, Fault, Hang, LocalFly, SlowDelete
 from flaude.machine_states import MachineStates
 
 OURS = {"managed_by": "test"}
@@ -87,11 +89,24 @@ async def test_a_state_that_will_never_be() -> None:
 
 
 async def test_a_machine_in_no_list_is_not_gone() -> None:
-    """What a list leaves out says nothing: only a machine that is shown as destroyed, or unknown to Fly, is gone."""
-    async with machines(MANY) as (_, fly, ids):
+    """What a list leaves out says nothing: a machine that the first ones do not show is asked for by itself."""
+    async with machines(MANY) as (local, fly, ids):
         states = MachineStates(fly, "my-app", {"managed_by": "nobody"})
         seen = await wait_all(states, ids, "destroyed", timeout_s=2)
         assert set(seen.values()) == {False}
+        assert waits_and_lists(local)[0] == MANY
+        assert set((await wait_all(states, ids, "started")).values()) == {True}
+
+
+async def test_lists_that_stay_behind() -> None:
+    """A machine whose state lists did not bring in time is asked for by itself the next time."""
+    async with machines(MANY, boot_s=0.3) as (local, fly, ids):
+        states = MachineStates(fly, "my-app", OURS)
+        stale = [{"id": machine_id, "state": "created"} for machine_id in ids]
+        local.faults.add(Fault("list_machines", Answer(200, body=json.dumps(stale))))
+        first = await wait_all(states, ids, "started", timeout_s=1)
+        assert list(first.values()).count(False) > MANY / 2
+        assert set((await wait_all(states, ids, "started")).values()) == {True}
 
 
 async def test_an_app_that_is_not_to_be_found_says_nothing() -> None:
@@ -103,12 +118,49 @@ async def test_an_app_that_is_not_to_be_found_says_nothing() -> None:
         assert waits_and_lists(local)[0] > 8
 
 
-async def test_a_failed_list_is_one_ones_trouble() -> None:
-    """A list that fails is the trouble of the one who asked for it; somebody else asks again for all the others."""
+async def test_a_failed_list_is_no_word() -> None:
+    """Who asked for a list in vain asks for its own machine; somebody else asks again for all the others."""
     async with machines(MANY, boot_s=0.3) as (local, fly, ids):
         local.faults.add(Fault("list_machines", Answer(503, "later"), times=1))
         seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
-        assert [type(one) for one in seen.values() if one is not True] == [UnreachableError]
+        assert set(seen.values()) == {True}
+        assert waits_and_lists(local)[0] <= 8
+
+
+async def test_lists_that_come_no_more() -> None:
+    """Who has been in a list and then gets no more of them asks for its own machine, and hears nothing before."""
+    async with machines(MANY, boot_s=1.5) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Answer(503, "later"), after=1))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started")
+        assert set(seen.values()) == {True}
+
+
+async def test_a_long_list_is_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more machines a list would show, the more have to wait for it to be worth asking for."""
+    monkeypatch.setattr(machine_states, "_LISTED_FOR_A_CALL", 2)
+    async with machines(MANY) as (local, fly, ids):
+        states = MachineStates(fly, "my-app", OURS)
+        await wait_all(states, ids, "started")
+        waits, lists = waits_and_lists(local)
+        await wait_all(states, ids[: MANY // 2 - 1], "started")
+        assert waits_and_lists(local) == (waits + MANY // 2 - 1, lists)
+
+
+async def test_where_no_list_comes_each_is_asked_for() -> None:
+    """Lists that do not come keep nobody from a machine: when the time is over each is asked for by itself."""
+    async with machines(MANY) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Hang()))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started", timeout_s=1)
+        assert set(seen.values()) == {True}
+
+
+async def test_no_answer_is_not_taken_for_one() -> None:
+    """While Fly answers nothing at all, nobody hears that the state is not there yet: that would be an answer."""
+    async with machines(MANY) as (local, fly, ids):
+        local.faults.add(Fault("list_machines", Hang()))
+        local.faults.add(Fault("wait_machine", Answer(503, "later")))
+        seen = await wait_all(MachineStates(fly, "my-app", OURS), ids, "started", timeout_s=1)
+        assert {type(one) for one in seen.values()} == {UnreachableError}
 
 
 async def test_who_asks_for_all_may_leave() -> None:
@@ -127,3 +179,16 @@ async def test_who_asks_for_all_may_leave() -> None:
             await anyio.wait_all_tasks_blocked()
             with anyio.fail_after(8):
                 assert set((await wait_all(states, ids[8:], "started")).values()) == {True}
+
+
+async def test_only_the_word_is_the_end() -> None:
+    """An answer that does not say "destroyed", whatever its status, does not make a machine gone."""
+    async with machines(1) as (local, fly, ids):
+        local.faults.add(Fault("wait_machine", Answer(200, body="")))
+        local.faults.add(Fault("delete_machine", SlowDelete(1)))
+        states = MachineStates(fly, "my-app", OURS)
+        assert (
+            await destroy(fly, "my-app", ids[0], states=states, within_s=20, known_from=0, notice=lambda _: None)
+            == "destroyed"
+        )
+        assert local.alive == 0

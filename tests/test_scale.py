@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 from benchmarks.controller import Task, run
-from benchmarks.scale import table
+from benchmarks.scale import incomplete, main, pace, quantiles, table
 from benchmarks.stand_in import APP, stand_in
 
 from flaude.fly import FlyClient
@@ -42,3 +42,30 @@ def test_the_table_has_a_column_for_all_that_any_row_tells() -> None:
     """Rows of different kinds share a table; what one does not tell is empty there, and details have no column."""
     told = table([{"runs": 10, "wall_s": 1.234, "calls": {"a": 1}}, {"runs": 200, "skipped": "why"}])
     assert told.splitlines() == ["runs  wall_s  skipped", "  10    1.23         ", " 200              why"]
+
+
+def test_what_is_computed_of_it() -> None:
+    """Numbers say no more than what was seen, also of few runs, and what was not seen is told by the exit code."""
+    assert quantiles([1.0, 2.0]) == {"p50_s": 1.5, "p99_s": pytest.approx(1.99)}
+    assert (quantiles([3.0]), quantiles([])) == ({"p50_s": 3.0, "p99_s": 3.0}, {})
+    assert pace([0.0, 0.0, 0.0, 1.0, 2.0, 3.0], 1) == {"creates/s": 1.0, "of the limit": 1.0}
+    assert pace([0.0], 1) == {}
+    assert [
+        incomplete(row) for row in ({"runs": 2, "failed": 1}, {"runs": 2, "seen": 1}, {"runs": 2, "failed": 0})
+    ] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("--runs", "0"), ("--scale", "-1"), ("--scale", "inf"), ("--only", ""), ("--json", "/proc/x")],
+)
+def test_what_cannot_be_measured(monkeypatch: pytest.MonkeyPatch, argument: str, value: str) -> None:
+    """Wrong arguments are told before anything is measured."""
+    monkeypatch.setattr("sys.argv", ["scale", argument, value])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2

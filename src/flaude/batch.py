@@ -251,7 +251,7 @@ class Batch:
         while at_rest < _AT_REST:
             await anyio.sleep(_AT_REST_S)
             waiting = any(one.waits_for_place for one in self._executions.values())
-            all_on = len(self._executions) + len(self._results) >= len(self._requests)
+            all_on = self._requests.keys() <= self._executions.keys() | self._results.keys()
             can_be_left = all_on and all(one.can_be_left for one in self._executions.values())
             at_rest = at_rest + 1 if can_be_left and (not waiting or self._launching.is_full) else 0
         self._stopping.ask(Stop.LEAVE, "the machines work on")

@@ -48,21 +48,17 @@ async def destroy(
         while True:
             try:
                 await fly.delete_machine(app, machine_id, force=True)
-                if anyio.current_time() < known_from:
-                    state = (await fly.get_machine(app, machine_id)).state
-                if state != GONE and await states.wait(machine_id, GONE, timeout_s=_POLL_S):
-                    state = GONE
-                if state != GONE:
-                    state = (await fly.get_machine(app, machine_id)).state
+                if await states.wait(machine_id, GONE, timeout_s=_POLL_S):
+                    return GONE
+                state = (await fly.get_machine(app, machine_id)).state
+                if state == GONE:
+                    return GONE
             except NotFoundError:
                 if state or anyio.current_time() >= known_from:
-                    state = GONE
-                else:
-                    await anyio.sleep(jitter(1.0))
+                    return GONE
+                await anyio.sleep(jitter(1.0))
             except FlyError as error:
                 notice(f"destroying machine {machine_id}: {error}")
                 await anyio.sleep(jitter(1.0))
-            if state == GONE:
-                return state
     notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
     return state

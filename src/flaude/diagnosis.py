@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 GONE = "destroyed"
 """The state of a machine that is no more."""
 
+STARTED = "started"
+"""The state of a machine that runs."""
+
 UNKNOWN_S = 15.0
 """Seconds for which a new machine may be unknown to the node that answers (Fly staff, flyctl PR 4618)."""
 

@@ -31,7 +31,7 @@ from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
 from flaude.resuming import resumption
 from flaude.retries import Retries
-from flaude.settings import checked_amount, checked_settings
+from flaude.settings import checked_settings
 from flaude.shards import Shards, check_shards
 from flaude.signals import Member, heeding
 from flaude.stopping import Stop, Stopping
@@ -138,6 +138,7 @@ class ConcurrentExecutor:
             max_machine_seconds=max_machine_seconds,
             shards=shards,
             keep_shards=keep_shards,
+            rate_limits=rate_limits,
         )
         self._rules = BatchRules(self.settings, handle_signals, on_event)
         self._token = token
@@ -145,7 +146,6 @@ class ConcurrentExecutor:
         self._endpoint = fly
         self._journal = journal
         self._source = source
-        self._rate_limits = checked_amount("rate_limits", rate_limits)
         self._shared: _Open | None = None
         self._users = 0
         self._held = AsyncExitStack()
@@ -467,7 +467,7 @@ class ConcurrentExecutor:
                 base_url=self._base_url,
                 timeout_s=self.settings.timeouts.request,
                 retry_for_s=self.settings.timeouts.retry,
-                rate_limits=self._rate_limits,
+                rate_limits=self.settings.rate_limits,
             )
             # No await between the test above and this: two batches would open two.
             self._shared = _Open(client, self.settings.max_concurrency, self.settings.timeouts.patience)

@@ -44,6 +44,10 @@ class JobRefusedError(GuestError):
     """The guest does not take the job: it has another one, or cannot do what this one asks for."""
 
 
+class NoGuestError(GuestError):
+    """What was run there is not the guest: it failed without the guest's answer."""
+
+
 class GuestLink:
     """Calls to the guest of one machine.
 
@@ -84,9 +88,10 @@ class GuestLink:
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
-        request = {"job_id": job_id, "offset": offset, "wait_s": self._wait_s, "max_bytes": self._pieces.bytes}
+        wait_s = max(_SHORTEST_WAIT_S, self._wait_s * self._fly.share)
+        request = {"job_id": job_id, "offset": offset, "wait_s": wait_s, "max_bytes": self._pieces.bytes}
         try:
-            answer = await self._call("pull", request, wait_s=self._wait_s)
+            answer = await self._call("pull", request, wait_s=wait_s)
         except UnreachableError as error:
             if error.status == 408:  # noqa: PLR2004  # Request Timeout: this exec was too long for Fly
                 self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)
@@ -216,7 +221,9 @@ class GuestLink:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise GuestError(f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}")
+            # The guest exits with 0 when it has answered: an answer that is none was cut on the way.
+            kind = GuestError if reply.exit_code == 0 else NoGuestError
+            raise kind(f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}")
         if "error" in answer and verb != "start":
             raise GuestError(self.clean(f"{verb}: {answer['error']}"))
         return answer

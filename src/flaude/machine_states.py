@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flaude.diagnosis import ENDED_STATES, GONE
-from flaude.errors import NotFoundError
+from flaude.errors import FlyError
 
 if TYPE_CHECKING:
     from flaude.fly import FlyClient
 
+_log = logging.getLogger(__name__)
+
 _FEWEST = 8
 _LISTED_FOR_A_CALL = 50  # so many machines in a list cost as much as one call for a single one (`make bench`)
 _BETWEEN_LISTS_S = 0.25
+_LISTS_WITHOUT_IT = 3
 
 
 @dataclass(eq=False)
@@ -24,6 +28,7 @@ class _Waiting:
     machine_id: str
     wanted: str
     seen: str = ""
+    lists: int = 0
 
     @property
     def over(self) -> bool:
@@ -35,7 +40,8 @@ class MachineStates:
     """Sees how the machines of a batch are, in one app.
 
     A few that are waited for cost a call each, which Fly answers when the state is there. When many boot or go at the
-    same time, one of those who wait asks for a list on behalf of all.
+    same time, one of those who wait asks for a list on behalf of all. A list is only a shorter way: a machine that the
+    first few do not show, or whose state they did not bring in time, is asked for by itself.
 
     Args:
         fly: The client.
@@ -49,6 +55,7 @@ class MachineStates:
         self._metadata = metadata
         self._waiting: set[_Waiting] = set()
         self._listed = 0
+        self._by_themselves: set[str] = set()
         self._looking: anyio.Event | None = None
         self._looked_at = float("-inf")
 
@@ -56,7 +63,8 @@ class MachineStates:
         """Wait until a machine is in a state; whether it is.
 
         Returns before the time is over when it never will be. A list is read from a replica: what it shows is a little
-        old, and a machine that it does not show is waited for.
+        old. A machine that no list has shown in all that time, or that no list is to be had of, is asked for by itself;
+        that takes as long again.
 
         Args:
             machine_id: The machine.
@@ -70,11 +78,13 @@ class MachineStates:
         waiting = _Waiting(machine_id, state)
         self._waiting.add(waiting)
         try:
-            if self._is_worth_a_list:
-                with anyio.move_on_after(timeout_s) as scope:
+            if self._is_worth_a_list and machine_id not in self._by_themselves:
+                with anyio.move_on_after(timeout_s):
                     if await self._see(waiting):
                         return waiting.seen == state
-                if scope.cancelled_caught:
+                    waiting.seen = ""
+                self._by_themselves.add(machine_id)
+                if waiting.seen:
                     return False
             return await self._fly.wait_machine(self._app, machine_id, state=state, timeout_s=timeout_s)
         finally:
@@ -85,8 +95,10 @@ class MachineStates:
         return len(self._waiting) >= max(_FEWEST, self._listed // _LISTED_FOR_A_CALL)
 
     async def _see(self, waiting: _Waiting) -> bool:
-        """Wait for a list in which it is over; False when there are no lists to be had."""
+        """Wait for a list in which it is over; False when lists do not show it."""
         while not waiting.over:
+            if not waiting.seen and waiting.lists >= _LISTS_WITHOUT_IT:
+                return False
             if self._looking is not None:
                 await self._looking.wait()
                 continue
@@ -94,8 +106,9 @@ class MachineStates:
             try:
                 await anyio.sleep_until(self._looked_at + _BETWEEN_LISTS_S)
                 await self._look()
-            except NotFoundError:
-                return False  # that is said of the app, and no word on the machine
+            except FlyError as error:
+                _log.info("no list of the machines of %s: %s", self._app, error)
+                return False  # not even a 404 is a word on the machine: it is said of the app
             finally:
                 self._looking, self._looked_at = None, anyio.current_time()
                 looking.set()
@@ -107,6 +120,7 @@ class MachineStates:
         self._listed = len(found)
         for waiting in self._waiting:
             waiting.seen = found.get(waiting.machine_id, waiting.seen)
+            waiting.lists += 1
 
 
 class StatesOfApps:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flaude.destroying import destroy
-from flaude.diagnosis import GONE, UNKNOWN_S, cause, create_failure, has_ended
+from flaude.diagnosis import GONE, STARTED, UNKNOWN_S, cause, create_failure, has_ended
 from flaude.errors import (
     FlaudeError,
     FlyError,
@@ -30,7 +30,7 @@ from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
 from flaude.left_run import LeftRun
-from flaude.link import GuestLink, JobRefusedError
+from flaude.link import GuestLink, JobRefusedError, NoGuestError
 from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
@@ -315,8 +315,7 @@ class Run:
         return Found()
 
     async def _boot(self) -> Observation | None:
-        if await self._states.wait(self.state.machine_id, "started", timeout_s=_POLL_S):
-            self._known_from = anyio.current_time()
+        if await self._states.wait(self.state.machine_id, STARTED, timeout_s=_POLL_S):
             return Booted()
         return await self._look() or self._overdue(FailureKind.BOOT_TIMEOUT, "did not start")
 
@@ -332,7 +331,8 @@ class Run:
                 push_branch=plan.push_branch,
             )
         )
-        self._deadline = anyio.current_time() + self._longest_s
+        self._known_from = anyio.current_time()  # the node that answers knows it: a list would not have shown that
+        self._deadline = self._known_from + self._longest_s
         self._see(Accepted())
         return await self._take(reply)
 
@@ -436,8 +436,8 @@ class Run:
             return await self._look() or await self._wait_out(error)
         elif isinstance(error, JobRefusedError):
             return GaveUp(FailureKind.INTERNAL, str(error))
-        elif isinstance(error, GuestError) and step is Step.START:
-            # The exec was answered, yet not by our guest: the image has no python3, or the guest has died.
+        elif isinstance(error, NoGuestError) and step is Step.START:
+            # The image has no python3, or the guest has died.
             return await self._look() or GaveUp(FailureKind.IMAGE, f"the guest does not run in this image: {error}")
         elif not isinstance(error, (*_BLIPS, GuestError)):
             return GaveUp(FailureKind.API, str(error))
@@ -485,6 +485,8 @@ class Run:
             return GaveUp(FailureKind.MACHINE_LOST, "Fly no longer knows the machine", machine_state=GONE)
         except _BLIPS:
             return None
+        if self.state.step is Step.BOOT and machine.state == STARTED:
+            return Booted()  # the lists are behind
         if not has_ended(machine):
             return None
         kind, message = cause(machine, booting=self.state.step in (Step.BOOT, Step.START))

@@ -31,6 +31,7 @@ class ExecutorSettings:
     max_machine_seconds: float | None = None
     shards: int = 1
     keep_shards: bool = True
+    rate_limits: float | None = 1.0
 
     @property
     def apps(self) -> Shards:
@@ -67,6 +68,7 @@ def checked_settings(
     max_machine_seconds: float | None,
     shards: int,
     keep_shards: bool,
+    rate_limits: float | None,
 ) -> ExecutorSettings:
     """What a program gives an executor, whatever it is.
 
@@ -94,14 +96,15 @@ def checked_settings(
         retries=Retries(more=retries) if isinstance(retries, int) else retries or Retries(),
         max_auth_failures=max_auth_failures,
         output_dir=_checked_folder(output_dir),
-        budget_usd=checked_amount("budget_usd", budget_usd),
-        max_machine_seconds=checked_amount("max_machine_seconds", max_machine_seconds),
+        budget_usd=_checked_amount("budget_usd", budget_usd),
+        max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
         shards=shards,
         keep_shards=keep_shards,
+        rate_limits=_checked_amount("rate_limits", rate_limits),
     )
 
 
-def checked_amount(name: str, value: float | None) -> float | None:
+def _checked_amount(name: str, value: float | None) -> float | None:
     """A limit that may be left out.
 
     Raises:

@@ -77,17 +77,25 @@ def test_what_is_the_same_for_all_is_said_once(flaude: Command) -> None:
     )
 
 
+def test_raised_limits(flaude: Command) -> None:
+    """Who has higher limits at Fly says so in the file, and the pace is that."""
+    code, out, _ = flaude("check", "b.yaml", b_yaml=MATRIX + "app: my-app\nshards: 2\nrate_limits: 2.5\n")
+    assert code == 0
+    assert "5 machines a second in 2 apps, which is what rate_limits says of Fly's limit: all within" in " ".join(
+        out.split()
+    )
+    code, _, err = flaude("check", "b.yaml", b_yaml=MATRIX + "app: my-app\nrate_limits: 0\n")
+    assert code == 2 and "rate_limits" in err
+
+
 def test_a_batch_that_is_spread(flaude: Command) -> None:
     """The apps are named, and their pace is the sum of theirs; --app may make names too long."""
     text = MATRIX + "app: my-app\nshards: 3\nkeep_shards: false\n"
     code, out, _ = flaude("check", "b.yaml", b_yaml=text)
     assert code == 0 and "12 tasks for the 3 apps my-app to my-app-3" in out
-    assert "3 machines a second, one in each app, which is Fly's limit for an app: all within 2s" in " ".join(
-        out.split()
-    )
-    assert (
-        "made when they are missing: 1m1s where all are" in flaude("check", "b.yaml", b_yaml=text.replace("3", "64"))[1]
-    )
+    assert "3 machines a second in 3 apps, which is Fly's limit: all within 2s" in " ".join(out.split())
+    _, out, _ = flaude("check", "b.yaml", b_yaml=text.replace("3", "64"))
+    assert "made when they are missing: 1m1s where all are" in out
     _, out, _ = flaude("check", "b.yaml", "--json", b_yaml=text)
     told = json.loads(out)
     assert (told["app"], told["apps"]) == ("my-app", ["my-app", "my-app-2", "my-app-3"])

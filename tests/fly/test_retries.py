@@ -107,6 +107,19 @@ async def test_without_time_nothing_is_repeated(local: LocalFly, net: Proxy) -> 
     assert len(net.seen) == 1
 
 
+async def test_retries_that_the_program_has_switched_off(
+    local: LocalFly, net: Proxy, request: pytest.FixtureRequest
+) -> None:
+    """A program whose tests switch stamina off gets one attempt, and is still told that it may have been done."""
+    stamina.set_active(False)
+    request.addfinalizer(lambda: stamina.set_active(True))
+    net.troubles = [Trouble("drop")] * 2
+    async with FlyClient(base_url=net.base_url, token=local.token) as client:
+        with pytest.raises(UnreachableError) as caught:
+            await client.create_machine("my-app", name="one", config=SLEEPER)
+    assert caught.value.may_have_been_done and len(net.seen) == 1
+
+
 @pytest.mark.parametrize(
     ("trouble", "retry", "attempts"),
     [

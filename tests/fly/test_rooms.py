@@ -11,7 +11,8 @@ import pytest
 
 from flaude import NotFoundError
 from flaude.fly import FlyClient, http
-from flaude.local import Fault, Hook, LocalFly
+from flaude.fly.sending import Rooms
+from flaude.local import Delay, Fault, Hook, LocalFly
 
 CONFIG = {"image": "any"}
 
@@ -63,6 +64,96 @@ async def test_no_storm() -> None:
         assert under_way == 64
         go.set()
     assert local.requests["get_app", 200] == 300
+
+
+async def test_a_create_that_has_no_room_has_not_begun() -> None:
+    """Creates that wait for others have not had their turn, can be cancelled, and have all their time afterwards."""
+    begun, go = 0, anyio.Event()
+
+    async def begins() -> None:
+        nonlocal begun
+        begun += 1
+
+    async def waits(_path: str) -> None:
+        await go.wait()
+
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", faults=[Fault("create_machine", Hook(before=waits))]) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=None) as fly,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def create(name: str) -> None:
+            await fly.create_machine("my-app", name=name, config=CONFIG, on_turn=begins)
+
+        for n in range(16):
+            tasks.start_soon(create, f"m{n}")
+        await anyio.wait_all_tasks_blocked()
+        with anyio.move_on_after(0.1) as scope:
+            await create("late")
+        go.set()  # first of all: they cannot be cancelled
+        assert scope.cancelled_caught and begun == 16
+
+
+async def test_many_apps_make_machines_at_once() -> None:
+    """Fly takes longer than a second for a machine, and 64 apps make one a second each: so many are made at once."""
+    under_way, crowd = 0, anyio.Event()
+
+    async def arrives(_path: str) -> None:
+        nonlocal under_way
+        under_way += 1
+        if under_way == 64:
+            crowd.set()
+        await crowd.wait()
+
+    faults = [Fault("create_machine", Hook(before=arrives))]
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", faults=faults) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=1000, timeout_s=5, retry_for_s=0) as fly,
+        anyio.create_task_group() as tasks,
+    ):
+        for n in range(64):
+            tasks.start_soon(lambda name: fly.create_machine("my-app", name=name, config=CONFIG), f"m{n}")
+    assert len(local.created) == 64
+
+
+async def test_what_others_take_is_not_a_creates_time() -> None:
+    """How long a create may take is not spent on waiting for others, after which Fly would be said not to answer."""
+    faults = [Fault("create_machine", Delay(0.3))]
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", faults=faults) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=None, timeout_s=1, retry_for_s=0) as fly,
+        anyio.create_task_group() as tasks,
+    ):
+        for n in range(80):
+            tasks.start_soon(lambda name: fly.create_machine("my-app", name=name, config=CONFIG), f"m{n}")
+    assert len(local.created) == 80
+
+
+@pytest.mark.parametrize("limited", [True, False])
+@pytest.mark.parametrize("connections", [16, 128, 896, 65536])
+def test_there_is_a_connection_for_each_call_under_way(connections: int, limited: bool) -> None:
+    """However few files may be opened, the rooms together have as many places, and most are for those who wait."""
+    rooms = Rooms.of(connections, limited=limited)
+    assert sum(rooms) == connections
+    assert rooms.waiting >= connections * 5 // 8
+
+
+async def test_those_who_wait_share_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more calls want to wait than there are connections, the shorter each should: all have their turn in time."""
+    monkeypatch.setattr(http, "_most_connections", lambda: 4)  # two of them for those who wait
+    async with (
+        LocalFly(apps=["my-app"], box="simulated", boot_s=30) as local,
+        FlyClient(base_url=local.base_url, token=local.token, rate_limits=None) as fly,
+        anyio.create_task_group() as tasks,
+    ):
+        machine = await fly.create_machine("my-app", name="m", config=CONFIG)
+        assert fly.share == 1
+        for _ in range(8):
+            tasks.start_soon(lambda: fly.wait_machine("my-app", machine.id, state="started"))
+        await anyio.wait_all_tasks_blocked()
+        assert fly.share == 2 / 8
+        tasks.cancel_scope.cancel()
 
 
 def test_the_command_takes_all_files_it_may_open() -> None:

@@ -38,7 +38,7 @@ def batch_settings(batch: Section, app: str, usual: Timeouts, problems: Problems
     found: dict[str, Any] = {
         name: values[name]
         for name in (
-            *("shards", "keep_shards", "max_concurrency"),
+            *("shards", "keep_shards", "rate_limits", "max_concurrency"),
             *("wait_timeout", "max_auth_failures", "max_machine_seconds"),
         )
         if name in values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,11 @@ class Forecast:
         tasks: How many there are.
         at_once: How many machines may be alive at the same time.
         shards: Over how many apps they are spread.
-        make_apps_s: How many seconds it takes at the least to make all of them but the first, where none is there: Fly
-            takes one a second.
+        make_apps_s: How many seconds it takes at the least to make all of them but the first, where none is there.
+        creates_per_second: How many machines Fly makes a second in all of them together.
         attempts: How many machines one task may take, one after the other.
         last_create_s: Seconds from the first create call until the last one of those that need not wait for another
-            run to end: Fly takes one a second for an app, and each app has an equal part of them.
+            run to end; each app has an equal part of them.
         longest_s: How long one machine may be there, seconds.
         without_budget: How many tasks have no `max_budget_usd`.
         agents_usd: What the agents can cost at most, US dollars; `None` when nothing bounds it.
@@ -37,6 +38,7 @@ class Forecast:
     at_once: int
     shards: int
     make_apps_s: float
+    creates_per_second: float
     attempts: int
     last_create_s: float
     longest_s: float
@@ -54,6 +56,7 @@ def forecast(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -
     at_once = min(tasks, settings.max_concurrency or tasks)
     attempts = 1 + (retries.more if retries.kinds else 0)
     longest_s = timeouts.longest_s(settings.wait_timeout)
+    times = settings.rate_limits or math.inf
     machine_seconds = tasks * attempts * longest_s
     prices = [_price_of_a_second(config) for config in configs]
     known = [price for price in prices if price is not None]
@@ -68,9 +71,10 @@ def forecast(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -
         tasks=tasks,
         at_once=at_once,
         shards=settings.shards,
-        make_apps_s=EVERY_ACTION.last_after_s(settings.shards - 1),
+        make_apps_s=EVERY_ACTION.last_after_s(settings.shards - 1) / times,
+        creates_per_second=EVERY_ACTION.per_second * times * settings.shards,
         attempts=attempts,
-        last_create_s=EVERY_ACTION.last_after_s(-(-at_once // settings.shards)),
+        last_create_s=EVERY_ACTION.last_after_s(-(-at_once // settings.shards)) / times,
         longest_s=longest_s,
         without_budget=sum(config.max_budget_usd is None for config in configs),
         agents_usd=_agents_usd(settings, configs, attempts),

@@ -29,7 +29,7 @@ _NAME = Field(
 )
 
 _AT_THE_TOP = (
-    *("app", "shards", "keep_shards", "max_concurrency", "max_machine_seconds"),
+    *("app", "shards", "keep_shards", "rate_limits", "max_concurrency", "max_machine_seconds"),
     *("wait_timeout", "retries", "timeouts", "output_dir"),
 )
 _ONE_NAME = "no two machines have the same name; give it in each task"
@@ -150,6 +150,11 @@ def _settings() -> dict[str, Field]:
             "Whether the apps beside the first stay when the batch has ended; else they are removed, but for those "
             "that have machines.",
             defaults.keep_shards,
+        ),
+        "rate_limits": Field(
+            Number(above=0),
+            "How many times Fly's published rate limits the account has: Fly raises them on request.",
+            defaults.rate_limits,
         ),
         "max_concurrency": Field(
             Nullable(Number(whole=True, least=0)),

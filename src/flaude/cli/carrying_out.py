@@ -91,7 +91,7 @@ async def carry_out(
         missing = await executor.check() if begins else ()
         if missing and not shown.local:
             # Nothing else is shown until they are there.
-            print(f"flaude: making {_named(missing)}, about one a second", file=sys.stderr, flush=True)
+            print(f"flaude: making {_named(missing)}{_pace(settings.rate_limits)}", file=sys.stderr, flush=True)
         async with watch.view:
             result, code = await _outcome(work, executor)
             if result is not None:
@@ -122,6 +122,7 @@ def executor_of(
         max_machine_seconds=settings.max_machine_seconds,
         shards=settings.shards,
         keep_shards=settings.keep_shards,
+        rate_limits=settings.rate_limits,
         fly=fly,
         journal=journal,
         on_event=on_event,
@@ -146,6 +147,12 @@ async def _outcome(work: Work, executor: ConcurrentExecutor) -> tuple[BatchResul
 
 def _named(apps: Sequence[str]) -> str:
     return f"the app {apps[0]}" if len(apps) == 1 else f"{count(len(apps), 'app')}, {apps[0]} to {apps[-1]}"
+
+
+def _pace(rate_limits: float | None) -> str:
+    if rate_limits is None:
+        return ""
+    return f", about {'one' if rate_limits == 1 else f'{rate_limits:g}'} a second"
 
 
 async def _is_recorded(journal: Journal, batch: str) -> bool:

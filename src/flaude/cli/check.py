@@ -187,8 +187,11 @@ def _pace(bounds: Forecast) -> str:
     if not bounds.last_create_s:
         return f"{first} at once{later}"
     within = duration(bounds.last_create_s)
-    pace = "one machine a second" if bounds.shards == 1 else f"{bounds.shards} machines a second, one in each app"
-    return f"{pace}, which is Fly's limit for an app: {first} within {within}{later}"
+    creates, shards = bounds.creates_per_second, bounds.shards
+    pace = "one machine a second" if creates == 1 else f"{creates:g} machines a second"
+    where = "" if shards == 1 else f" in {shards} apps"
+    limit = "Fly's limit" if creates == shards else "what rate_limits says of Fly's limit"
+    return f"{pace}{where}, which is {limit}: {first} within {within}{later}"
 
 
 def _agents(spec: BatchSpec, bounds: Forecast) -> str:

@@ -34,6 +34,8 @@ async def api_and_clock(environ: Mapping[str, str]) -> list[Check]:
         told = f"no answer from {url}: {error}"
         fix = "look at the network, a proxy (HTTPS_PROXY), or FLY_FLAPS_BASE_URL"
         return [Check("fly api", Verdict.WRONG, told, fix)]
+    except ConfigError as error:
+        return [Check("fly api", Verdict.WRONG, str(error), "correct HTTPS_PROXY or ALL_PROXY, or unset it")]
     took_ms = (after - before).total_seconds() * 1000
     reached = Check("fly api", Verdict.RIGHT, f"{url} answers within {took_ms:.0f} ms")
     return [reached, _clock(answer.headers.get("date", ""), before + (after - before) / 2)]

@@ -72,6 +72,14 @@ class FlyClient:
         """Close the pool."""
         await self._sender.__aexit__(exc_type, exc, traceback)
 
+    @property
+    def share(self) -> float:
+        """Which part of its time a call should wait inside Fly: less than 1 while more wait than there are connections.
+
+        Who is not asked for too long takes its controller for dead.
+        """
+        return self._sender.share
+
     # --- apps ---
 
     async def create_app(self, name: str, *, org_slug: str = "personal", network: str | None = None) -> None:
@@ -142,8 +150,8 @@ class FlyClient:
             config: Fly's `fly.MachineConfig`.
             region: Where; empty for Fly's choice.
             identity: The part of its metadata that no other machine has; all of `config`'s when left out.
-            on_turn: Called when the rate limit lets the call go, just before it is sent; what it raises keeps the call
-                from being sent.
+            on_turn: Called when the rate limit, and other creates, let the call go, just before it is sent; what it
+                raises keeps the call from being sent.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -152,13 +160,14 @@ class FlyClient:
         """
         body = {"name": name, "config": config, **({"region": region} if region else {})}
         call = Call("create_machine", app, "POST", _machines(app), body=body)
-        # Waiting for its turn may be cancelled. From the first byte sent on it is seen to its end: a create that is
-        # cut off halfway leaves a machine whose id nobody knows.
+        # Waiting for its turn, and for others, may be cancelled. From the first byte sent on it is seen to its end: a
+        # create that is cut off halfway leaves a machine whose id nobody knows.
         await self._sender.turn(call)
-        if on_turn:
-            await on_turn()
-        with anyio.move_on_after(self._longest_create_s, shield=True):
-            return await self._create_or_adopt(app, call, name, identity or config.get("metadata") or {})
+        async with self._sender.creating:
+            if on_turn:
+                await on_turn()
+            with anyio.move_on_after(self._longest_create_s, shield=True):
+                return await self._create_or_adopt(app, call, name, identity or config.get("metadata") or {})
         error = UnreachableError(
             f"Fly did not say within {self._longest_create_s:g} s whether it has created machine {name!r}",
             method=call.method,
@@ -271,7 +280,7 @@ class FlyClient:
         await self._sender.ask(call, _nothing)
 
     async def wait_machine(self, app: str, machine_id: str, *, state: str, timeout_s: int = _LONGEST_WAIT_S) -> bool:
-        """Wait up to `timeout_s` seconds (1 to 60) for a state; whether it was reached.
+        """Wait up to `timeout_s` seconds (1 to 60) for a state; whether Fly has named it as reached.
 
         Raises:
             NotFoundError: The machine is gone, or not visible yet.
@@ -281,12 +290,11 @@ class FlyClient:
         path = _machine(app, machine_id, "wait")
         call = Call("wait_machine", machine_id, "GET", path, query=query, takes_s=timeout_s, waits=True)
         try:
-            await self._sender.ask(call, _nothing)
+            return await self._sender.ask(call, _state) == state
         except UnreachableError as error:
             if error.status == 408:
                 return False
             raise
-        return True
 
     async def exec_machine(
         self,
@@ -348,6 +356,12 @@ def _nothing(content: bytes) -> None:
     """For the calls whose status says it all; what is neither empty nor JSON has not come from Fly."""
     if content:
         json.loads(content)
+
+
+def _state(content: bytes) -> str:
+    """The state that a wait has come to; empty when the answer does not name it, as one of a gateway on the way."""
+    body: Any = json.loads(content) if content else None
+    return str(body.get("state", "")) if isinstance(body, dict) else ""
 
 
 def _start_refusal(content: bytes) -> str | None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import resource
 import ssl
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from io import BytesIO
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import anyio
 import anyio.to_thread
 import truststore
 from yarl import URL
 
+from flaude.errors import ConfigError
+
 _KEPT_OPEN_S = 75.0
 _OTHER_FILES = 128
 _FEWEST_CONNECTIONS, _UNLIMITED = 16, 65_536
+_LONGEST_WORDS = 100
+_IN_PIECES_BYTES = 2**20  # beyond it aiohttp warns: it would be handed over in one piece, and hold up all others
 
 
 class Answer(NamedTuple):
@@ -45,6 +52,7 @@ _NEVER_SENT = (
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
+    UnicodeError,  # a host whose name cannot be one
 )
 
 
@@ -78,7 +86,8 @@ class Http:
                     ssl=self._way.trusted,
                 ),
                 headers=self._headers,
-                cookie_jar=aiohttp.CookieJar(unsafe=True),  # a stand-in's address has no name
+                # A stand-in's address has no name, and a value goes back as it came.
+                cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
             )
         )
         return self
@@ -105,7 +114,7 @@ class Http:
             method: HTTP method.
             path: Path with query, encoded.
             body: JSON.
-            connect_s: How long connecting may take, in seconds.
+            connect_s: How long connecting may take, and how long sending, in seconds.
             answer_s: How long nothing may come, in seconds.
 
         Raises:
@@ -114,21 +123,39 @@ class Http:
         if self._session is None:
             raise RuntimeError("use it as `async with`")
         try:
-            async with self._session.request(
-                method,
-                URL(self._base_url + path, encoded=True),
-                data=body,
-                headers=_JSON if body is not None else None,
-                allow_redirects=False,
-                proxy=self._way.proxy,
-                proxy_headers=self._way.proxy_headers,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=answer_s),
-            ) as response:
+            # aiohttp counts from when all has been sent: a body that nobody takes would be sent for ever.
+            with anyio.fail_after(2 * connect_s + answer_s):
+                response = await self._session.request(
+                    method,
+                    URL(self._base_url + path, encoded=True),
+                    data=BytesIO(body) if body and len(body) > _IN_PIECES_BYTES else body,
+                    headers=_JSON if body is not None else None,
+                    allow_redirects=False,
+                    proxy=self._way.proxy,
+                    proxy_headers=self._way.proxy_headers,
+                    # `connect` is also for the name server and the proxy, which `sock_connect` is not.
+                    timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=answer_s),
+                )
+            async with response:
                 return Answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            # The class says what `str` of many of them does not.
-            told = f"{type(error).__name__} {error}".rstrip()
-            raise NoAnswerError(told, sent=not isinstance(error, _NEVER_SENT)) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            unanswered = NoAnswerError(_told(error), sent=not isinstance(error, _NEVER_SENT))
+        # Raised out here it has no context: aiohttp's errors hold the request's headers, and show them.
+        raise unanswered
+
+
+def _told(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            words = f"the proxy answers {error.status} {error.message[:_LONGEST_WORDS]}"
+        case aiohttp.ClientResponseError():
+            words = error.message.partition(":")[0]  # then comes what is wrong, as long as it may be
+        case aiohttp.ServerDisconnectedError():
+            words = "Server disconnected"  # it may have the head of half an answer
+        case _:
+            words = str(error) or "neither sent nor answered in time"
+    # The class says what `str` of many of them does not.
+    return f"{type(error).__name__} {words}".rstrip()
 
 
 _JSON = {"Content-Type": "application/json"}
@@ -159,24 +186,39 @@ def _way_to(base_url: str) -> _Way:
 
     By itself aiohttp looks for a proxy, and for a password in ~/.netrc, for each request.
     """
-    trusted = _trusted() if urlsplit(base_url).scheme == "https" else True
-    host = urlsplit(base_url).hostname or ""
-    named = getproxies().get(urlsplit(base_url).scheme)
+    parts = urlsplit(base_url)
+    trusted = _trusted() if parts.scheme == "https" else True
+    host, named = parts.hostname or "", getproxies()
+    proxy = named.get(parts.scheme) or named.get("all")
+    # NO_PROXY may be about a port.
+    asked = host if ":" in host else f"{host}:{parts.port or _PORTS[parts.scheme]}"
     # A stand-in or tunnel on this computer is never behind a proxy, nor is our token shown to one.
-    if not named or _is_this_computer(base_url) or proxy_bypass(host):
+    if not proxy or _is_this_computer(host) or proxy_bypass(asked):
         return _Way(trusted)
-    proxy = URL(named)
-    if proxy.user is None:
-        return _Way(trusted, proxy)
-    password = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
-    return _Way(trusted, proxy.with_user(None), {"Proxy-Authorization": password})
+    return _Way(trusted, *_proxy(proxy))
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def _proxy(named: str) -> tuple[URL, Mapping[str, str] | None]:
+    # Whatever is wrong with it is told without it: there may be a password in it.
+    url = None
+    with suppress(ValueError):
+        url = URL(named if "://" in named else f"http://{named}")
+    if url is None or url.scheme not in _PORTS or not url.host:
+        raise ConfigError("the proxy that the environment names must be like http://host:port; no other kind is known")
+    if url.user is None:
+        return url, None
+    password = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+    return url.with_user(None), {"Proxy-Authorization": f"Basic {password}"}
 
 
 def _trusted() -> ssl.SSLContext:
-    """Whom this computer trusts."""
-    if sys.platform != "linux":
+    """Whom this computer trusts, or whom the environment names instead."""
+    if sys.platform != "linux" and not os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
         return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # There truststore reads all certificates for each connection, some 20 ms of the event loop.
+    # On Linux truststore reads all certificates for each connection, some 20 ms of the event loop.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     if ssl.get_default_verify_paths().cafile is None:
@@ -186,8 +228,7 @@ def _trusted() -> ssl.SSLContext:
     return context
 
 
-def _is_this_computer(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _is_this_computer(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -92,15 +92,17 @@ async def repeating(
 
     try:
         return await attempt_number(1)  # nearly always enough, and a twentieth of a call's cost without what follows
-    except Exception as error:  # noqa: BLE001  # raised again below
+    except Exception as error:
+        if again(error) is False or ends <= anyio.current_time():
+            raise
         first = error
     mark = _repeating.set(True)
     left_s = ends - anyio.current_time()
     try:
         async for attempt in stamina.retry_context(
             on=again,
-            attempts=None if left_s > 0 else 1,
-            timeout=left_s if left_s > 0 else None,
+            attempts=None,
+            timeout=left_s,
             wait_initial=_INITIAL_WAIT_S,
             wait_max=_LONGEST_WAIT_S,
             wait_jitter=_JITTER_S,

@@ -6,10 +6,10 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
 
 import anyio
@@ -32,8 +32,10 @@ T = TypeVar("T")
 _ANSWER_MARGIN_S = 15.0
 # A thousand runs that end together are a thousand calls: no server, and no memory of ours, has to bear them at once.
 _MOST_AT_ONCE = 64
-# Creates have a room of their own: what has been made goes on while a thousand others are still to be made.
-_MOST_CREATES_AT_ONCE = 16
+# Fly takes up to two seconds and a half for each machine, and makes one a second in each of up to 64 apps.
+_MOST_CREATES_AT_ONCE = 192
+# Where nothing limits them they would only keep what has been made from going on.
+_MOST_UNLIMITED_CREATES = 16
 _SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
 
 
@@ -63,8 +65,40 @@ class Call:
         return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
 
 
+class Rooms(NamedTuple):
+    """How many calls may be under way at once, of each sort; there is a connection for each.
+
+    Attributes:
+        at_once: Of those that are answered at once.
+        creating: Creates of machines: what has been made goes on while a thousand others are still to be made.
+        waiting: Of those that wait inside Fly: else they would leave no connection to the others.
+    """
+
+    at_once: int
+    creating: int
+    waiting: int
+
+    @classmethod
+    def of(cls, connections: int, *, limited: bool) -> Rooms:
+        """Most are for those who wait, each for up to 15 seconds; where there are too few, all have fewer.
+
+        Args:
+            connections: How many there are.
+            limited: Whether creates have a rate limit.
+        """
+        at_once = max(1, min(_MOST_AT_ONCE, connections // 4))
+        most_creates = _MOST_CREATES_AT_ONCE if limited else _MOST_UNLIMITED_CREATES
+        creating = max(1, min(most_creates, connections // 8))
+        return cls(at_once, creating, max(1, connections - at_once - creating))
+
+
 class Sender:
-    """Sends calls; use it as `async with`. Arguments and errors are `FlyClient`'s."""
+    """Sends calls; use it as `async with`. Arguments and errors are `FlyClient`'s.
+
+    Attributes:
+        creating: The room for those who create a machine, from their turn until they are answered: who has not got in
+            has not begun.
+    """
 
     def __init__(
         self,
@@ -80,9 +114,10 @@ class Sender:
         self._token = SecretStr(settings.find_token(token, {})) if token and settings.token_parts(token) else None
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
+        self._rate_limits = rate_limits
         self._pace = Pace(rate_limits)
         self._room = self._waiting_room = anyio.CapacityLimiter(_MOST_AT_ONCE)
-        self._creating = anyio.CapacityLimiter(_MOST_CREATES_AT_ONCE)
+        self.creating = anyio.CapacityLimiter(_MOST_UNLIMITED_CREATES)
         self._told_crowded = False
         self._http: Http | None = None
         self._stack = AsyncExitStack()
@@ -102,9 +137,9 @@ class Sender:
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        at_once = min(_MOST_AT_ONCE, self._http.most // 2)
-        self._room = anyio.CapacityLimiter(at_once)
-        self._waiting_room = anyio.CapacityLimiter(max(1, self._http.most - at_once - _MOST_CREATES_AT_ONCE))
+        rooms = Rooms.of(self._http.most, limited=self._rate_limits is not None)
+        self._room, self._waiting_room = anyio.CapacityLimiter(rooms.at_once), anyio.CapacityLimiter(rooms.waiting)
+        self.creating = anyio.CapacityLimiter(rooms.creating)
         return self
 
     async def __aexit__(
@@ -113,6 +148,14 @@ class Sender:
         """Close the pool."""
         self._http = None
         await self._stack.aclose()
+
+    @property
+    def share(self) -> float:
+        """Which part of its time a call may wait inside Fly so that all who want to have their turn in that time."""
+        room = self._waiting_room
+        if room.available_tokens > 0:
+            return 1.0
+        return room.total_tokens / (room.total_tokens + room.statistics().tasks_waiting)
 
     async def ask(self, call: Call, read: Callable[[bytes], T]) -> T:
         """Wait for the call's turn, then `send` it."""
@@ -148,10 +191,10 @@ class Sender:
             takes_time=call.takes_s > 0,
         )
 
-    def _room_for(self, call: Call) -> anyio.CapacityLimiter:
+    def _room_for(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Those who wait leave connections for those who do not: else the end of a run could not be acknowledged."""
         if call.action == "create_machine":
-            return self._creating
+            return nullcontext()  # whoever creates is in `creating`
         if not call.waits:
             return self._room
         room = self._waiting_room
