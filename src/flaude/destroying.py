@@ -48,7 +48,10 @@ async def destroy(
         while True:
             try:
                 await fly.delete_machine(app, machine_id, force=True)
-                if await states.wait(machine_id, GONE, timeout_s=_POLL_S):
+                if anyio.current_time() < known_from:
+                    # A delete that met a node which does not know the machine has done nothing.
+                    state = (await fly.get_machine(app, machine_id)).state
+                if state == GONE or await states.wait(machine_id, GONE, timeout_s=_POLL_S):
                     return GONE
                 state = (await fly.get_machine(app, machine_id)).state
                 if state == GONE:

@@ -52,10 +52,10 @@ def test_start_again_starts_nothing_twice(guest: Guest, script: Script) -> None:
     assert guest.start(agent)["accepted"]
 
 
-def test_the_first_news_come_with_the_job(guest: Guest, script: Script) -> None:
+def test_the_first_news_come_with_the_job(guest: Guest, script: Script, repo: Path) -> None:
     """Who hands over the job and asks for news hears that the agent may start, so that the next call starts it."""
-    agent = script("sys.stdin.read(); result()")
-    answer = guest.start(agent, pull={"offset": 0, "wait_s": 10, "max_bytes": 65536})
+    agent, repos = script("sys.stdin.read(); result()"), [{"url": f"file://{repo}", "target_dir": "api"}]
+    answer = guest.start(agent, repos=repos, pull={"offset": 0, "wait_s": 10, "max_bytes": 65536})
     assert answer["accepted"] and answer["pull"]["state"] == "ready" and answer["pull"]["next"] > 0
     assert guest.call("pull", offset=answer["pull"]["next"], wait_s=10)["state"] not in ("waiting", "ready")
     assert guest.finish()[0]["exit_code"] == 0
