@@ -207,9 +207,9 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     assert paces == [2, 2, 1, 0, 0]
 
 
-def estimated(total: int, *, over: int, active: int, lasts: float = 100.0) -> float | None:
+def estimated(total: int, *, over: int, active: int, lasts: float = 100.0, shards: int = 1) -> float | None:
     """The estimate at second 200, of runs that began at 100, or are over."""
-    board = Board(total, BEGAN)
+    board = Board(total, BEGAN, shards)
     for index in range(over + active):
         run = Happenings(index, begins=0 if index < over else 150, lasts=lasts)
         for event in run.events() if index < over else run.until(Started):
@@ -224,6 +224,7 @@ def test_the_estimated_end() -> None:
     assert estimated(5, over=4, active=1, lasts=40) is None, "it has passed the mean: nobody knows"
     assert estimated(30, over=5, active=5) == 20 * 100 / 5 + 100
     assert estimated(510, over=5, active=5, lasts=2) == 500 * 1 + 2, "no more than one create a second"
+    assert estimated(510, over=5, active=5, lasts=2, shards=4) == 500 * 2 / 5 + 2, "in each app"
     assert estimated(5, over=5, active=0) is None
 
 

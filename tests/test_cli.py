@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flaude import ConcurrentExecutor, MachineConfig
+from flaude.cli import main
 from flaude.fly import FlyClient
 from tests.controlling import COMMAND
 
@@ -104,6 +105,27 @@ def test_bad_input_is_one_line_and_exit_code_2(
     done = flaude({**environment, "PATH": str(tmp_path)}, "local", "serve", *arguments)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(words) and "Traceback" not in done.stderr
+
+
+def test_a_fraction_is_no_whole_number(environment: dict[str, str]) -> None:
+    """It is refused, and not cut off."""
+    done = flaude(environment, "run", "-p", "x", "--local", "--shards", "1.5")
+    assert done.returncode == 2
+    assert "Invalid value for --shards: '1.5' is no whole number" in done.stdout + done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Cyclopts application")  # it reads what this process was started with
+def test_an_interrupt_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C in a command that has no batch to stop: a line, and exit code 130."""
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flaude.cli.schema.schema", interrupted)
+    monkeypatch.setattr(sys, "argv", ["flaude", "schema"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "flaude: interrupted\n")
 
 
 def test_help_names_every_command(environment: dict[str, str]) -> None:

@@ -169,6 +169,8 @@ async def test_spread_over_apps(local: LocalFly, environment: dict[str, str], tm
     local.faults.add(Fault("delete_app", Answer(403, "unauthorized"), times=1))
     code, stdout, stderr = await flaude(environment, "run", str(file), "--remove-shards")
     assert code == 0, stderr
+    begun = stderr.splitlines()[:2]
+    assert begun[0] == "flaude: making the app my-app-2, about one a second" and " on my-app and 1 shard: " in begun[1]
     assert (
         "These apps were to be removed:\n  my-app-2 stays: " in stdout
         and "\nflaude app remove-shards my-app\n" in stdout
@@ -180,6 +182,7 @@ async def test_spread_over_apps(local: LocalFly, environment: dict[str, str], tm
     assert (code, stdout) == (0, "No machine of flaude in my-app and its 1 shard.\n")
     async with going_on(environment, "retry", "last") as again:
         assert await again.end() == 0
+    assert again.told[0]["shards"] == 2
     assert again.told[-1]["shards_left"] == [] and local.requests["delete_app", 202] == 1
     assert {told["app"] for told in again.told if told["event"] == "created"} == {"my-app", "my-app-2"}
 

@@ -23,17 +23,20 @@ from flaude import (
     ConcurrentExecutor,
     ConfigError,
     ExecutionRequest,
+    Interrupted,
     Leftover,
     MachineConfig,
     NameTakenError,
     NotAllowedError,
     Retries,
+    Terminated,
     Timeouts,
     UnreachableError,
     ensure_app,
     reap,
     remove_shards,
 )
+from flaude.app_pool import AppPool, HeldApps
 from flaude.cli.create import create
 from flaude.cli.remove_shards import remove_shards as remove_command
 from flaude.destroying import destroy
@@ -42,7 +45,7 @@ from flaude.events import Event
 from flaude.fly import App, FlyClient
 from flaude.journal import MemoryJournal, SqliteJournal
 from flaude.left_run import checkpoint, left_run
-from flaude.local import Answer, Fault, LocalFly
+from flaude.local import Answer, Fault, Hang, Hook, LocalFly
 from flaude.machine_states import MachineStates
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
@@ -283,6 +286,55 @@ async def test_the_last_batch_removes_the_shards(machines: Machines, tmp_path: P
         assert set(await apps(fly)) == {"my-app"}
 
 
+async def test_a_shard_that_was_removed_meanwhile_is_made_again(local: LocalFly, client: FlyClient) -> None:
+    """Seen within the last minute, but Fly refuses a machine in it: the next batch looks again."""
+    async with ConcurrentExecutor("my-app", shards=2, fly=local) as executor:
+        assert (await executor.run_batch(requests(2))).all_succeeded
+        await client.delete_app("my-app-2")
+        failed = [result for result in (await executor.run_batch(requests(2))).results if not result.success]
+        assert [result.failure and result.failure.kind for result in failed] == ["create_refused"]
+        assert (await executor.run_batch(requests(2))).all_succeeded
+
+
+async def test_each_shard_that_stays_is_named(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that Fly does not delete in time is the only one that is told of; the others are gone."""
+    monkeypatch.setattr("flaude.app_pool._REMOVED_WITHIN_S", 1)
+    local.faults.add(Fault("delete_app", Hang(), times=1))
+    batch = await ConcurrentExecutor("my-app", shards=4, keep_shards=False, fly=local).run_batch(requests(1))
+    (stays,) = set(await apps(local)) - {"my-app"}
+    assert batch.shards_left == (f"{stays} stays: it was not removed within 1 s",)
+
+
+async def test_a_batch_that_others_outlive_waits_for_nobody(local: LocalFly, client: FlyClient) -> None:
+    """Where all its shards are in use, it ends at once, though apps are being made meanwhile."""
+    pool, shards = AppPool(client, 1), Shards("my-app", 2)
+    async with pool.held(shards, keep=False):
+        first = HeldApps(pool, shards, keep=False)
+        async with pool._turn:  # noqa: SLF001  # held while apps are made
+            with anyio.fail_after(1):
+                assert await first.let_go(remove=True) == ()
+    assert set(await apps(local)) == {"my-app"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_while_apps_are_made(local: LocalFly, number: signal.Signals) -> None:
+    """Nothing is launched, what was made is removed, and it ends as a batch that a signal has ended."""
+
+    def stop(_path: str) -> None:
+        signal.raise_signal(number)
+
+    local.faults.add(Fault("create_app", Hook(after=stop), after=1, times=1))
+    local.faults.add(Fault("create_app", Hang(), after=2))
+    executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, fly=local)
+    with pytest.raises((Interrupted, Terminated)) as stopped:
+        await executor.run_batch(requests(2))
+    ending = stopped.value
+    assert isinstance(ending, Interrupted if number is signal.SIGINT else Terminated)
+    told = f"not launched: stopped by {number.name}"
+    assert [result.failure and result.failure.message for result in ending.batch.results] == [told] * 2
+    assert set(await apps(local)) == {"my-app"} and not local.created
+
+
 async def test_another_attempt_is_in_another_app(local: LocalFly) -> None:
     """Where one app got no machine, the next one may."""
     full = Answer(422, body='{"error": "could not find a candidate host", "status": "insufficient_capacity"}')
@@ -420,6 +472,23 @@ async def test_a_batch_that_is_left_keeps_its_shards(machines: Machines, tmp_pat
         batch = await ConcurrentExecutor("my-app", shards=7, **options).resume(left.id)
         assert batch.all_succeeded and set(await apps(fly)) == {"my-app"}
         assert {app for (app,) in apps_of(batch)} < FOUR
+
+
+async def test_resumed_with_a_token_that_makes_no_apps(local: LocalFly, client: FlyClient, tmp_path: Path) -> None:
+    """What the machines have done comes home, though a shard is gone that none is in; no foreign app is taken."""
+    async with MemoryJournal() as journal:
+        options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
+        left = await ConcurrentExecutor("my-app", shards=4, **options).launch(requests(2, "::sleep 1\n::say done"))
+        there = {run.checkpoint["app"] for run in await journal.runs(left.id) if run.checkpoint}
+        gone, *others = sorted(FOUR - there - {"my-app"})
+        for name in (gone, *others):
+            await client.delete_app(name)
+        await client.create_app(gone, network="own")
+        with pytest.raises(NameTakenError, match=gone):
+            await ConcurrentExecutor("my-app", **options).resume(left.id)
+        await client.delete_app(gone)
+        local.faults.add(Fault("create_app", Answer(403, "unauthorized")))
+        assert (await ConcurrentExecutor("my-app", **options).resume(left.id)).all_succeeded
 
 
 async def test_cancelled_where_its_machines_were_left(

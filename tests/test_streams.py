@@ -170,8 +170,8 @@ async def test_json_lines() -> None:
     """First `launch`, last `done`, in between every event so that it can be read back."""
     events = [*Happenings(0, "auth\n\ud800 日本").events(), *Happenings(1, fails="early").events()]
     first, *told, last = await json_of(*events)
-    assert {name: first[name] for name in ("event", "batch", "app", "total")} == {
-        "event": "launch", "batch": BATCH, "app": "my-app", "total": 2,
+    assert {name: first[name] for name in ("event", "batch", "app", "shards", "total")} == {
+        "event": "launch", "batch": BATCH, "app": "my-app", "shards": 1, "total": 2,
     }  # fmt: skip
     again = [load_event(one) for one in told]
     assert [replace(one, result=RESULT.results[0]) if isinstance(one, Finished) else one for one in again] == [

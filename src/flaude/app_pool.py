@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from flaude.errors import FlyError, RateLimitedError, UnreachableError
+from flaude.errors import FlyError, NameTakenError, RateLimitedError, UnreachableError
 from flaude.jitter import jitter
 from flaude.making_apps import find_shard, make_shard, remove_shard, side_by_side
 from flaude.patience import Patience
@@ -50,16 +50,21 @@ class AppPool:
         """
         return await self._remembered(name, lambda: self._fly.get_app(name))
 
-    async def look_at(self, shards: Shards) -> None:
+    async def look_at(self, shards: Shards) -> tuple[str, ...]:
         """See that nothing but shards has the names of shards; those that are missing are no error.
+
+        Returns:
+            Those that are missing.
 
         Raises:
             FlyError: As `find`, and as `find_shard`.
         """
         await self.find(shards.app)
-        for found in (await side_by_side(shards.others, lambda name: find_shard(self._fly, name))).values():
+        looked = await side_by_side(shards.others, lambda name: find_shard(self._fly, name))
+        for found in looked.values():
             if isinstance(found, FlyError):
                 raise found
+        return tuple(name for name, found in looked.items() if found is None)
 
     async def known(self, name: str) -> App:
         """The app; one that was there within the last minute is not asked for again.
@@ -86,17 +91,18 @@ class AppPool:
                 that nobody else carries it out: then only `HeldApps.let_go` removes any.
 
         Raises:
-            FlyError: One could not be had; those that could are removed again, if they are not to be kept.
+            FlyError: One could not be had; those that could are removed again, if they are not to be kept. A batch that
+                was begun before goes on without it, for what its machines have done; unless another app has the name.
         """
         held = HeldApps(self, shards, keep=keep)
         try:
             if make and shards.others:
-                await self._make(shards)
+                await self._make(shards, all_=new)
             yield held
         finally:
             await held.let_go(remove=new)
 
-    async def _make(self, shards: Shards) -> None:
+    async def _make(self, shards: Shards, *, all_: bool) -> None:
         first = await self.known(shards.app)
         org = first.organization.slug or "personal"
 
@@ -107,7 +113,9 @@ class AppPool:
         async with self._turn:
             for made in (await side_by_side(shards.others, make)).values():
                 if isinstance(made, FlyError):
-                    raise made
+                    if all_ or isinstance(made, NameTakenError):
+                        raise made
+                    _log.warning("going on without an app that cannot be had: %s", made)
 
     def _recent(self, name: str) -> App | None:
         app, until = self._seen.get(name, (None, 0.0))
@@ -137,19 +145,37 @@ class AppPool:
         """Somebody uses them no more."""
         self._users.subtract(names)
 
-    async def remove(self, names: Collection[str], batch: str) -> list[str]:
+    def forget(self, names: Collection[str]) -> None:
+        """They may be gone: the next batch asks again."""
+        for name in names:
+            self._seen.pop(name, None)
+
+    async def remove(self, names: Collection[str], batch: str, within_s: float) -> list[str]:
         """Remove those that nobody uses; why some stay, a sentence each.
 
         Args:
             names: The apps.
             batch: A batch whose machines there are known to be gone.
+            within_s: How long all of it may take, in seconds.
         """
-        async with self._turn:
-            unused = [name for name in names if self._users[name] <= 0]
-            for name in unused:
-                self._seen.pop(name, None)
-            removed = await side_by_side(unused, lambda name: remove_shard(self._fly, name, batch=batch))
-            return [str(why) for why in removed.values() if why]
+        told = {name: f"{name} stays: it was not removed within {within_s:g} s" for name in self._unused(names)}
+
+        if not told:
+            return []
+
+        async def remove(name: str) -> None:
+            told[name] = await remove_shard(self._fly, name, batch=batch)
+
+        with anyio.move_on_after(within_s):
+            async with self._turn:
+                # Another batch may have come meanwhile, and use them now.
+                told = {name: told[name] for name in self._unused(told)}
+                self.forget(told)
+                await side_by_side(list(told), remove)
+        return [why for why in told.values() if why]
+
+    def _unused(self, names: Collection[str]) -> list[str]:
+        return [name for name in names if self._users[name] <= 0]
 
 
 class HeldApps:
@@ -168,12 +194,15 @@ class HeldApps:
         self._held = True
         pool.take(shards.others)
 
-    async def let_go(self, *, remove: bool, busy: Collection[str] = (), batch: str = "") -> tuple[str, ...]:
+    async def let_go(
+        self, *, remove: bool, busy: Collection[str] = (), doubted: Collection[str] = (), batch: str = ""
+    ) -> tuple[str, ...]:
         """The batch is over; called again, it does nothing.
 
         Args:
             remove: Whether the apps may be removed: nobody is to take the batch up again.
             busy: Apps with machines that are not confirmed gone.
+            doubted: Apps in which Fly has refused a machine: they may be gone by now, whatever was seen.
             batch: The batch's id.
 
         Returns:
@@ -183,14 +212,13 @@ class HeldApps:
             return ()
         self._held = False
         self._pool.leave(self.shards.others)
+        self._pool.forget(doubted)
         if not remove or self._keep or not self.shards.others:
             return ()
         stay = [f"{name} stays: a machine in it is not confirmed gone" for name in self.shards.others if name in busy]
         leaving = [name for name in self.shards.others if name not in busy]
-        with anyio.move_on_after(_REMOVED_WITHIN_S, shield=True) as scope:
-            stay += await self._pool.remove(leaving, batch)
-        if scope.cancelled_caught:
-            stay.append(f"{', '.join(leaving)}: not all were removed within {_REMOVED_WITHIN_S:g} s")
+        with anyio.CancelScope(shield=True):
+            stay += await self._pool.remove(leaving, batch, _REMOVED_WITHIN_S)
         for why in stay:
             _log.warning("shards: %s", why)
         return tuple(stay)

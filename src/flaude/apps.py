@@ -33,10 +33,11 @@ async def ensure_app(
         fly: Another Machines API, such as a `flaude.local.LocalFly`.
 
     Raises:
-        ConfigError: So many `shards` cannot be.
+        ConfigError: `name` is no app's name, or so many `shards` cannot be.
         NameTakenError: The name belongs to somebody else; for a shard, also to an app of yours that is none.
         FlyError: Any other refusal of Fly, or no token.
     """
+    check_app_name(name)
     check_shards(name, shards)
     async with client_for(fly, token=token, base_url=base_url) as client:
         try:

@@ -224,7 +224,9 @@ class Batch:
         all_over = len(self._results) == len(self._past.finished) + len(self._requests)
         remove = all_over and self._lost is None and not self._past.partly
         busy = {leftover.app for leftover in self._result().leftovers}
-        self._shards_left = await self._apps.let_go(remove=remove, busy=busy, batch=self._id)
+        attempts = (attempt for result in self._results.values() for attempt in result.attempts)
+        doubted = {one.app for one in attempts if one.failure and one.failure.kind is FailureKind.CREATE_REFUSED}
+        self._shards_left = await self._apps.let_go(remove=remove, busy=busy, doubted=doubted, batch=self._id)
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:

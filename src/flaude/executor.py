@@ -25,6 +25,7 @@ from flaude.events import Event
 from flaude.journal.entries import BatchEntry
 from flaude.journal.protocol import Journal
 from flaude.launching import Launching
+from flaude.outcome import not_launched
 from flaude.past import Past
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
@@ -32,6 +33,8 @@ from flaude.resuming import resumption
 from flaude.retries import Retries
 from flaude.settings import checked_settings
 from flaude.shards import Shards, check_shards
+from flaude.signals import Member, heeding
+from flaude.stopping import Stop, Stopping
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
@@ -251,15 +254,18 @@ class ConcurrentExecutor:
         await self.check()
         return await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
 
-    async def check(self) -> None:
+    async def check(self) -> tuple[str, ...]:
         """See that there is a token, that it may use the app, and that no name of a shard is another app's.
+
+        Returns:
+            The shards that are missing: a batch makes them, about one a second.
 
         Raises:
             NoTokenError: There is no token.
             FlyError: Fly does not know the app, or does not let the token in; or a shard's name is taken.
         """
         async with self._open() as shared:
-            await shared.apps.look_at(self.settings.apps)
+            return await shared.apps.look_at(self.settings.apps)
 
     async def _go_on_with(
         self,
@@ -390,9 +396,10 @@ class ConcurrentExecutor:
                 shared = await stack.enter_async_context(self._open())
                 apps = None
                 if requests:
-                    await shared.apps.known(self.settings.app)
-                    held = shared.apps.held(self.settings.apps, keep=self.settings.keep_shards)
-                    apps = await stack.enter_async_context(held)
+                    async with self._stopped_by_signals(past.id, requests, owner):
+                        await shared.apps.known(self.settings.app)
+                        held = shared.apps.held(self.settings.apps, keep=self.settings.keep_shards)
+                        apps = await stack.enter_async_context(held)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
                 return await refuse(self._rules, requests, past.id, error, done, feed, anyio.current_time() - began)
@@ -415,6 +422,30 @@ class ConcurrentExecutor:
                 detach=detach,
             )
             return await batch.run()
+
+    @asynccontextmanager
+    async def _stopped_by_signals(
+        self, batch: str, requests: Sequence[ExecutionRequest], owner: asyncio.Task[Any] | None
+    ) -> AsyncIterator[None]:
+        """A signal ends the block as it would end the batch that has not begun: many apps take a minute to make."""
+        if not self._rules.handle_signals:
+            yield
+            return
+        began, stopping = anyio.current_time(), Stopping()
+
+        def result() -> BatchResult:
+            results = [not_launched(request.tag, stopping.kind, stopping.reason) for request in requests]
+            seconds = anyio.current_time() - began
+            return BatchResult(results=results, seconds=seconds, stopped_by=stopping.reason, id=batch)
+
+        member = Member(stopping, result, str, owner)
+        try:
+            async with heeding(member):
+                with stopping.interrupts(Stop.AGENTS):
+                    yield
+        finally:
+            if member.ending is not None:
+                raise member.ending
 
     def _check_requests(self, requests: Mapping[int, ExecutionRequest]) -> None:
         for index, request in requests.items():

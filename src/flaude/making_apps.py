@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from flaude.diagnosis import GONE
-from flaude.errors import FlyError, NameTakenError, NotAllowedError, NotFoundError, NotReadyError
+from flaude.errors import FlyError, InvalidRequestError, NameTakenError, NotAllowedError, NotFoundError, NotReadyError
 from flaude.jitter import jitter
 from flaude.shards import Shards, is_shard_name, shard_network
 
@@ -73,6 +73,8 @@ async def make_shard(fly: FlyClient, name: str, org: str) -> App:
             "or have somebody make the shards who may (`flaude app create NAME --shards N`)"
         )
         raise _said(error, told) from error
+    except InvalidRequestError as error:
+        raise _said(error, f"shards: {name} could not be made in the organisation {org}") from error
     return _checked(app)
 
 

@@ -185,7 +185,11 @@ async def _find_shards(fly: FlyClient, app: App) -> tuple[list[str], str, str]:
     try:
         return await list_shards(fly, app), "", ""
     except (NotAllowedError, NotFoundError):
-        return [], f"shards of {app.name} were not looked for: the token may not list its organisation's apps", ""
+        told = (
+            f"shards of {app.name} were not looked for: the token may not list its organisation's apps; name one "
+            f"({app.name}-2) to have it looked through"
+        )
+        return [], told, ""
     except FlyError as error:
         return [], "", f"shards of {app.name}: {error}"
 

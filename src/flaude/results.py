@@ -91,7 +91,7 @@ class BatchResult:
 
     Attributes:
         results: One a request; fewer only in what `Interrupted` and `Terminated` carry.
-        seconds: Wall time of the batch.
+        seconds: Wall time of the batch, from when its apps were there.
         stopped_by: What kept it from running all requests to their end (a budget, a signal, credentials that do not
             work), with its numbers; empty when nothing did.
         id: The batch's id: it is in the names of its machines, and a journal has it by this.

@@ -21,6 +21,7 @@ class Forecast:
         tasks: How many there are.
         at_once: How many machines may be alive at the same time.
         shards: Over how many apps they are spread.
+        make_apps_s: How many seconds it takes at the least to make all of them but the first, where none is there.
         creates_per_second: How many machines Fly makes a second in all of them together.
         attempts: How many machines one task may take, one after the other.
         last_create_s: Seconds from the first create call until the last one of those that need not wait for another
@@ -36,6 +37,7 @@ class Forecast:
     tasks: int
     at_once: int
     shards: int
+    make_apps_s: float
     creates_per_second: float
     attempts: int
     last_create_s: float
@@ -69,6 +71,7 @@ def forecast(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -
         tasks=tasks,
         at_once=at_once,
         shards=settings.shards,
+        make_apps_s=EVERY_ACTION.last_after_s(settings.shards - 1) / times,
         creates_per_second=EVERY_ACTION.per_second * times * settings.shards,
         attempts=attempts,
         last_create_s=EVERY_ACTION.last_after_s(-(-at_once // settings.shards)) / times,

@@ -64,6 +64,7 @@ def application(called: Collection[str] = ()) -> App:
         version=__version__,
         version_flags=["--version"],
         default_parameter=Parameter(negative=(), show_default=_default),
+        suppress_keyboard_interrupt=False,  # `main` says it
         help_format="plaintext",  # what reads Markdown would be a third of the time that this help takes
     )
     for order, (name, (group, line)) in enumerate(_COMMANDS.items()):

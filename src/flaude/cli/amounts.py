@@ -1,4 +1,4 @@
-"""Times and money for people."""
+"""Times, money and numbers for people."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ def dollars(usd: float) -> str:
 def count(number: int, word: str) -> str:
     """So many of something: `1 machine`, `2 machines`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def apps_text(app: str, shards: int) -> str:
+    """The apps of a batch: `my-app`, `my-app and 2 shards`."""
+    return app if shards <= 1 else f"{app} and {count(shards - 1, 'shard')}"

@@ -102,6 +102,7 @@ class Board:
     Args:
         total: How many runs there will be.
         started_at: When the batch began, in UTC.
+        shards: Over how many apps it is spread.
 
     Attributes:
         waiting: Runs that wait for a place, by their index; so are the other three.
@@ -117,7 +118,7 @@ class Board:
         longest_tag: How many cells of a terminal the longest tag takes.
     """
 
-    def __init__(self, total: int, started_at: datetime) -> None:
+    def __init__(self, total: int, started_at: datetime, shards: int = 1) -> None:
         self.started_at = started_at
         self.waiting: dict[int, Row] = {}
         self.active: dict[int, Row] = {}
@@ -132,6 +133,7 @@ class Board:
         self.longest_tag = 0
         self._stop: StopOrder | None = None
         self._total = total
+        self._create_every_s = _CREATE_EVERY_S / shards
         self._rows: dict[int, Row] = {}
         self._creates = LastMinute()
         self._highest = LastMinute()
@@ -177,7 +179,7 @@ class Board:
         mean = self._timed_s / self._timed
         if self.not_begun:
             at_once = max(1, self.at_once, self._highest.highest(now))
-            return self.not_begun * max(mean / at_once, _CREATE_EVERY_S) + mean
+            return self.not_begun * max(mean / at_once, self._create_every_s) + mean
         left = mean - (now - self._last_create).total_seconds()
         return left if left > 0 else None
 

@@ -69,7 +69,7 @@ async def cancel(
         while True:
             try:
                 repos, total = repos_of(recorded), len(recorded.runs)
-                code = await carry_out(work, recorded.settings, repos, total, shown, journal=journal)
+                code = await carry_out(work, recorded.settings, repos, total, shown, journal=journal, begins=False)
             except BatchHeldError:
                 if await ask(journal, recorded, run):
                     return OK

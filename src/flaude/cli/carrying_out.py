@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flaude.cli.amounts import count
 from flaude.cli.on_this_computer import local_fly, local_settings
 from flaude.cli.process import prepare_process
 from flaude.cli.views import View, choose_view
-from flaude.errors import Interrupted, LeaseLostError, Terminated
+from flaude.errors import Interrupted, JournalError, LeaseLostError, Terminated
 from flaude.events import Event
 from flaude.executor import ConcurrentExecutor
 from flaude.results import BatchResult
 from flaude.settings import ExecutorSettings
+from flaude.shards import Shards
 
 if TYPE_CHECKING:
     from flaude.endpoint import FlyEndpoint
@@ -56,6 +58,7 @@ async def carry_out(
     *,
     journal: Journal,
     source: str = "",
+    begins: bool = True,
 ) -> int:
     """Have an executor do something with a batch, and show it.
 
@@ -67,6 +70,7 @@ async def carry_out(
         shown: How it is shown.
         journal: Where it is recorded.
         source: Where the requests come from.
+        begins: Whether the batch is a new one. One that was begun before goes on with the apps that there are.
 
     Returns:
         The exit code.
@@ -77,19 +81,22 @@ async def carry_out(
     prepare_process()
     watch = _Watch(
         choose_view(json=shown.json, plain=shown.plain, stdout=sys.stdout, stderr=sys.stderr, environ=os.environ),
-        settings.app,
+        settings.apps,
         total,
     )
     async with _machines(settings.app, repos, shown) as fly:
         if shown.local:
             settings = local_settings(settings)
         executor = executor_of(settings, fly=fly, journal=journal, on_event=watch.take, source=source)
-        await executor.check()
+        missing = await executor.check() if begins else ()
+        if missing and not shown.local:
+            # Nothing else is shown until they are there.
+            print(f"flaude: making {_named(missing)}{_pace(settings.rate_limits)}", file=sys.stderr, flush=True)
         async with watch.view:
             result, code = await _outcome(work, executor)
             if result is not None:
                 watch.ended(result, code)
-    if result is not None and result.results and not shown.json:
+    if result is not None and result.results and not shown.json and await _is_recorded(journal, result.id):
         print(f"\nAll of it: flaude results {result.id}, flaude report {result.id}", file=sys.stderr)
     return code
 
@@ -138,6 +145,24 @@ async def _outcome(work: Work, executor: ConcurrentExecutor) -> tuple[BatchResul
     return result, OK if result.all_succeeded else FAILED
 
 
+def _named(apps: Sequence[str]) -> str:
+    return f"the app {apps[0]}" if len(apps) == 1 else f"{count(len(apps), 'app')}, {apps[0]} to {apps[-1]}"
+
+
+def _pace(rate_limits: float | None) -> str:
+    if rate_limits is None:
+        return ""
+    return f", about {'one' if rate_limits == 1 else f'{rate_limits:g}'} a second"
+
+
+async def _is_recorded(journal: Journal, batch: str) -> bool:
+    """Whether it came so far that the journal has it."""
+    try:
+        return (await journal.batch(batch)).id == batch
+    except JournalError:
+        return False
+
+
 @asynccontextmanager
 async def _machines(app: str, repos: Iterable[str], shown: Shown) -> AsyncIterator[FlyEndpoint | None]:
     if not shown.local:
@@ -150,9 +175,9 @@ async def _machines(app: str, repos: Iterable[str], shown: Shown) -> AsyncIterat
 class _Watch:
     """Tells the view that the batch has begun as soon as its id is known."""
 
-    def __init__(self, view: View, app: str, total: int) -> None:
+    def __init__(self, view: View, apps: Shards, total: int) -> None:
         self.view = view
-        self._app = app
+        self._apps = apps
         self._total = total
         self._batch = ""
 
@@ -169,4 +194,4 @@ class _Watch:
     def _begun(self, batch: str) -> None:
         if not self._batch:
             self._batch = batch
-            self.view.launched(batch, self._app, self._total)
+            self.view.launched(batch, self._apps.app, self._total, self._apps.count)

@@ -167,9 +167,17 @@ def _machine(config: MachineConfig) -> str:
 
 def _lines(spec: BatchSpec, bounds: Forecast) -> Iterator[tuple[str, str]]:
     yield "machines", f"{bounds.tasks}, one for each task; at most {bounds.at_once} at once"
+    if bounds.shards > 1:
+        yield "apps", _apps(bounds)
     yield "pace", _pace(bounds)
     yield "agents", _agents(spec, bounds)
     yield "Fly", _fly(bounds)
+
+
+def _apps(bounds: Forecast) -> str:
+    if bounds.make_apps_s < 1:
+        return "those beside the first are made when they are missing"
+    return f"those beside the first are made when they are missing: {duration(bounds.make_apps_s)} where all are"
 
 
 def _pace(bounds: Forecast) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from flaude.apps import ensure_app
+from flaude.cli.options import Whole
 from flaude.shards import Shards
 
 
-async def create(name: str, /, *, org: str = "personal", shards: int = 1) -> int:
+async def create(name: str, /, *, org: str = "personal", shards: Whole = 1) -> int:
     """Make a Fly app for the machines, with a private network of its own; one that is there already is fine.
 
     The token must be allowed to: that of `fly auth login`, or an org token.

@@ -28,11 +28,13 @@ class JsonLines(StreamedView):
         super().__init__(Outlet(stdout, "ascii"))
         self._batch = ""
 
-    def launched(self, batch: str, app: str, total: int) -> None:
+    def launched(self, batch: str, app: str, total: int, shards: int = 1) -> None:
         """See `View`."""
         self._batch = batch
         at = datetime.now(UTC).isoformat()
-        self._outlet.write(_line({"event": "launch", "batch": batch, "app": app, "total": total, "at": at}))
+        self._outlet.write(
+            _line({"event": "launch", "batch": batch, "app": app, "shards": shards, "total": total, "at": at})
+        )
 
     def text_of(self, event: Event) -> str:
         """An event as `flaude.event_json` writes it."""

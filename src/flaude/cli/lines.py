@@ -8,7 +8,7 @@ from typing import TextIO
 from rich.cells import cell_len
 
 from flaude.cli.action import action_of
-from flaude.cli.amounts import clock, count, dollars
+from flaude.cli.amounts import apps_text, clock, count, dollars
 from flaude.cli.columns import cut
 from flaude.cli.event_words import event_words
 from flaude.cli.look import Style, look_of
@@ -43,10 +43,10 @@ class Lines(StreamedView):
         self._batch = self._app = ""
         self._told: set[bool] = set()
 
-    def launched(self, batch: str, app: str, total: int) -> None:
+    def launched(self, batch: str, app: str, total: int, shards: int = 1) -> None:
         """See `View`."""
         self._batch, self._app = batch, app
-        self._outlet.write(f"batch {batch} on {app}: {count(total, 'run')}\n")
+        self._outlet.write(f"batch {batch} on {apps_text(app, shards)}: {count(total, 'run')}\n")
 
     def text_of(self, event: Event) -> str:
         """The line of an event."""

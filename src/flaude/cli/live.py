@@ -15,7 +15,7 @@ from typing import Self, TextIO
 import anyio
 
 from flaude.cli.above import Above, stderr_above
-from flaude.cli.amounts import count
+from flaude.cli.amounts import apps_text, count
 from flaude.cli.beside import Beside
 from flaude.cli.board import Board
 from flaude.cli.columns import Line
@@ -78,11 +78,11 @@ class LiveView:
         """Leave the terminal as anybody wants to find it, and print the summary if there was an `ended`."""
         await self._stack.__aexit__(exc_type, exc, traceback)
 
-    def launched(self, batch: str, app: str, total: int) -> None:
+    def launched(self, batch: str, app: str, total: int, shards: int = 1) -> None:
         """See `View`."""
         self._batch, self._app = batch, app
-        self._board = Board(total, datetime.now(UTC))
-        self._above.write(f"batch {batch} on {app}: {count(total, 'run')}\n")
+        self._board = Board(total, datetime.now(UTC), shards)
+        self._above.write(f"batch {batch} on {apps_text(app, shards)}: {count(total, 'run')}\n")
 
     def take(self, event: Event) -> None:
         """See `View`."""

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flaude.cli import consoles
-from flaude.cli.amounts import dollars
+from flaude.cli.amounts import apps_text, dollars
 from flaude.cli.batch_words import ago, batch_json, how_far, state_text
 from flaude.cli.table import print_table
 from flaude.journal import BatchEntry, SqliteJournal
@@ -46,7 +46,7 @@ async def ps(
         rows = [
             (
                 batch.id,
-                batch.app,
+                apps_text(batch.app, batch.settings.get("shards", 1)),
                 ago(batch.began, now),
                 how_far(batch),
                 dollars(batch.cost_usd),

@@ -70,7 +70,9 @@ async def resume(
             return await executor.resume(recorded.id)
 
         shown = Shown(json=json, plain=plain, local=local, claude=claude)
-        return await carry_out(work, settings, repos_of(recorded), len(recorded.runs), shown, journal=journal)
+        return await carry_out(
+            work, settings, repos_of(recorded), len(recorded.runs), shown, journal=journal, begins=False
+        )
 
 
 def changed(settings: ExecutorSettings, budget: float | None, max_concurrency: int | None) -> ExecutorSettings:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from flaude.cli import consoles
-from flaude.cli.amounts import clock, count, dollars
+from flaude.cli.amounts import apps_text, clock, count, dollars
 from flaude.cli.batch_words import ago, batch_json, state_text
 from flaude.cli.journals import recorded
 from flaude.cli.one_line import one_line
@@ -48,8 +48,7 @@ async def status(batch: str, /, *, json: Annotated[bool, Parameter(negative="")]
 def _print(found: RecordedBatch, now: datetime) -> None:
     console, entry, counts = consoles.for_results(), found.entry, found.entry.counts
     source = f" from {one_line(found.source)}" if found.source else ""
-    spread = found.shards > 1
-    where = f"{entry.app} and {count(found.shards - 1, 'shard')}" if spread else entry.app
+    spread, where = found.shards > 1, apps_text(entry.app, found.shards)
     head = Text(f"Batch {entry.id} on {where}{source}, begun {ago(entry.began, now)} ago: ")
     console.print(head.append_text(state_text(entry, now)))
     parts = [(counts.succeeded, "succeeded"), (counts.failed, "failed"), (counts.open, "open")]

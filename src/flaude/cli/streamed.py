@@ -64,7 +64,7 @@ class StreamedView(ABC):
         self._end = result, exit_code
 
     @abstractmethod
-    def launched(self, batch: str, app: str, total: int) -> None:
+    def launched(self, batch: str, app: str, total: int, shards: int = 1) -> None:
         """See `View`."""
 
     @abstractmethod

@@ -25,8 +25,8 @@ class View(Protocol):
     ) -> None:
         """Show what is left, then what was given to `ended`, and leave the terminal as it was found."""
 
-    def launched(self, batch: str, app: str, total: int) -> None:
-        """The batch begins: its id, the Fly app of its machines, how many runs it has. Before any event."""
+    def launched(self, batch: str, app: str, total: int, shards: int = 1) -> None:
+        """The batch begins: its id, its Fly app, how many runs it has, over how many apps. Before any event."""
 
     def take(self, event: Event) -> None:
         """Something has happened."""
