@@ -258,7 +258,7 @@ class ConcurrentExecutor:
         """See that there is a token, that it may use the app, and that no name of a shard is another app's.
 
         Returns:
-            The shards that are missing: a batch makes them, about one a second.
+            The shards that are missing; a batch makes them, about one a second.
 
         Raises:
             NoTokenError: There is no token.

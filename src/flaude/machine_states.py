@@ -41,7 +41,7 @@ class MachineStates:
 
     A few that are waited for cost a call each, which Fly answers when the state is there. When many boot or go at the
     same time, one of those who wait asks for a list on behalf of all. A list is only a shorter way: a machine that the
-    first few do not show, or whose state they did not bring in time, is asked for by itself.
+    first few do not show is asked for by itself, then and later.
 
     Args:
         fly: The client.
@@ -83,9 +83,9 @@ class MachineStates:
                     if await self._see(waiting):
                         return waiting.seen == state
                     waiting.seen = ""
-                self._by_themselves.add(machine_id)
                 if waiting.seen:
                     return False
+                self._by_themselves.add(machine_id)
             return await self._fly.wait_machine(self._app, machine_id, state=state, timeout_s=timeout_s)
         finally:
             self._waiting.discard(waiting)
