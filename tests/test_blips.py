@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -49,36 +50,33 @@ async def test_a_new_machine_may_be_unknown_for_a_while(local: LocalFly) -> None
     assert result.success, result
 
 
+async def one_machine_is_enough(faults: Sequence[Fault], timeouts: Timeouts | None = None) -> None:
+    """A run among these faults succeeds, with the first machine that is made for it."""
+    async with LocalFly(apps=["my-app"], box="simulated", faults=faults) as local:
+        executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None, timeouts=timeouts)
+        result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say here"))
+        assert result.success, result
+        assert len(local.created) == 1
+
+
 async def test_the_answer_to_the_job_is_cut() -> None:
     """The guest has the job and its answer does not arrive whole: it is asked again, and says the same."""
     cut = json.dumps({"stdout": '{"accepted": true, "pull": {"state": "wai'})
     faults = [Fault("exec_machine", Answer(200, body=cut), times=2)]
-    async with LocalFly(apps=["my-app"], box="simulated", faults=faults) as local:
-        executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
-        result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say here"))
-        assert result.success, result
-        assert len(local.created) == 1
+    await one_machine_is_enough(faults)
 
 
 async def test_a_node_that_is_behind() -> None:
     """A machine that Fly has shown as started may still be unknown to the node that answers next."""
     unknown = Answer(404, "not_found: machine not found")
     faults = [Fault("exec_machine", unknown, times=1), Fault("get_machine", unknown, times=1)]
-    async with LocalFly(apps=["my-app"], box="simulated", faults=faults) as local:
-        executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
-        result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say here"))
-        assert result.success, result
-        assert len(local.created) == 1
+    await one_machine_is_enough(faults)
 
 
 async def test_a_machine_that_waits_do_not_see() -> None:
     """A machine that has started goes on, though only reading it shows that."""
     faults = [Fault("wait_machine", Answer(408, "deadline_exceeded"))]
-    async with LocalFly(apps=["my-app"], box="simulated", faults=faults) as local:
-        executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None, timeouts=Timeouts(boot=3))
-        result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say here"))
-        assert result.success, result
-        assert len(local.created) == 1
+    await one_machine_is_enough(faults, Timeouts(boot=3))
 
 
 async def test_a_network_that_stays_away_ends_the_run(local: LocalFly) -> None:

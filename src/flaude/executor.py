@@ -17,6 +17,7 @@ from flaude import claude
 from flaude.app_pool import AppPool
 from flaude.batch import Batch, BatchRules, refuse
 from flaude.batch_recorder import beginning, taking_up
+from flaude.before_launch import stopped_before_launch
 from flaude.config import MachineConfig
 from flaude.endpoint import FlyEndpoint, check_endpoint, client_for
 from flaude.errors import ConfigError, FlyError
@@ -25,7 +26,6 @@ from flaude.events import Event
 from flaude.journal.entries import BatchEntry
 from flaude.journal.protocol import Journal
 from flaude.launching import Launching
-from flaude.outcome import not_launched
 from flaude.past import Past
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult
@@ -33,8 +33,6 @@ from flaude.resuming import resumption
 from flaude.retries import Retries
 from flaude.settings import checked_settings
 from flaude.shards import Shards, check_shards
-from flaude.signals import Member, heeding
-from flaude.stopping import Stop, Stopping
 from flaude.stream import stream
 from flaude.timeouts import Timeouts
 from flaude.watching import EventHandler
@@ -396,7 +394,7 @@ class ConcurrentExecutor:
                 shared = await stack.enter_async_context(self._open())
                 apps = None
                 if requests:
-                    async with self._stopped_by_signals(past.id, requests, owner):
+                    async with stopped_before_launch(self._rules, past.id, requests, owner):
                         await shared.apps.known(self.settings.app)
                         held = shared.apps.held(self.settings.apps, keep=self.settings.keep_shards)
                         apps = await stack.enter_async_context(held)
@@ -422,30 +420,6 @@ class ConcurrentExecutor:
                 detach=detach,
             )
             return await batch.run()
-
-    @asynccontextmanager
-    async def _stopped_by_signals(
-        self, batch: str, requests: Sequence[ExecutionRequest], owner: asyncio.Task[Any] | None
-    ) -> AsyncIterator[None]:
-        """A signal ends the block as it would end the batch that has not begun: many apps take a minute to make."""
-        if not self._rules.handle_signals:
-            yield
-            return
-        began, stopping = anyio.current_time(), Stopping()
-
-        def result() -> BatchResult:
-            results = [not_launched(request.tag, stopping.kind, stopping.reason) for request in requests]
-            seconds = anyio.current_time() - began
-            return BatchResult(results=results, seconds=seconds, stopped_by=stopping.reason, id=batch)
-
-        member = Member(stopping, result, str, owner)
-        try:
-            async with heeding(member):
-                with stopping.interrupts(Stop.AGENTS):
-                    yield
-        finally:
-            if member.ending is not None:
-                raise member.ending
 
     def _check_requests(self, requests: Mapping[int, ExecutionRequest]) -> None:
         for index, request in requests.items():

@@ -57,9 +57,10 @@ def _connected(run_folder: str, within_s: float) -> socket.socket:
             os.chdir(run_folder)  # a socket's path may have 108 bytes at most: a relative one always fits
             connection.settimeout(_ANSWER_S)
             connection.connect(SOCKET)
-        except OSError:
+        except OSError as error:
             connection.close()
-            if time.monotonic() >= until:
+            # Not there yet: all else will not change by waiting.
+            if not isinstance(error, (FileNotFoundError, ConnectionRefusedError)) or time.monotonic() >= until:
                 raise
             time.sleep(0.05)
         else:
