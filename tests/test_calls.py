@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import anyio
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
-from flaude.local import Fault, Hook, LocalFly
+from flaude.local import Exchange, Fault, Hook, LocalFly
 from tests.conftest import TOKEN
 
 
@@ -26,11 +27,18 @@ def calls(local: LocalFly) -> Counter[str]:
 
 async def test_a_silent_agent_costs_one_call() -> None:
     """A run whose agent says nothing is handed over, told to start, waited for in one long call, and acknowledged."""
-    async with LocalFly(apps=["my-app"], box="simulated") as local:
+    waits_s: list[float] = []
+
+    def look(exchange: Exchange) -> None:
+        if exchange.path.endswith("/exec") and exchange.request["command"][-1] == "pull":
+            waits_s.append(json.loads(exchange.request["stdin"])["wait_s"])
+
+    async with LocalFly(apps=["my-app"], box="simulated", on_exchange=look) as local:
         executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
         assert (await executor.run_batch(requests("::sleep 2", 1))).all_succeeded
         assert calls(local)["exec_machine"] == 4
         assert calls(local).total() <= 9
+    assert len(waits_s) == 2 and min(waits_s) >= 10
 
 
 async def test_calls_do_not_grow_with_runs() -> None:
