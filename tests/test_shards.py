@@ -326,7 +326,8 @@ async def test_a_signal_while_apps_are_made(local: LocalFly, number: signal.Sign
     local.faults.add(Fault("create_app", Hook(after=stop), after=1, times=1))
     local.faults.add(Fault("create_app", Hang(), after=2))
     executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, fly=local)
-    with pytest.raises((Interrupted, Terminated)) as stopped:
+    # Long before the call that hangs is given up.
+    with anyio.fail_after(20), pytest.raises((Interrupted, Terminated)) as stopped:
         await executor.run_batch(requests(2))
     ending = stopped.value
     assert isinstance(ending, Interrupted if number is signal.SIGINT else Terminated)
