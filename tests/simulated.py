@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from flaude.errors import GuestError, NameTakenError, NoCapacityError, NotFoundError
@@ -32,10 +33,15 @@ _READY = STATES.index("ready") + 1
 
 
 class VirtualTime(asyncio.SelectorEventLoop):
-    """An event loop that does not wait: when there is nothing to do, it is later."""
+    """An event loop that does not wait: when there is nothing to do, in no worker thread either, it is later.
+
+    Attributes:
+        threads: What counts the worker threads at work.
+    """
 
     def __init__(self) -> None:
         self._ahead = 0.0
+        self.threads: anyio.CapacityLimiter | None = None
         super().__init__(_Impatient(self))
 
     def time(self) -> float:
@@ -53,8 +59,9 @@ class _Impatient(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # A moment for worker threads.
-        found = super().select(None if timeout is None else min(timeout, 0.001))
+        if self._loop.threads and self._loop.threads.borrowed_tokens:
+            return super().select(timeout)  # a thread wakes it up
+        found = super().select(None if timeout is None else 0)
         if not found and timeout:
             self._loop.passes(timeout)
         return found
@@ -268,6 +275,7 @@ def run(test: Test) -> None:
 
     async def main() -> None:
         loop = cast("VirtualTime", asyncio.get_running_loop())
+        loop.threads = anyio.to_thread.current_default_thread_limiter()
         async with MemoryJournal(clock=lambda: BEGAN + timedelta(seconds=loop.time())) as journal:
             await test(loop, World(), journal)
 

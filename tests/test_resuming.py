@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from pydantic import SecretStr
 
@@ -217,6 +219,17 @@ def test_launch_does_not_wait_for_money() -> None:
         world.at_work = False
         # It has cost half a dollar.
         assert kinds(await executor(world, journal, budget_usd=1.5).resume(batch.id)) == [None, None]
+
+    run(test)
+
+
+def test_no_time_passes_while_a_thread_works() -> None:
+    """In a world whose clock does not wait, a slow computer makes nothing late."""
+
+    async def test(loop: VirtualTime, _world: World, _journal: Journal) -> None:
+        with anyio.CancelScope(deadline=loop.time() + 60) as scope:
+            await anyio.to_thread.run_sync(lambda: sha256(bytes(1 << 26)).digest())
+        assert not scope.cancel_called
 
     run(test)
 
