@@ -75,6 +75,15 @@ async def test_what_is_large_leaves_the_event_loop() -> None:
     assert await offload(1_000_000, threading.get_ident) != threading.get_ident()
 
 
+async def test_what_has_arrived_is_read_by_who_is_cancelled() -> None:
+    """A large answer is not lost because its task is cancelled before it has been read."""
+    read = ""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        read = await offload(1_000_000, str.upper, "read")
+    assert read == "READ"
+
+
 @pytest.mark.parametrize("allowed", [one for one in ALLOWED if one.file.startswith(("/flaude/", "/tests/"))])
 def test_no_allowance_outlives_its_function(allowed: Any) -> None:
     """Every function that may block is there, and has a reason."""

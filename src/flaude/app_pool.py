@@ -159,7 +159,6 @@ class AppPool:
             within_s: How long all of it may take, in seconds.
         """
         told = {name: f"{name} stays: it was not removed within {within_s:g} s" for name in self._unused(names)}
-
         if not told:
             return []
 

@@ -28,5 +28,5 @@ async def offload(size: int, work: Callable[..., T], *arguments: object) -> T:
     """
     if size < _LARGE:
         return work(*arguments)
-    with anyio.fail_after(None, shield=True):
+    with anyio.fail_after(None, shield=True):  # as `CancelScope(shield=True)`, but types know that it always returns
         return await anyio.to_thread.run_sync(lambda: work(*arguments))
