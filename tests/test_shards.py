@@ -45,8 +45,9 @@ from flaude.events import Event
 from flaude.fly import App, FlyClient
 from flaude.journal import MemoryJournal, SqliteJournal
 from flaude.left_run import checkpoint, left_run
-from flaude.local import Answer, Fault, Hang, Hook, LocalFly
+from flaude.local import Answer, DropAfter, Fault, Hang, Hook, LocalFly
 from flaude.machine_states import MachineStates
+from flaude.making_apps import make_shard
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
 from flaude.settings import ExecutorSettings
@@ -296,6 +297,14 @@ async def test_a_shard_that_was_removed_meanwhile_is_made_again(local: LocalFly,
         assert (await executor.run_batch(requests(2))).all_succeeded
 
 
+async def test_shards_that_were_removed_are_made_again(local: LocalFly) -> None:
+    """The next batch of the same executor does not take for there what the last one has removed."""
+    async with ConcurrentExecutor("my-app", shards=2, keep_shards=False, fly=local) as executor:
+        for _ in range(2):
+            assert (await executor.run_batch(requests(2))).all_succeeded
+            assert await apps(local) == {"my-app": "default"}
+
+
 async def test_each_shard_that_stays_is_named(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that Fly does not delete in time is the only one that is told of; the others are gone."""
     monkeypatch.setattr("flaude.app_pool._REMOVED_WITHIN_S", 1)
@@ -314,6 +323,18 @@ async def test_a_batch_that_others_outlive_waits_for_nobody(local: LocalFly, cli
             with anyio.fail_after(10):
                 assert await first.let_go(remove=True) == ()
     assert set(await apps(local)) == {"my-app"}
+
+
+async def test_a_batch_that_comes_meanwhile_keeps_the_shards(local: LocalFly, client: FlyClient) -> None:
+    """While one waits for its turn to remove them, another may begin to use them."""
+    pool, shards = AppPool(client, 1), Shards("my-app", 2)
+    await ensure_app("my-app", shards=2, fly=local)
+    first = HeldApps(pool, shards, keep=False)
+    async with anyio.create_task_group() as tasks, pool._turn:  # noqa: SLF001  # held while somebody asks for the app
+        tasks.start_soon(lambda: first.let_go(remove=True))
+        await anyio.wait_all_tasks_blocked()
+        HeldApps(pool, shards, keep=False)
+    assert set(await apps(local)) == {"my-app", "my-app-2"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -356,6 +377,7 @@ async def test_a_shard_with_somebody_elses_machine_stays(
     with caplog.at_level(logging.WARNING):
         batch = await executor.run_batch(requests(1))
     assert batch.all_succeeded and batch.shards_left == ("my-app-2 stays: it has 1 machine",)
+    assert local.requests["list_machines", 200] == 2, "one of each: that machine is not waited for"
     assert "my-app-2 stays: it has 1 machine" in caplog.text
     assert set(await apps(local)) == {"my-app", "my-app-2"}
     await end(client, "my-app-2", machine.id)
@@ -422,6 +444,13 @@ async def test_an_app_that_is_new_is_waited_for(local: LocalFly) -> None:
     local.faults.add(Fault("get_app", Answer(401, "unauthorized"), after=2, times=1))
     assert (await ensure_app("my-app", shards=2, fly=local)).name == "my-app"
     assert local.requests["get_app", 401] == 1 and set(await apps(local)) == {"my-app", "my-app-2"}
+
+
+async def test_a_new_app_whose_answer_was_lost_is_waited_for(local: LocalFly, client: FlyClient) -> None:
+    """Fly says that the name is taken, and does not know the app yet: it is ours all the same."""
+    local.faults.add(Fault("create_app", DropAfter(), times=1))
+    local.faults.add(Fault("get_app", Answer(404, "not found"), after=1, times=1))
+    assert (await make_shard(client, "my-app-2", "personal")).name == "my-app-2"
 
 
 async def test_the_organisation_of_the_first_app(local: LocalFly, client: FlyClient) -> None:
