@@ -24,6 +24,7 @@ from flaude import (
     ConfigError,
     ExecutionRequest,
     Interrupted,
+    LeaseLostError,
     Leftover,
     MachineConfig,
     NameTakenError,
@@ -47,7 +48,7 @@ from flaude.journal import MemoryJournal, SqliteJournal
 from flaude.left_run import checkpoint, left_run
 from flaude.local import Answer, DropAfter, Fault, Hang, Hook, LocalFly
 from flaude.machine_states import MachineStates
-from flaude.making_apps import make_shard
+from flaude.making_apps import make_shard, remove_shard
 from flaude.run_plan import RunPlan
 from flaude.run_state import RunState
 from flaude.settings import ExecutorSettings
@@ -55,6 +56,7 @@ from flaude.shards import MOST_SHARDS, Shards, is_shard_name, own_network, shard
 from flaude.watching import EventHandler
 from tests.conftest import TOKEN, Machines
 from tests.controlling import controller
+from tests.journaling import OTHER
 
 COUNTS = st.integers(1, MOST_SHARDS)
 
@@ -383,6 +385,25 @@ async def test_a_shard_with_somebody_elses_machine_stays(
     await end(client, "my-app-2", machine.id)
 
 
+_STILL_LISTED = [{"id": "x", "name": "m", "state": "destroying", "config": {"metadata": {"flaude_batch": "b1"}}}]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("list_machines", Answer(200, body=json.dumps(_STILL_LISTED)), times=1),
+        Fault("delete_app", Answer(412, "app has machines"), times=1),
+    ],
+    ids=["the list", "the app"],
+)
+async def test_what_is_behind_does_not_keep_a_shard(local: LocalFly, client: FlyClient, fault: Fault) -> None:
+    """Its machines are known to be gone, and Fly does not know it everywhere yet: that is waited for."""
+    await ensure_app("my-app", shards=2, fly=local)
+    local.faults.add(fault)
+    assert await remove_shard(client, "my-app-2", batch="b1") == ""
+    assert set(await apps(local)) == {"my-app"}
+
+
 async def test_a_shard_whose_machine_is_not_confirmed_gone_stays(local: LocalFly) -> None:
     """It is a leftover of the app that it is in, by name."""
     local.faults.add(Fault("delete_machine", Answer(500)))
@@ -444,6 +465,14 @@ async def test_an_app_that_is_new_is_waited_for(local: LocalFly) -> None:
     local.faults.add(Fault("get_app", Answer(401, "unauthorized"), after=2, times=1))
     assert (await ensure_app("my-app", shards=2, fly=local)).name == "my-app"
     assert local.requests["get_app", 401] == 1 and set(await apps(local)) == {"my-app", "my-app-2"}
+
+
+async def test_an_app_that_may_not_be_read_is_not_waited_for(local: LocalFly) -> None:
+    """A token that may not is no app that is new."""
+    local.faults.add(Fault("get_app", Answer(403, "unauthorized"), after=2))
+    with pytest.raises(NotAllowedError):
+        await ensure_app("my-app", shards=2, fly=local)
+    assert local.requests["get_app", 403] == 1
 
 
 async def test_a_new_app_whose_answer_was_lost_is_waited_for(local: LocalFly, client: FlyClient) -> None:
@@ -539,6 +568,41 @@ async def test_cancelled_where_its_machines_were_left(
     assert set(await apps(local)) == there | {"my-app"}
 
 
+async def test_the_apps_of_what_is_not_taken_up_stay(local: LocalFly, tmp_path: Path) -> None:
+    """Where one run of a batch is ended alone, the other one's machine is at work in a shard."""
+    async with MemoryJournal() as journal:
+        options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
+        executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, **options)
+        left = await executor.launch(requests(2, "::silent"))
+        await executor.cancel(left.id, only=[0])
+        assert set(await apps(local)) == FOUR
+        await executor.cancel(left.id)
+        assert set(await apps(local)) == {"my-app"}
+
+
+async def test_the_apps_of_a_batch_that_was_lost_stay(local: LocalFly, tmp_path: Path) -> None:
+    """Whoever has taken it over meanwhile goes on in them."""
+    async with MemoryJournal() as journal:
+        options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
+        begun = anyio.Event()
+        executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, on_event=tells(begun), **options)
+
+        async def lose() -> None:
+            await begun.wait()
+            (entry,) = await journal.batches()
+            await journal.hold(entry.id, OTHER, 60, is_dead=lambda _: True)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lose)
+            with pytest.raises(LeaseLostError):
+                await executor.run_batch(requests(1, "::sleep 1\n::say done"))
+        assert set(await apps(local)) == FOUR
+        (entry,) = await journal.batches()
+        await journal.release(entry.id, OTHER.owner)
+        assert (await ConcurrentExecutor("my-app", **options).resume(entry.id)).all_succeeded
+        assert set(await apps(local)) == {"my-app"}
+
+
 async def test_the_apps_of_a_batch_that_is_held_stay(local: LocalFly, tmp_path: Path) -> None:
     """Who is told that another process carries it out removes nothing under that one."""
     async with MemoryJournal() as journal:
@@ -575,6 +639,26 @@ async def test_orphans_of_all_shards_are_reaped(local: LocalFly, client: FlyClie
     }
     assert (report.shards, report.note, report.incomplete) == (("my-app-2",), "", "")
     await end(client, "my-app-3", made["my-app-3"].id)
+
+
+async def test_a_shard_that_is_removed_while_reaping(local: LocalFly, client: FlyClient) -> None:
+    """It has no machines any more: nothing is incomplete for that."""
+    await ensure_app("my-app", shards=2, fly=local)
+
+    async def goes(_path: str) -> None:
+        await client.delete_app("my-app-2")
+
+    local.faults.add(Fault("list_apps", Hook(after=goes)))
+    report = await reap("my-app", fly=local, settle=0)
+    assert (report.shards, report.incomplete) == (("my-app-2",), "")
+
+
+async def test_a_shard_that_is_not_listed_again(local: LocalFly) -> None:
+    """What may have been missed there is told with its name, as it is of the app itself."""
+    await ensure_app("my-app", shards=2, fly=local)
+    local.faults.add(Fault("list_machines", Answer(400, "no"), after=2))
+    own, shard = (await reap("my-app", fly=local, settle=0)).incomplete.split("; ")
+    assert "my-app-2" not in own and shard.startswith("my-app-2: ")
 
 
 @pytest.mark.parametrize(("status", "note", "incomplete"), [(403, True, False), (404, True, False), (500, False, True)])
