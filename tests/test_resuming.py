@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -275,6 +275,9 @@ async def test_what_was_spent_before() -> None:
         # A run that is not taken up may be at work, and cost as much once more.
         past, requests = await resumption(journal, "b1", os.environ, only=[0])
         assert (past.spent_usd, past.machine_seconds, sorted(requests)) == (3.0, 10.0, [0])
+        for wrong in (2, -1, "a"):
+            with pytest.raises(ConfigError, match=f"only: batch b1 has runs 0 to 1, not {wrong!r}"):
+                await resumption(journal, "b1", os.environ, only=[0, cast("int", wrong)])
 
 
 async def test_who_takes_a_batch_up_is_asked_again() -> None:

@@ -575,9 +575,9 @@ async def test_the_apps_of_what_is_not_taken_up_stay(local: LocalFly, tmp_path: 
         executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, **options)
         left = await executor.launch(requests(2, "::silent"))
         await executor.cancel(left.id, only=[0])
-        assert set(await apps(local)) == FOUR
-        await executor.cancel(left.id)
-        assert set(await apps(local)) == {"my-app"}
+        assert set(await apps(local)) == FOUR and (await journal.batch(left.id)).ended is None
+        await executor.cancel(left.id, only=[1])
+        assert set(await apps(local)) == {"my-app"} and (await journal.batch(left.id)).ended, "it was the last one"
 
 
 async def test_the_apps_of_a_batch_that_was_lost_stay(local: LocalFly, tmp_path: Path) -> None:

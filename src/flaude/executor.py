@@ -204,8 +204,8 @@ class ConcurrentExecutor:
             What `run_batch` would have, for the runs that are over now.
 
         Raises:
-            ConfigError: There is no journal, the batch is another app's, the requests are not those of the batch, or a
-                secret is not to be had.
+            ConfigError: There is no journal, the batch is another app's, the requests are not those of the batch, a run
+                of `only` is none of its runs, or a secret is not to be had.
             FlyError: The app is not there, or there is no token.
             NoSuchBatchError: The journal has no such batch.
             BatchHeldError: Another process carries it out.

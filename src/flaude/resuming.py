@@ -47,14 +47,18 @@ async def resumption(
         What happened before, and the requests that are open, by their index.
 
     Raises:
-        ConfigError: A secret is not to be had, or `given` is not what the batch was begun with; the message names the
-            run, the field and the variable.
+        ConfigError: A secret is not to be had, `given` is not what the batch was begun with, or `only` names a run that
+            it does not have; the message names the run, the field and the variable.
         JournalError: Something cannot be read.
     """
     recorded = await read_batch(journal, batch)
     if given is not None and len(given) != len(recorded.runs):
         raise ConfigError(f"requests: are {len(given)}, and the batch was begun with {len(recorded.runs)}")
-    open_ = [run for run in recorded.runs if not run.is_over and (only is None or run.index in only)]
+    for index in only or ():
+        if index not in range(len(recorded.runs)):
+            raise ConfigError(f"only: batch {batch} has runs 0 to {len(recorded.runs) - 1}, not {index!r}")
+    still_open = [run for run in recorded.runs if not run.is_over]
+    open_ = [run for run in still_open if only is None or run.index in only]
     requests = await anyio.to_thread.run_sync(_requests, open_, environ, given)
     finished, left = dict[int, ExecutionResult](), dict[int, LeftRun]()
     spent_usd = machine_s = 0.0
@@ -74,7 +78,7 @@ async def resumption(
         else:
             spent_usd += most_usd  # it may be at work
             machine_s += sum(attempt.machine_seconds for attempt in one.earlier)
-    return Past(batch, only is not None, finished, left, spent_usd, machine_s), requests
+    return Past(batch, len(open_) < len(still_open), finished, left, spent_usd, machine_s), requests
 
 
 async def _result(recorded: RecordedBatch, run: RecordedRun) -> ExecutionResult:
