@@ -580,22 +580,20 @@ async def test_the_apps_of_what_is_not_taken_up_stay(local: LocalFly, tmp_path: 
         assert set(await apps(local)) == {"my-app"} and (await journal.batch(left.id)).ended, "it was the last one"
 
 
-async def test_the_apps_of_a_batch_that_was_lost_stay(local: LocalFly, tmp_path: Path) -> None:
-    """Whoever has taken it over meanwhile goes on in them."""
+@pytest.mark.parametrize("action", ["create_machine", "delete_machine"])
+async def test_the_apps_of_a_batch_that_was_lost_stay(local: LocalFly, tmp_path: Path, action: str) -> None:
+    """Whoever has taken it over meanwhile, be it at the very end, goes on in them."""
     async with MemoryJournal() as journal:
         options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
-        begun = anyio.Event()
-        executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, on_event=tells(begun), **options)
 
-        async def lose() -> None:
-            await begun.wait()
+        async def lose(_path: str) -> None:
             (entry,) = await journal.batches()
             await journal.hold(entry.id, OTHER, 60, is_dead=lambda _: True)
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lose)
-            with pytest.raises(LeaseLostError):
-                await executor.run_batch(requests(1, "::sleep 1\n::say done"))
+        local.faults.add(Fault(action, Hook(after=lose), times=1))
+        executor = ConcurrentExecutor("my-app", shards=4, keep_shards=False, **options)
+        with pytest.raises(LeaseLostError):
+            await executor.run_batch(requests(1))
         assert set(await apps(local)) == FOUR
         (entry,) = await journal.batches()
         await journal.release(entry.id, OTHER.owner)
