@@ -31,6 +31,7 @@ from flaude.local.faults import (
 from flaude.local.fly import LocalFly
 from flaude.local.gate import Exchange
 from flaude.local.image import LocalImage
+from flaude.local.quirks import Quirks
 
 __all__ = [
     "Answer",
@@ -48,6 +49,7 @@ __all__ = [
     "ListLag",
     "LocalFly",
     "LocalImage",
+    "Quirks",
     "SlowDelete",
     "Truncate",
 ]

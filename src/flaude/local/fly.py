@@ -27,6 +27,7 @@ from flaude.local.faults import Fault, made
 from flaude.local.gate import Exchange, Gate
 from flaude.local.image import LocalImage
 from flaude.local.limits import Limits
+from flaude.local.quirks import Quirks
 from flaude.local.routes import application
 from flaude.local.server import listening, serving
 from flaude.local.world import World
@@ -52,6 +53,7 @@ class LocalFly:
             and no process. It is for very many machines at once.
         boot_s: Seconds that a machine is `created` before its process starts.
         remember_s: Seconds for which a destroyed machine can still be read; then it is a 404. Fly's time is not known.
+        quirks: How it behaves where sources disagree about Fly; the worst reading of each when left out.
         faults: What goes wrong on request; `faults` can be changed later.
         seed: Of the random numbers that faults with a `chance` go by.
         token: Token that clients must send; a random one when left out.
@@ -78,6 +80,7 @@ class LocalFly:
         box: Literal["auto", "bubblewrap", "plain", "simulated"] = "auto",
         boot_s: float = 0.0,
         remember_s: float = 60.0,
+        quirks: Quirks | None = None,
         faults: Iterable[Fault] = (),
         seed: int = 0,
         token: str | None = None,
@@ -94,6 +97,7 @@ class LocalFly:
         self._wanted_box = box
         self._boot_s = boot_s
         self._remember_s = remember_s
+        self._quirks = quirks or Quirks()
         self._port = port
         self._on_exchange = on_exchange
         self._life: AbstractAsyncContextManager[None] | None = None
@@ -203,6 +207,7 @@ class LocalFly:
             images={name: _complete(image, folder) for name, image in self._images.items()},
             boot_s=self._boot_s,
             remember_s=self._remember_s,
+            quirks=self._quirks,
             limits=Limits(anyio.current_time) if self._limits else None,
             tasks=machines,
             taken=self._taken,

@@ -16,6 +16,7 @@ from flaude.local.image import LocalImage
 from flaude.local.life import live
 from flaude.local.limits import Limits
 from flaude.local.machine import App, Machine, Order
+from flaude.local.quirks import Quirks
 
 
 @dataclass
@@ -28,6 +29,7 @@ class World:
         default_image: For every image name that is not in `images`.
         boot_s: Seconds that a machine is `created`.
         remember_s: Seconds for which a destroyed machine can still be read.
+        quirks: How it behaves where sources disagree about Fly.
         limits: Fly's rate limits, when they are on.
         tasks: Where machines live.
         taken: Names of apps of others.
@@ -42,6 +44,7 @@ class World:
     images: Mapping[str, LocalImage]
     boot_s: float
     remember_s: float
+    quirks: Quirks
     limits: Limits | None
     tasks: TaskGroup
     taken: frozenset[str] = frozenset()
