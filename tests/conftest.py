@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flaude.local import LocalFly
 from tests.blocking import detecting
@@ -19,6 +20,11 @@ from tests.openapi import check_exchange
 TOKEN = "sk-ant-oat-canary-9f8e7d6c"
 
 _ROOT = Path(__file__).parent.parent
+
+# How long an example takes says more about the computer than about flaude; each test has its own time limit. The
+# first text alone that is made up costs seconds on a computer with much to do.
+settings.register_profile("any computer", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any computer")
 
 
 @pytest.fixture
