@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from flaude.local import LocalFly
 from tests.blocking import detecting
+from tests.gate import Gate
 from tests.openapi import check_exchange
 
 TOKEN = "sk-ant-oat-canary-9f8e7d6c"
@@ -114,6 +115,12 @@ def repo(tmp_path: Path, git: Callable[..., str]) -> Path:
     git(folder, "tag", "v1")
     git(folder, "branch", "other")
     return folder
+
+
+@pytest.fixture
+def gate(repo: Path) -> Gate:
+    """Where agents wait until the test opens it, in a folder that all machines may read."""
+    return Gate(repo.parent / "gate")
 
 
 Machines = Callable[..., AbstractAsyncContextManager[LocalFly]]
