@@ -14,10 +14,10 @@ import anyio.abc
 import anyio.to_thread
 import pytest
 from anyio.streams.tls import TLSStream
+from tests.conftest import needs
 
 from flaude import ConfigError
 from flaude.fly.http import Http, NoAnswerError, _way_to
-from tests.conftest import needs
 
 HEADERS = {"Authorization": "Bearer ours"}
 WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
