@@ -437,10 +437,14 @@ def test_the_transcript_comes_without_secrets(guest: Guest, run: Run) -> None:
     assert result["artifacts_error"] == ""
 
 
-def test_a_stopped_agent_has_a_transcript(guest: Guest, run: Run) -> None:
+def test_a_stopped_agent_has_a_transcript(guest: Guest, script: Script) -> None:
     """An agent that was stopped has no result line; its first line names the session."""
-    result = run("init('s-1'); transcribe('s-1', 1); time.sleep(300)", **WANTED, limits={"run_s": 3, "grace_s": 1})
-    assert result["ended_by"] == "deadline"
+    work = "init('s-1'); transcribe('s-1', 1); print('written', flush=True); time.sleep(300)"
+    guest.start(script(PRELUDE + work), **WANTED)
+    guest.pull_until(lambda records: any(record.get("line") == "written" for record in records))
+    guest.call("cancel", reason="enough", grace_s=1)
+    result, _ = guest.finish()
+    assert result["ended_by"] == "cancelled"
     assert transcript(guest, result) == ("s-1.jsonl", [1])
 
 
