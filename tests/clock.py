@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 
 import anyio
 import pytest
@@ -40,7 +41,7 @@ class LimitClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead_s = 0.0
         self._read = anyio.Event()
-        monkeypatch.setattr("flaude.executor.Launching", lambda most: Launching(most, self))
+        monkeypatch.setattr("flaude.executor.Launching", partial(Launching, clock=self))
         monkeypatch.setattr("flaude.launching._LONGEST_NAP_S", 0.01)
 
     def __call__(self) -> float:
