@@ -22,9 +22,9 @@ from flaude.event_buffer import EventBuffer
 from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
 from flaude.failure import FailureKind
+from flaude.guest_program import prepare
 from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
-from flaude.machine_spec import prepare
 from flaude.machine_states import StatesOfApps
 from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord

@@ -10,6 +10,8 @@ FlaudeError
 │   ├── NameTakenError              choose another name
 │   ├── NoCapacityError             try later, elsewhere or smaller
 │   ├── InvalidRequestError         correct what was asked for
+│   │   └── PayloadTooLargeError    send less at once
+│   ├── NoSuchProgramError          use an image that has the program
 │   ├── NotReadyError               wait: the machine's state forbids this now
 │   ├── RateLimitedError            wait
 │   └── UnreachableError            wait, or look at the network
@@ -184,6 +186,16 @@ class NoCapacityError(FlyError):
 
 class InvalidRequestError(FlyError):
     """Fly refused the request as invalid (400, 422)."""
+
+
+class PayloadTooLargeError(InvalidRequestError):
+    """What was sent is larger than Fly takes at once; nothing of it was used."""
+
+
+class NoSuchProgramError(FlyError):
+    """A command could not be started in a machine: its image does not have the program."""
+
+    _kind = FailureKind.IMAGE
 
 
 class NotReadyError(FlyError):

@@ -26,6 +26,7 @@ class LeftRun:
         earlier: The attempts before.
         superseded: What those have brought whose agents had started.
         app: The app of its machine; empty when that was not written down.
+        pad: The pad of its machine (`RunPlan.pad`).
     """
 
     attempt: int
@@ -35,6 +36,7 @@ class LeftRun:
     earlier: tuple[Attempt, ...] = ()
     superseded: tuple[RunResult, ...] = ()
     app: str = ""
+    pad: bytes = field(default=b"", repr=False)
 
 
 def checkpoint(
@@ -44,6 +46,7 @@ def checkpoint(
     began_at: Mapping[str, datetime],
     earlier: tuple[Attempt, ...],
     app: str = "",
+    pad: bytes = b"",
 ) -> dict[str, Any]:
     """What is written of a run while it goes on.
 
@@ -54,10 +57,12 @@ def checkpoint(
         began_at: When each of its phases began.
         earlier: The attempts before.
         app: The app of its machine.
+        pad: The pad of its machine.
     """
     return {
         "attempt": attempt,
         "app": app,
+        "pad": pad.hex(),
         "step": state.step.value,
         "phase": state.phase.value,
         "machine_id": state.machine_id,
@@ -102,6 +107,7 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
         tuple(Attempt.model_validate(one) for one in kept["earlier"]),
         superseded,
         kept.get("app", ""),
+        bytes.fromhex(kept.get("pad", "")),
     )
 
 

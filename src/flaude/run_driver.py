@@ -8,29 +8,32 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from flaude.destroying import destroy
-from flaude.diagnosis import GONE, STARTED, UNKNOWN_S, cause, create_failure, has_ended
+from flaude.diagnosis import GONE, NEEDS_PYTHON, STARTED, UNKNOWN_S, cause, create_failure, has_ended
 from flaude.errors import (
     FlaudeError,
     FlyError,
     GuestError,
     JournalError,
+    NoSuchProgramError,
     NotFoundError,
     NotReadyError,
+    PayloadTooLargeError,
     RateLimitedError,
     UnreachableError,
 )
 from flaude.failure import FailureKind, Phase
 from flaude.fetching import Fetching
+from flaude.fly.exec_limits import NOT_READY_S
 from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
 from flaude.left_run import LeftRun
-from flaude.link import GuestLink, JobRefusedError, NoGuestError
+from flaude.link import ANSWER_AT_ONCE, GuestLink, JobRefusedError, NoGuestError
 from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
@@ -115,6 +118,8 @@ class Run:
         self.told = self.state.offset
         self._deadline = self._known_from = self._collect_until = self._keep_until = float("inf")
         self._began_step = float("inf")
+        self._ready_by = anyio.current_time() + NOT_READY_S
+        self._pull_waits = False
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
         self._start_recorded = self.state.agent_started
@@ -273,17 +278,33 @@ class Run:
 
     # --- one method a step: do it, say what was seen ---
 
-    async def _create(self) -> Observation:
+    async def _create(self) -> Observation | None:
         plan = self._plan
-        spec = machine_spec(plan.config, metadata=plan.metadata, start_deadline_s=plan.timeouts.start_deadline)
-        machine = await self._fly.create_machine(
-            plan.app,
-            name=plan.name,
-            config=spec,
-            region=plan.config.region,
-            identity=plan.identity,
-            on_turn=self._has_its_turn,
+        limits = self._fly.exec_limits
+        whole = limits.whole_creates
+        spec = machine_spec(
+            plan.config,
+            metadata=plan.metadata,
+            start_deadline_s=plan.timeouts.start_deadline,
+            pad=plan.pad,
+            whole=whole,
         )
+        try:
+            machine = await self._fly.create_machine(
+                plan.app,
+                name=plan.name,
+                config=spec,
+                region=plan.config.region,
+                identity=plan.identity,
+                on_turn=self._has_its_turn,
+            )
+        except PayloadTooLargeError as error:
+            if not whole or error.may_have_been_done:
+                raise
+            if limits.whole_creates:  # the first of those that were under way together
+                limits.whole_creates = False
+                self._telling.notice(f"flaude's own program goes to the machines in parts: {error}")
+            return None
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
@@ -316,21 +337,21 @@ class Run:
 
     async def _boot(self) -> Observation | None:
         if await self._states.wait(self.state.machine_id, STARTED, timeout_s=_POLL_S):
-            return Booted()
+            return self._booted()
         return await self._look() or self._overdue(FailureKind.BOOT_TIMEOUT, "did not start")
 
+    def _booted(self) -> Booted:
+        self._ready_by = anyio.current_time() + NOT_READY_S
+        return Booted()
+
     async def _start(self) -> Observation | None:
+        # One part of it a step: what has arrived shows that Fly answers, and a stop is heard in between.
         plan = self._plan
-        reply = await self._link.start(
-            job(
-                plan.config,
-                job_id=self._plan.job_id,
-                run_s=plan.run_s,
-                timeouts=plan.timeouts,
-                credentials=plan.credentials,
-                push_branch=plan.push_branch,
-            )
-        )
+        reply = await self._link.start(self._job, plan.pad)
+        if reply is None:
+            # A machine to which a long job is on its way is there: it has as long again for the next part.
+            self._deadline = max(self._deadline, anyio.current_time() + plan.timeouts.boot)
+            return None
         self._known_from = anyio.current_time()  # the node that answers knows it: a list would not have shown that
         self._deadline = self._known_from + self._longest_s
         self._see(Accepted())
@@ -347,7 +368,10 @@ class Run:
             # The guest starts the agent when this pull shows that we know: so shall whoever comes after us.
             await self._record.durable()
             self._start_recorded = True
-        return await self._take(await self._link.pull(self._plan.job_id, self.state.offset))
+        self._pull_waits = True
+        reply = await self._link.pull(self._plan.job_id, self.state.offset)
+        self._pull_waits = False
+        return await self._take(reply)
 
     async def _take(self, reply: PullReply) -> Observation | None:
         """What the guest has told by now."""
@@ -364,6 +388,11 @@ class Run:
     async def _cancel(self) -> Observation | None:
         if not await self._is_ours():
             return None
+        if self._pull_waits:
+            # A machine may run one exec at a time: the pull that we have turned away from still waits in there.
+            self._pull_waits = False
+            with suppress(FlyError):  # then the next call waits until that pull has waited
+                await self._fly.signal_machine(self._plan.app, self.state.machine_id, ANSWER_AT_ONCE)
         failure = self.state.failure
         await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()
@@ -436,14 +465,21 @@ class Run:
             return await self._look() or await self._wait_out(error)
         elif isinstance(error, JobRefusedError):
             return GaveUp(FailureKind.INTERNAL, str(error))
-        elif isinstance(error, NoGuestError) and step is Step.START:
-            # The image has no python3, or the guest has died.
-            return await self._look() or GaveUp(FailureKind.IMAGE, f"the guest does not run in this image: {error}")
+        elif isinstance(error, NoGuestError | NoSuchProgramError) and step is Step.START:
+            return await self._no_guest(error)
         elif not isinstance(error, (*_BLIPS, GuestError)):
             return GaveUp(FailureKind.API, str(error))
         elif isinstance(error, NotReadyError) and (seen := await self._look()):
             return seen
         return await self._wait_out(error)
+
+    async def _no_guest(self, error: FlaudeError) -> Observation | None:
+        """What answers is not the guest: the machine is not ready yet, its image has no python3, or the guest died."""
+        if seen := await self._look():
+            return seen
+        if anyio.current_time() < self._ready_by:
+            return await self._wait_out(NotReadyError(f"the machine is not ready: {error}"))
+        return GaveUp(FailureKind.IMAGE, f"{NEEDS_PYTHON}: {error}")
 
     async def _wait_out(self, error: FlaudeError) -> Observation | None:
         """A blip never ends a healthy run: wait a while, unless Fly has failed for longer than anybody's patience."""
@@ -486,7 +522,7 @@ class Run:
         except _BLIPS:
             return None
         if self.state.step is Step.BOOT and machine.state == STARTED:
-            return Booted()  # the lists are behind
+            return self._booted()  # the lists are behind
         if not has_ended(machine):
             return None
         kind, message = cause(machine, booting=self.state.step in (Step.BOOT, Step.START))
@@ -503,6 +539,18 @@ class Run:
     def _reached(self, offset: int) -> None:
         self.told = offset
         self._record.moved()
+
+    @cached_property
+    def _job(self) -> Mapping[str, Any]:
+        plan = self._plan
+        return job(
+            plan.config,
+            job_id=plan.job_id,
+            run_s=plan.run_s,
+            timeouts=plan.timeouts,
+            credentials=plan.credentials,
+            push_branch=plan.push_branch,
+        )
 
     @cached_property
     def _link(self) -> GuestLink:

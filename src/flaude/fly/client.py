@@ -13,13 +13,23 @@ from urllib.parse import quote
 import anyio
 from pydantic import TypeAdapter
 
-from flaude.errors import FlyError, NameTakenError, NotFoundError, NotReadyError, UnreachableError
+from flaude.errors import (
+    FlyError,
+    NameTakenError,
+    NoSuchProgramError,
+    NotFoundError,
+    NotReadyError,
+    PayloadTooLargeError,
+    UnreachableError,
+)
+from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
 from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachineSummary
 from flaude.fly.sending import Call, Sender
 
 _log = logging.getLogger("flaude.fly")
 
 _LONGEST_WAIT_S = 60  # Fly answers 400 beyond it
+_LONGEST_TEXT = 500
 _MACHINES = TypeAdapter(list[Machine] | None)
 _SUMMARIES = TypeAdapter(list[MachineSummary] | None)
 
@@ -34,6 +44,9 @@ class FlyClient:
         retry_for_s: How long one call may be repeated before its error is raised, in seconds; 0 for never.
         rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
             an API without any.
+
+    Attributes:
+        exec_limits: How much an exec may send and answer, as far as it is known.
 
     Every method raises an error of the `FlyError` tree when Fly refuses, and `UnreachableError` or `RateLimitedError`
     when all attempts have failed; each names method, path, status and Fly's own text, and none shows the token.
@@ -56,6 +69,7 @@ class FlyClient:
             base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
         )
         self._longest_create_s = retry_for_s + timeout_s
+        self.exec_limits = ExecLimits()
 
     def __repr__(self) -> str:
         """Where it talks to, without the token."""
@@ -339,7 +353,20 @@ class FlyClient:
             harmless=retry,
             clean=clean,
         )
-        return await self._sender.ask(call, ExecResult.model_validate_json)
+        result = await self._sender.ask(call, ExecResult.model_validate_json)
+        for text in (result.stdout, result.stderr):
+            if text.lstrip().startswith(REJECTION):
+                raise _rejection(clean(text.strip()[:_LONGEST_TEXT]), call)
+        return result
+
+    async def signal_machine(self, app: str, machine_id: str, signal: str) -> None:
+        """Send a signal, such as `SIGUSR1`, to the main process of a machine.
+
+        Raises:
+            NotReadyError: It does not run.
+        """
+        call = Call("signal_machine", machine_id, "POST", _machine(app, machine_id, "signal"), body={"signal": signal})
+        await self._sender.ask(call, _nothing)
 
     async def delete_machine(self, app: str, machine_id: str, *, force: bool = True) -> None:
         """Destroy a machine; with `force` also a running one. One that is gone already is fine.
@@ -350,6 +377,16 @@ class FlyClient:
         with suppress(NotFoundError):
             call = Call("delete_machine", machine_id, "DELETE", _machine(app, machine_id), query=query)
             await self._sender.ask(call, _nothing)
+
+
+def _rejection(text: str, call: Call) -> FlyError:
+    """The error that an init means which answers instead of the command; nothing was run."""
+    where: dict[str, Any] = {"method": call.method, "path": call.where, "status": 200, "fly_text": text}
+    if TOO_LARGE in text:
+        return PayloadTooLargeError(f"the machine did not take so large a request: {text}", **where)
+    if NO_PROGRAM in text:
+        return NoSuchProgramError(f"the machine has no such program: {text}", **where)
+    return NotReadyError(f"the machine did not run the command: {text}", **where)
 
 
 def _nothing(content: bytes) -> None:

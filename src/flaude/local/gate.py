@@ -86,7 +86,7 @@ class Gate:
             if (instead := await self._instead(request, action, effect)) is not None:
                 return instead
             self._limit(request, action)
-            reply = await self._handle(request, handler, parse_body(content), effect)
+            reply = await self._handle(request, handler, content, effect)
         except replies.RefusedError as refused:
             reply = refused.reply
         if isinstance(effect, DropAfter):
@@ -149,9 +149,9 @@ class Gate:
             secrets.compare_digest(token, self._token.encode()) for token in given
         )
 
-    async def _handle(self, request: Request, handler: Handler, body: Any, effect: Effect | None) -> replies.Reply:
+    async def _handle(self, request: Request, handler: Handler, content: bytes, effect: Effect | None) -> replies.Reply:
         query = parse_qs(request.scope["query_string"].decode(), keep_blank_values=True)
-        call = Call(self._world, request.path_params, query, body, effect)
+        call = Call(self._world, request.path_params, query, parse_body(content), effect, len(content))
         return await self._interruptible(lambda: handler(call))
 
     async def _interruptible(self, work: Callable[[], Awaitable[T]]) -> T:

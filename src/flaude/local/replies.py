@@ -147,6 +147,25 @@ def exec_too_long() -> RefusedError:
     )
 
 
+def exec_timeout_too_long(longest_s: int) -> RefusedError:
+    """400: an exec asked for more time than there is; Fly does not clamp (four projects saw it)."""
+    return RefusedError(400, f"timeout must not exceed {longest_s} seconds")
+
+
+NO_SUCH_FILE = 'ExecError(Io(Os { code: 2, kind: NotFound, message: "No such file or directory" }))'
+"""Why the init inside a machine could not run a command, as its source (superfly/init-snapshot) suggests it."""
+
+
+def exec_rejected(why: str) -> Reply:
+    """200 and no exit code: the init inside the machine did not run the command (seen by two projects)."""
+    return Reply(200, {"stdout": f"Unhandled rejection: Rejection([{why}])"})
+
+
+def create_too_large(largest: int) -> RefusedError:
+    """400: the docs say that a machine's config has a size limit; Fly's words and status are not known."""
+    return RefusedError(400, f"invalid_argument: machine config exceeds the size limit of {largest} bytes")
+
+
 def host_unreachable() -> RefusedError:
     """408: the machine's host does not answer; Fly's words are not known."""
     return RefusedError(408, "deadline_exceeded: the machine's host did not answer in time")

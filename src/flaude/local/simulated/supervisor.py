@@ -12,11 +12,12 @@ from typing import Any
 import anyio
 
 from flaude.local.simulated.agent import WORKDIR, SimulatedAgent
+from flaude.local.simulated.requests import unmasked
 from flaude.local.simulated.spool import Spool, pack
 
 EX_TEMPFAIL = 75
 _EX_SOFTWARE = 70
-_PROTOCOL = 1
+_PROTOCOL = 2
 _LONGEST_WAIT_S = 15.0
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
@@ -58,9 +59,12 @@ class Supervisor:
 
     Args:
         env: The machine's environment.
+        pad: What hides the secrets of its job.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], pad: bytes) -> None:
+        self._pad = pad
+        self._hurried = 0
         self._start_deadline_s = float(env.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S)
         self._booted = self._pulled = time.monotonic()
         self._pulling = 0
@@ -90,6 +94,11 @@ class Supervisor:
         else:
             self._stop(self._job, "cancelled", "the machine was stopped")
 
+    def hurry(self) -> None:
+        """Answer whoever waits for news at once."""
+        self._hurried += 1
+        self._spool.wake()
+
     # --- the verbs ---
 
     async def answer(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +126,10 @@ class Supervisor:
         return {"ok": True}
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            request = unmasked(request, self._pad)
+        except ValueError:
+            return {"accepted": False, "error": "masked: it is not under this machine's pad"}
         if request.get("protocol") != _PROTOCOL:
             told = f"protocol: this guest speaks {_PROTOCOL}, not {request.get('protocol')!r}"
             return {"accepted": False, "error": told}
@@ -177,16 +190,20 @@ class Supervisor:
         }
 
     async def _news(self, job: _Job, offset: int, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        until, hurried = time.monotonic() + seconds, self._hurried
         await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while job.result is None and job.state != "ready" and (left := settled - time.monotonic()) > 0:
+            if self._hurried != hurried:
+                return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, job: _Job, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        until, hurried = time.monotonic() + seconds, self._hurried
         while job.result is None and job.state != "ready" and (left := until - time.monotonic()) > 0:
+            if self._hurried != hurried:
+                return
             await self._spool.wait(self._spool.size, left)
 
     # --- the work ---
