@@ -26,6 +26,7 @@ _LONGEST_WAIT_S = 15.0
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
 _AT_REST_S = 0.5  # Fly allows one exec a second and machine: whoever asked so long ago may soon ask again
+_HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
@@ -52,7 +53,7 @@ class Supervisor:
         self._pad = _take_pad(layout)
         self._used = ""
         self._newest_part = 0.0
-        self._hurried = 0
+        self._hurry_until = 0.0
         self._spool = Spool(layout.spool)
         self._outbox = Outbox(layout.out)
         self._task: asyncio.Task[None] | None = None
@@ -110,6 +111,8 @@ class Supervisor:
         if work is None:
             return {"error": "no job has been started"}
         self._clocks.pulled()
+        if verb != "pull":
+            self._hurry_until = 0.0
         if verb == "fetch":
             return self._outbox.fetch(request)
         if request.get("job_id") != work.job.job_id:
@@ -187,20 +190,21 @@ class Supervisor:
 
         After a while without an answer the next call may follow soon, so news need not wait for long.
         """
-        until, hurried = time.monotonic() + seconds, self._hurried
-        await self._spool.wait(offset, seconds)
+        until = time.monotonic() + seconds
+        if not self._hurrying:
+            await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while work.result is None and work.state != "ready" and (left := settled - time.monotonic()) > 0:
-            if self._hurried != hurried:
+            if self._hurrying:
                 return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, work: Work, seconds: float) -> None:
         """Wait until the agent may start: who knows that can let it start with the very next call."""
-        until, hurried = time.monotonic() + seconds, self._hurried
+        until = time.monotonic() + seconds
         while work.result is None and work.state != "ready" and (left := until - time.monotonic()) > 0:
-            if self._hurried != hurried:
+            if self._hurrying:
                 return
             await self._spool.wait(self._spool.size, left)
 
@@ -221,9 +225,16 @@ class Supervisor:
             self._work.stop("cancelled", "the machine was stopped")
 
     def _on_hurry(self) -> None:
-        """Somebody has another call to make, which may have to wait until the one that waits here has its answer."""
-        self._hurried += 1
+        """Somebody has another call to make, which may have to wait until the pull that waits here has its answer.
+
+        That pull may also be on its way yet: so for a while, until the other call comes, none waits.
+        """
+        self._hurry_until = time.monotonic() + _HURRY_S
         self._spool.wake()
+
+    @property
+    def _hurrying(self) -> bool:
+        return time.monotonic() < self._hurry_until
 
     def _leave(self) -> None:
         if not self._exit.done():
