@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ from flaude import (
     ensure_app,
     reap,
 )
+from flaude.cli.carrying_out import Shown, carry_out
 from flaude.events import AssistantText, Detached, Event, Finished, Notice
 from flaude.fly import FlyClient
 from flaude.journal import Journal, MemoryJournal, SqliteJournal
-from flaude.local import Answer, Fault, Hook, LocalFly, Quirks
+from flaude.local import Answer, Exchange, Fault, Hook, LocalFly, Quirks
+from flaude.recorded import BatchState, state_of
+from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
 from tests.fly.conftest import SLEEPER
+from tests.openapi import check_exchange
 
 IMPATIENT = Timeouts(patience=1.5, orphan=60, retry=1, destroy=2, grace=0.5, request=5)
 REFUSED = Answer(401, "verify: invalid token: missing third-party discharge tokens")
@@ -93,10 +97,13 @@ class Dies:
         return [event.text for event in self.seen if isinstance(event, Notice) and "token" in event.text]
 
 
-async def work_of(fly: LocalFly, machine_id: str) -> str:
-    """The state of a machine."""
-    async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
-        return (await client.get_machine("my-app", machine_id)).state
+def renewing(fly: LocalFly) -> Callable[[str], None]:
+    """For a hook: the token is another one from then on."""
+
+    def renew(_path: str) -> None:
+        fly.renew_token()
+
+    return renew
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -180,13 +187,13 @@ async def test_flyctl_renews_its_file(fly: LocalFly, flyctl: Path, tmp_path: Pat
     dies = Dies(fly, 3)
     refusals = 0
 
-    def renewed(event: Event) -> None:
+    async def renewed(event: Event) -> None:
         nonlocal refusals
         dies(event)
         if isinstance(event, Notice) and "token" in event.text:
             refusals += 1
-            flyctl_writes(flyctl, fly.token)
-            go_on.touch()
+            await anyio.to_thread.run_sync(flyctl_writes, flyctl, fly.token)
+            await anyio.to_thread.run_sync(go_on.touch)
 
     batch = await executor(fly, fly=None, base_url=fly.base_url, on_event=renewed, timeouts=LATER).run_batch(
         requests(*[waits_for(go_on)] * 3)
@@ -194,3 +201,186 @@ async def test_flyctl_renews_its_file(fly: LocalFly, flyctl: Path, tmp_path: Pat
     assert batch.all_succeeded, [result.failure for result in batch.results]
     assert refusals == 1 and "`fly`" in dies.notices[0] and len(fly.created) == 3
     assert fly.token != old
+
+
+async def test_it_dies_while_machines_are_created(fly: LocalFly, flyctl: Path) -> None:
+    """Launches wait for a token that works: no create is thrown away, no run fails, and each has one machine."""
+    seen: list[Event] = []
+
+    async def watch(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, Notice) and "token" in event.text:
+            refused.append(fly.requests["create_machine", 401])
+            await anyio.to_thread.run_sync(flyctl_writes, flyctl, fly.token)
+
+    refused: list[int] = []
+    fly.faults.add(Fault("create_machine", Hook(after=renewing(fly)), times=1))
+    batch = await executor(fly, fly=None, base_url=fly.base_url, on_event=watch, timeouts=LATER).run_batch(
+        requests(*["::say here"] * 6)
+    )
+    assert batch.all_succeeded, [result.failure for result in batch.results]
+    assert len(fly.created) == 6 and len(refused) == 1
+    assert all(len(result.attempts) == 1 for result in batch.results)
+
+
+async def test_left_before_it_had_a_machine(fly: LocalFly, journal: Journal) -> None:
+    """A create that was refused has made nothing: no machine is named, and resume creates it."""
+    fly.faults.add(Fault("create_machine", REFUSED), Fault("get_app", REFUSED, after=1))
+    with anyio.fail_after(20), pytest.raises(BatchLeftError) as caught:
+        await executor(fly, journal=journal, timeouts=IMPATIENT).run_batch(requests("::say here"))
+    assert caught.value.leftovers == () and fly.created == []
+    fly.faults.clear()
+    batch = await executor(fly, journal=journal).resume(caught.value.batch.id)
+    assert batch.all_succeeded and len(fly.created) == 1
+
+
+async def test_left_with_a_machine_to_destroy(fly: LocalFly, journal: Journal) -> None:
+    """Its work is here, and the machine may live: resume confirms its end, and the result is what it was."""
+    fly.faults.add(Fault("delete_machine", Hook(before=renewing(fly)), times=1))
+    fly.faults.add(Fault("wait_machine", REFUSED, after=1), Fault("get_machine", REFUSED))
+    fly.faults.add(Fault("get_app", REFUSED, after=1), Fault("delete_machine", REFUSED))
+    with anyio.fail_after(20), pytest.raises(BatchLeftError) as caught:
+        await executor(fly, journal=journal, timeouts=IMPATIENT).run_batch(requests("::say here"))
+    assert [one.machine_id for one in caught.value.leftovers] == fly.created
+    fly.faults.clear()
+    batch = await executor(fly, journal=journal).resume(caught.value.batch.id)
+    run = batch.results[0].run_result
+    assert batch.all_succeeded and run is not None and run.text == "here" and run.destroyed
+    assert len(fly.created) == 1
+
+
+async def test_stopped_while_it_is_refused(fly: LocalFly, journal: Journal) -> None:
+    """Who wants the end gets it: nothing is left for resume to go on with, and the machine is named."""
+    dies = Dies(fly, 1)
+    ended: list[BatchResult] = []
+
+    def watch(event: Event) -> None:
+        dies(event)
+        if isinstance(event, Notice) and "token" in event.text:
+            tasks.cancel_scope.cancel()
+        if isinstance(event, Finished):
+            ended.append(BatchResult([event.result]))
+
+    patient = Timeouts(patience=20, orphan=60, destroy=1, grace=0.5, collect=0.5, request=5, retry=1)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            batch = executor(fly, journal=journal, on_event=watch, timeouts=patient)
+            tasks.start_soon(batch.run_batch, requests("::say begun\n::silent"))
+    (result,) = ended[0].results
+    assert result.failure is not None and result.failure.kind in (FailureKind.CANCELLED, FailureKind.API)
+    assert [one.machine_id for one in ended[0].leftovers] == fly.created
+    (entry,) = await journal.batches()
+    assert entry.counts.open == 0
+    await reap("my-app", fly=fly, all=True, settle=0)
+
+
+async def test_it_dies_while_shards_are_made(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The apps are made with the token that comes after it."""
+    refused: list[str] = []
+
+    def watch(exchange: Exchange) -> None:
+        check_exchange(exchange)
+        if exchange.status == 401:
+            refused.append(exchange.path)
+            if len(refused) == 6:
+                monkeypatch.setenv("FLY_API_TOKEN", local.token)
+
+    async with machines(box="simulated", on_exchange=watch) as local:
+        monkeypatch.setenv("FLY_API_TOKEN", local.token)
+        local.faults.add(Fault("create_app", Hook(after=renewing(local)), times=1))
+        running = executor(local, fly=None, base_url=local.base_url, shards=3, timeouts=LATER)
+        with anyio.fail_after(30):
+            batch = await running.run_batch(requests("::say a", "::say b", "::say c"))
+    assert batch.all_succeeded and len(refused) >= 6, [result.error for result in batch.results]
+
+
+async def test_reap_spares_whom_it_could_not_ask(fly: LocalFly) -> None:
+    """A guest that could not be asked, because the token was refused, is nobody's: its machine stays."""
+    async with FlyClient(base_url=fly.base_url, token=fly.token) as client:
+        ours = {**SLEEPER, "metadata": {"managed_by": "flaude", "flaude_batch": "b1", "flaude_expires_at": "1"}}
+        await client.create_machine("my-app", name="one", config=ours)
+        fly.faults.add(Fault("exec_machine", REFUSED), Fault("get_app", REFUSED, after=1))
+        report = await reap("my-app", fly=fly, settle=0)
+        assert [one.action for one in report.machines] == ["failed"] and "has worked so far" in report.machines[
+            0
+        ].reason
+        assert fly.alive == 1
+        fly.faults.clear()
+        await reap("my-app", fly=fly, all=True, settle=0)
+
+
+async def test_a_refused_token_at_resume(fly: LocalFly, journal: Journal, tmp_path: Path) -> None:
+    """From the start it is a plain error; the batch stays as it was, for the next resume."""
+    go_on = tmp_path / "go-on"
+    launched = await executor(fly, journal=journal).launch(requests(waits_for(go_on)))
+    fly.faults.add(Fault("*", REFUSED))
+    for method in ("resume", "cancel"):
+        with anyio.fail_after(10), pytest.raises(NotAllowedError) as caught:
+            await getattr(executor(fly, journal=journal), method)(launched.id)
+        assert not isinstance(caught.value, TokenExpiredError)
+    fly.faults.clear()
+    go_on.touch()
+    assert (await executor(fly, journal=journal).resume(launched.id)).all_succeeded
+
+
+async def test_it_dies_while_resume_goes_on(fly: LocalFly, journal: Journal, tmp_path: Path) -> None:
+    """A batch can be left again and again: nothing is paid twice."""
+    go_on, starts = tmp_path / "go-on", tmp_path / "starts"
+    prompt = f"::shell echo once >> {starts}\n{waits_for(go_on)}"
+    launched = await executor(fly, journal=journal).launch(requests(prompt))
+    for _ in range(2):
+        running = executor(fly, journal=journal, timeouts=IMPATIENT)
+        fly.faults.add(Fault("exec_machine", REFUSED, after=1), Fault("get_app", REFUSED, after=1))
+        with anyio.fail_after(30), pytest.raises(BatchLeftError):
+            await running.resume(launched.id)
+        fly.faults.clear()
+    go_on.touch()
+    batch = await executor(fly, journal=journal).resume(launched.id)
+    assert batch.all_succeeded and starts.read_text().split() == ["once"] and len(fly.created) == 1
+
+
+async def test_ensure_app_hears_of_it_at_once(fly: LocalFly) -> None:
+    """What is asked once, by somebody who waits, is not waited out for minutes."""
+    fly.faults.add(Fault("get_app", Hook(after=renewing(fly)), times=1))
+    with anyio.fail_after(10), pytest.raises(TokenExpiredError):
+        await ensure_app("my-app", shards=2, fly=fly)
+
+
+async def test_what_the_command_says(fly: LocalFly, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How the batch was left and what to do, no token, and exit code 3 because machines may be alive."""
+    go_on = tmp_path / "go-on"
+    settings = ExecutorSettings("my-app", timeouts=IMPATIENT, output_dir=tmp_path, rate_limits=None)
+    died = fly.token
+    async with SqliteJournal(tmp_path / "state") as journal:
+
+        async def work(_from_the_command: ConcurrentExecutor) -> BatchResult:
+            return await executor(fly, journal=journal, on_event=Dies(fly, 1), timeouts=IMPATIENT).run_batch(
+                requests(waits_for(go_on))
+            )
+
+        shown = Shown(plain=True)
+        with anyio.fail_after(30):
+            code = await carry_out(work, settings, [], 1, shown, journal=journal, begins=False)
+        err = capsys.readouterr().err
+        (entry,) = await journal.batches()
+        assert code == 3 and f"flaude resume {entry.id}" in err and "1 machine of the batch may be running" in err
+        assert state_of(entry, datetime.now(UTC)) is BatchState.LEFT
+        go_on.touch()
+        assert (await executor(fly, journal=journal).resume(entry.id)).all_succeeded
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "state").rglob("*") if file.is_file())
+    for canary in (died, fly.token, TOKEN):
+        assert canary not in err and canary.encode() not in kept
+
+
+async def test_no_token_in_logs(fly: LocalFly, journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    """At DEBUG either: neither the tokens of Fly, nor the credentials, nor the prompt."""
+    caplog.set_level(logging.DEBUG, logger="flaude")
+    died = fly.token
+    with anyio.fail_after(30), pytest.raises(BatchLeftError) as caught:
+        await executor(fly, journal=journal, on_event=Dies(fly, 1), timeouts=IMPATIENT).run_batch(
+            requests("::say begun\n::silent")
+        )
+    text = caplog.text + repr(caught.value) + str(caught.value) + repr(caught.value.__cause__)
+    for canary in (died, fly.token, TOKEN, "::silent"):
+        assert canary not in text
+    await executor(fly, journal=journal).cancel(caught.value.batch.id)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
+from pydantic import SecretStr
 
 from flaude.errors import NotAllowedError, TokenExpiredError
 from flaude.fly.tokens import Tokens
@@ -72,7 +73,9 @@ class Access:
         if self._refused is not None:
             raise self._expired(call, self._refused)
 
-    async def refused(self, call: Call, error: NotAllowedError, header: str, sent_at: float, repeats: int) -> bool:
+    async def refused(
+        self, call: Call, error: NotAllowedError, header: SecretStr, sent_at: float, repeats: int
+    ) -> bool:
         """Whether to send a call again that was refused; if not, `error` is Fly's last word on it.
 
         Args:
@@ -104,7 +107,7 @@ class Access:
             raise self._expired(call, error)
         return again
 
-    async def _is_taken(self, header: str, sent_at: float, error: NotAllowedError) -> bool:
+    async def _is_taken(self, header: SecretStr, sent_at: float, error: NotAllowedError) -> bool:
         """Whether Fly takes the present token, as far as is known; found out by who comes first."""
         if self._good_at > sent_at and (self._refused is None or self._tokens.header != header):
             return True

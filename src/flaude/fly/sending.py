@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
 
 import anyio
+from pydantic import SecretStr
 
 from flaude._version import __version__
 from flaude.errors import FlyError, NotAllowedError, RateLimitedError, UnreachableError
@@ -213,7 +214,7 @@ class Sender:
                 async with self._room_for(call):
                     answer = await self._once(call, read, header)
             except NotAllowedError as error:
-                if not await self._access.refused(call, error, header, sent_at, repeats):
+                if not await self._access.refused(call, error, header, sent_at=sent_at, repeats=repeats):
                     raise
             else:
                 self._access.taken(call, sent_at)
@@ -250,7 +251,7 @@ class Sender:
             )
         return room
 
-    async def _once(self, call: Call, read: Callable[[bytes], T], header: str) -> T:
+    async def _once(self, call: Call, read: Callable[[bytes], T], header: SecretStr) -> T:
         if self._http is None:
             raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
 
@@ -262,7 +263,7 @@ class Sender:
                 call.method,
                 f"/v1{call.where}",
                 body=None if call.body is None else json.dumps(call.body).encode(),
-                headers={"Authorization": header},
+                headers={"Authorization": header.get_secret_value()},
                 connect_s=self._timeout_s,
                 answer_s=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S)),
             )

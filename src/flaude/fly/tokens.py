@@ -57,9 +57,9 @@ class Tokens:
             self._use(*await anyio.to_thread.run_sync(settings.find_token_and_place, None, os.environ))
 
     @property
-    def header(self) -> str:
+    def header(self) -> SecretStr:
         """The Authorization header as it is to be sent now."""
-        return self._forms[self._form].get_secret_value()
+        return self._forms[self._form]
 
     @property
     def how_to_renew(self) -> str:
