@@ -133,7 +133,7 @@ async def test_logs_of_a_run_that_goes_on(local: LocalFly) -> None:
         found = await read_batch(journal, launched.id)
         first, second = await provider_lines(found, found.runs[0])
         assert first.startswith(f"[fly] attempt 1: machine {local.created[0]}") and second.endswith("machines -> 200")
-        await executor.cancel(launched.id)
+        await executor.cancel(launched.id, [request("::silent")])
 
 
 async def test_each_transition_is_a_debug_line(local: LocalFly, caplog: pytest.LogCaptureFixture) -> None:
