@@ -203,6 +203,7 @@ class SimulatedFly:
         region: str,
         identity: Mapping[str, str],
         on_turn: Callable[[], Awaitable[None]],
+        **_more: Any,
     ) -> Machine:
         """A machine, or the one that was made before."""
         del region

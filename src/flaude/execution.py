@@ -18,6 +18,7 @@ from flaude.left_run import LeftRun, checkpoint
 from flaude.machine_states import StatesOfApps
 from flaude.outcome import execution_result, failure_of, not_launched
 from flaude.recording import NoRecord, RunRecord
+from flaude.refused_token import RefusedToken
 from flaude.results import ExecutionResult, Leftover, leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
@@ -46,6 +47,7 @@ class Execution:
         record: Takes how far it is.
         left: Where another controller has left it.
         states: See how the machines of the batch are.
+        token: Hears when Fly refuses the token.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Execution:
         record: RunRecord | None = None,
         left: LeftRun | None = None,
         states: StatesOfApps | None = None,
+        token: RefusedToken | None = None,
     ) -> None:
         self._fly = fly
+        self._token = token
         self._states = states or StatesOfApps(fly, batch_metadata(plan.batch))
         self._plan = plan
         self._emit = emit
@@ -147,11 +151,13 @@ class Execution:
     def _begin(self, plan: RunPlan) -> Run:
         left, self._left = self._left, None
         run = self._run = Run(
-            self._fly, plan, self._emit, self._stopping, self._record, left, self._states.of(plan.app)
+            self._fly, plan, self._emit, self._stopping, self._record, left, self._states.of(plan.app), self._token
         )
         self._record.checkpoint = lambda: (
             run.state.phase.value,
-            checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app, plan.pad),
+            checkpoint(
+                plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app, plan.pad, run.provider
+            ),
         )
         if left:
             self._emit(Resumed(*self._where(), phase=left.state.phase))

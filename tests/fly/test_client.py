@@ -222,7 +222,7 @@ async def test_a_token_is_never_told(
 ) -> None:
     """No log record and no error has the token, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
-    net.troubles = [Trouble("drop"), refusal(500, "x"), refusal(401, "no")]
+    net.troubles = [Trouble("drop"), refusal(500, "x"), refusal(401, "no"), refusal(401, "no")]
     with pytest.raises(NotAllowedError) as caught:
         await far.get_app("my-app")
     assert local.token not in caplog.text + repr(caught.value) + str(caught.value.__dict__)

@@ -24,7 +24,7 @@ from flaude.errors import (
 )
 from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
 from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachineSummary
-from flaude.fly.sending import Call, Sender
+from flaude.fly.sending import Call, Heard, Sender
 
 _log = logging.getLogger("flaude.fly")
 
@@ -50,6 +50,11 @@ class FlyClient:
 
     Every method raises an error of the `FlyError` tree when Fly refuses, and `UnreachableError` or `RateLimitedError`
     when all attempts have failed; each names method, path, status and Fly's own text, and none shows the token.
+
+    A call that Fly refuses with 401 is sent again once or twice, with another token if there is one by now: a token
+    that was found, and not given, is read again, and of a list with both kinds the OAuth part is tried alone. Of a
+    token that has worked before, the error is `TokenExpiredError`; while it is refused, calls fail without being sent,
+    but for one question a second whether that is over.
 
     Raises:
         NoTokenError: No token was given and none was found.
@@ -151,6 +156,7 @@ class FlyClient:
         region: str = "",
         identity: Mapping[str, str] | None = None,
         on_turn: Callable[[], Awaitable[None]] | None = None,
+        heard: Heard | None = None,
     ) -> Machine:
         """Create a machine, once: its name is the idempotency key.
 
@@ -166,6 +172,7 @@ class FlyClient:
             identity: The part of its metadata that no other machine has; all of `config`'s when left out.
             on_turn: Called when the rate limit, and other creates, let the call go, just before it is sent; what it
                 raises keeps the call from being sent.
+            heard: Takes Fly's ids of the requests that were answered, for Fly's support.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -173,7 +180,7 @@ class FlyClient:
             FlyError: Any other refusal.
         """
         body = {"name": name, "config": config, **({"region": region} if region else {})}
-        call = Call("create_machine", app, "POST", _machines(app), body=body)
+        call = Call("create_machine", app, "POST", _machines(app), body=body, heard=heard)
         # Waiting for its turn, and for others, may be cancelled. From the first byte sent on it is seen to its end: a
         # create that is cut off halfway leaves a machine whose id nobody knows.
         await self._sender.turn(call)
@@ -205,7 +212,11 @@ class FlyClient:
                 except NotFoundError:
                     # A new machine may not be visible yet (Fly, flyctl PR 4618), an old one has just gone: ask again.
                     _log.info("machine %s has the name %r but is not to be found", error.machine_id, name)
-                    await self._sender.turn(call, again=True)
+                    try:
+                        await self._sender.turn(call, again=True)
+                    except FlyError as unasked:
+                        unasked.may_have_been_done = True
+                        raise
                     continue
                 except FlyError as unseen:
                     unseen.may_have_been_done = True  # the one that has the name may be ours

@@ -39,8 +39,13 @@ class RefusedError(Exception):
 
 
 def unauthorized() -> RefusedError:
-    """401; Fly's words are not known."""
-    return RefusedError(401, "unauthenticated: token missing or not valid")
+    """401, in the words that users of flyctl saw (superfly/flyctl issue 5196)."""
+    return RefusedError(401, "Authenticate: token validation error")
+
+
+def token_expired() -> RefusedError:
+    """401 for a token whose time is over, in the words that users saw in the middle of their work."""
+    return RefusedError(401, "verify: invalid token: missing third-party discharge tokens")
 
 
 def rate_limited() -> RefusedError:
