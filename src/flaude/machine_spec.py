@@ -21,6 +21,14 @@ START_DEADLINE = "FLAUDE_START_DEADLINE_S"
 """The variable that tells a guest how many seconds to wait for a job."""
 
 
+STOP_CONFIG = {"signal": "SIGTERM", "timeout": "300s"}
+"""How Fly is to stop a machine: the guest then collects, and holds the harvest until it was pulled.
+
+Without it a machine has 5 s; 300 s are the most (Fly docs, `kill_timeout`). Trial accounts have their machines stopped
+after 5 minutes (Fly docs, about/free-trial), others when a host is maintained.
+"""
+
+
 def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_deadline_s: float) -> dict[str, Any]:
     """Fly's `config` for one throw-away machine (fields: Fly's OpenAPI document, `fly.MachineConfig`).
 
@@ -35,6 +43,7 @@ def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_de
         "env": {START_DEADLINE: f"{start_deadline_s:g}"},
         "files": [{"guest_path": GUEST_PATH, "raw_value": _guest_archive()}],
         "restart": {"policy": "no"},
+        "stop_config": STOP_CONFIG,
         "auto_destroy": True,
         "metadata": {**config.metadata, **metadata},
         "dns": {"skip_registration": True},
