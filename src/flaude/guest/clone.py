@@ -45,7 +45,12 @@ def git_environment(git: Git | None) -> dict[str, str]:
         ("advice.detachedHead", "false"),
         ("credential.helper", ""),
     ]
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
+    environment = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+        "LC_ALL": "C.UTF-8",  # its words are read, whatever language the image speaks
+    }
     if git is not None:
         schemes = ["https"] + (["http"] if git.host.rpartition(":")[0] in _LOOPBACK or git.host in _LOOPBACK else [])
         settings += [(f"credential.{scheme}://{git.host}.helper", _HELPER) for scheme in schemes]
