@@ -13,7 +13,7 @@ from tests.local.conftest import Api, error, opened
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.events import Event, Finished, OtherOutput, Started
 from flaude.link import GUEST_PATH
-from flaude.local import Answer, DropAfter, Fault, LocalFly
+from flaude.local import Answer, DropAfter, Fault, LocalFly, Quirks
 from flaude.machine_spec import START_DEADLINE, machine_spec
 from flaude.protocol import GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
@@ -138,6 +138,23 @@ async def is_cancelled_early(guest: Guest) -> None:
     await guest.finish()
 
 
+async def is_stopped(guest: Guest) -> None:
+    """One whose machine is stopped at work, and again: its result is held until the ack."""
+    await guest.start("::say one\n::sleep 60")
+    await guest.pull_until("running")
+    for _ in range(2):
+        await guest.api.call("POST", f"/machines/{guest.machine}/stop", {})
+    await guest.finish()
+
+
+async def is_stopped_early(guest: Guest) -> None:
+    """One whose machine is stopped before it has begun."""
+    await guest.start("::say one")
+    await guest.call("pull", wait_s=10)
+    await guest.api.call("POST", f"/machines/{guest.machine}/stop", {})
+    await guest.finish()
+
+
 async def is_misspelled(guest: Guest) -> None:
     """Calls that are none."""
     for verb, stdin in (("dance", "{}"), ("pull", "{nonsense"), ("pull", "[]")):
@@ -150,7 +167,7 @@ async def is_misspelled(guest: Guest) -> None:
 @asynccontextmanager
 async def booted(box: str) -> AsyncIterator[Guest]:
     """A machine with a guest, that is acknowledged at the end and ends."""
-    async with opened(box=box) as api:
+    async with opened(box=box, quirks=Quirks(exec_while_stopping=True)) as api:
         reply = await api.call("POST", "/machines", {"config": SPEC})
         guest = Guest(api, reply.json()["id"])
         await api.reach(guest.machine, "started")
@@ -160,7 +177,9 @@ async def booted(box: str) -> AsyncIterator[Guest]:
         guest.answers.append(("exit", (await api.exit_event(guest.machine))["exit_code"]))
 
 
-@pytest.mark.parametrize("script", [succeeds, fails, exits, is_cancelled, is_cancelled_early, is_misspelled])
+@pytest.mark.parametrize(
+    "script", [succeeds, fails, exits, is_cancelled, is_cancelled_early, is_stopped, is_stopped_early, is_misspelled]
+)
 async def test_a_simulated_guest_answers_as_the_real_one(script: Any) -> None:
     """For the same job both give the same answers, states, lines, result and exit code."""
     told: dict[str, Any] = {}
@@ -231,6 +250,22 @@ async def test_a_simulated_machine_that_is_not_acknowledged_ends_by_itself() -> 
         await guest.finish()
         await api.reach(guest.machine, "destroyed")
         assert (await api.exit_event(guest.machine))["exit_code"] == 0
+
+
+async def test_a_simulated_machine_that_is_stopped_holds_its_result_for_a_time() -> None:
+    """A stopped machine that nobody acknowledges ends before it is killed; one without a job at once, both with 0."""
+    async with opened(box="simulated", quirks=Quirks(exec_while_stopping=True)) as api:
+        guests = [Guest(api, (await api.call("POST", "/machines", {"config": SPEC})).json()["id"]) for _ in range(2)]
+        for guest in guests:
+            await api.reach(guest.machine, "started")
+        await guests[0].start("::sleep 600", limits={"stop_hold_s": 1.5})
+        await guests[0].pull_until("running")
+        for guest in guests:
+            await api.call("POST", f"/machines/{guest.machine}/stop", {})
+        await guests[0].finish()
+        for guest in guests:
+            await api.reach(guest.machine, "destroyed")
+            assert (await api.exit_event(guest.machine))["exit_code"] == 0
 
 
 async def test_a_simulated_machine_without_a_controller_ends_by_itself() -> None:
