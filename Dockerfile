@@ -1,10 +1,11 @@
 # An image with Claude Code, git, gh and python3 baked in: machines start without installing anything.
-#   docker build --build-arg CLAUDE_CODE_VERSION=2.1.197 -t registry.fly.io/my-app:claude .
+#   docker build -t registry.fly.io/my-app:claude .
 #   fly auth docker && docker push registry.fly.io/my-app:claude
 # and then MachineConfig(image="registry.fly.io/my-app:claude", ...).
 FROM node:22-bookworm-slim
 
-ARG CLAUDE_CODE_VERSION=latest
+# The version that flaude is tested with; `latest` has named one that could not be installed.
+ARG CLAUDE_CODE_VERSION=2.1.197
 
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates curl git gh jq openssh-client python3 ripgrep \

@@ -26,6 +26,13 @@ from flaude.vm_sizes import Guest, guest
 DEFAULT_IMAGE = "node:22-bookworm"
 """The stock image: Debian with python3, git and npm, so that nobody has to build one before the first run."""
 
+TESTED_CLAUDE_CODE = "2.1.197"
+"""The version of Claude Code that is installed, that flaude's tests run, and that `scripts/install-test-tools` reads.
+
+Not `latest`: that tag has named a version whose program for linux-x64 was never published
+(anthropics/claude-code#88103).
+"""
+
 DEFAULT_REGION = "iad"
 DEFAULT_VM_SIZE = "performance-2x"
 
@@ -114,7 +121,8 @@ class MachineConfig(BaseModel):
         repos: Repositories to clone, as URLs or `RepoSpec`s. With exactly one, the agent works in it, else in the
             workspace that holds them.
         image: Container image with python3 and git; `claude` is installed with npm when it is not in it.
-        claude_code_version: npm version or tag of Claude Code to install when the image has none.
+        claude_code_version: npm version or tag of Claude Code to install when the image has none: the version that
+            flaude is tested with, `latest` if you ask for it.
         region: Fly region such as `iad`, a comma list, or an alias such as `eu`; empty for Fly's choice.
         vm_size: Fly's preset, such as `shared-cpu-2x` or `performance-2x`.
         vm_cpus: CPUs instead of the preset's number.
@@ -155,7 +163,7 @@ class MachineConfig(BaseModel):
     repos: Annotated[Sequence[str | RepoSpec], BeforeValidator(as_repo_specs)] = ()
 
     image: str = Field(DEFAULT_IMAGE, pattern=r"^[^\s]+$")
-    claude_code_version: str = Field("latest", pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
+    claude_code_version: str = Field(TESTED_CLAUDE_CODE, pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
     region: str = Field(DEFAULT_REGION, pattern=r"^([a-z]{2,4}(,[a-z]{2,4})*)?$")
     vm_size: str = DEFAULT_VM_SIZE
     vm_cpus: int | None = None

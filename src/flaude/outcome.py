@@ -32,6 +32,7 @@ _ENDED: dict[EndedBy, tuple[FailureKind, Phase]] = {
     "idle": (FailureKind.IDLE, Phase.AGENT),
     "cancelled": (FailureKind.CANCELLED, Phase.AGENT),
     "orphan": (FailureKind.CANCELLED, Phase.AGENT),
+    "stopped": (FailureKind.MACHINE_STOPPED, Phase.AGENT),
     "internal": (FailureKind.INTERNAL, Phase.AGENT),
 }
 
@@ -112,7 +113,10 @@ def failure_of(state: RunState, arrived: Arrived = _NOTHING) -> Failure | None:
     if state.failure is not None:
         return state.failure
     kind, phase = _ENDED[result.ended_by]
-    return Failure(kind=kind, phase=phase, message=result.message or f"the guest ended the run: {result.ended_by}")
+    if result.ended_by == "stopped" and result.exit_code is None:
+        phase = Phase.CLONE
+    message = result.message or f"the guest ended the run: {result.ended_by}"
+    return Failure(kind=kind, phase=phase, message=message, transient=result.transient)
 
 
 def _agent_failure(result: GuestResult) -> Failure | None:

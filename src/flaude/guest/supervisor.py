@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -30,11 +31,23 @@ _HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
-EX_TEMPFAIL = 75
+EX_NOPERM = 77
+
+_STOPPED = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
 
 
 def supervise(layout: Layout) -> int:
-    """Run until the job is acknowledged or a clock runs out; returns the process's exit code."""
+    """Run until the job is acknowledged or a clock runs out; returns the process's exit code.
+
+    It is 0 where a clock has ended the machine: Fly may let one that has failed stand for hours before it destroys it
+    (`auto_destroy`; one client's report).
+    """
+    if layout.is_denied:
+        sys.stderr.write(
+            "flaude: the image has a USER line: flaude must be root in the machine, and runs the agent as an "
+            "unprivileged user of its own; remove USER from the Dockerfile\n"
+        )
+        return EX_NOPERM
     os.umask(0o022)
     layout.make()
     become_subreaper()
@@ -58,7 +71,6 @@ class Supervisor:
         self._outbox = Outbox(layout.out)
         self._task: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[int]
-        self._leaving = False
         self._orphaned = False
         self._orphan_since: float | None = None
         self._answered = 0.0
@@ -129,7 +141,7 @@ class Supervisor:
         elif work.result is None:
             return {"error": "the run is not done yet"}
         else:
-            self._leave()
+            self._leave(work.exit_code)
         return {"ok": True}
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -213,16 +225,21 @@ class Supervisor:
     def _on_done(self) -> None:
         self._clocks.done()
         self._spool.wake()
-        if self._leaving or self._orphaned:  # a controller that has pulled since is back, and takes the result
+        if self._orphaned:  # a controller that has pulled since is back, and takes the result
             self._leave()
 
     def _on_signal(self) -> None:
-        """The machine is being stopped: end the agent, collect, and exit without waiting to be asked."""
-        self._leaving = True
-        if self._work is None or self._work.result is not None:
+        """The machine is being stopped: end the agent, collect, and wait for the controller to take the harvest.
+
+        As long as `Limits.stop_hold_s` allows: after that the machine is killed. A second signal changes nothing.
+        """
+        self._clocks.stopping()
+        if self._work is None:
             self._leave()
+        elif self._work.running_agent:
+            self._work.stop("stopped", f"{_STOPPED}: the work so far was collected")
         else:
-            self._work.stop("cancelled", "the machine was stopped")
+            self._work.stop("stopped", f"{_STOPPED} before the agent had started")
 
     def _on_hurry(self) -> None:
         """Somebody has another call to make, which may have to wait until the pull that waits here has its answer.
@@ -236,9 +253,9 @@ class Supervisor:
     def _hurrying(self) -> bool:
         return time.monotonic() < self._hurry_until
 
-    def _leave(self) -> None:
+    def _leave(self, code: int = 0) -> None:
         if not self._exit.done():
-            self._exit.set_result(self._work.exit_code if self._work and self._work.result else EX_TEMPFAIL)
+            self._exit.set_result(code)
 
     # --- the clocks ---
 
@@ -261,6 +278,8 @@ class Supervisor:
         work = self._work
         agent = work.running_agent if work else None
         last_output = agent.last_output if agent else None
+        if self._clocks.is_held_enough:
+            self._leave()
         ring = self._clocks.ring(last_output, said_all=bool(agent and agent.result_line))
         self._watch_orphan(ring is not None and ring[0] == "orphan")
         if ring is not None:

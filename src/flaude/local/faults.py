@@ -140,6 +140,27 @@ class Dies(Effect):
 
 
 @dataclass(frozen=True)
+class FlyStops(Effect):
+    """Fly stops the machine that is made some time after it has started, as it does on a trial account.
+
+    Its process gets the signal of its `stop_config`, and is killed at the end of that one's timeout.
+
+    Attributes:
+        after_s: Seconds.
+        timeout_s: Seconds until it is killed, whatever its `stop_config` says; None for what that says.
+    """
+
+    actions = frozenset({"create_machine"})
+    after_s: float = 0.0
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the times."""
+        _time("after_s", self.after_s)
+        _time("timeout_s", self.timeout_s or 0.0)
+
+
+@dataclass(frozen=True)
 class HostGone(Effect):
     """The host of the machine that is made stops answering some time after the machine has started.
 

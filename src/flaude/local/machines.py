@@ -11,7 +11,7 @@ import anyio
 
 from flaude.local import guest_sizes, ids, regions, replies, rootfs
 from flaude.local.call import Call, seconds
-from flaude.local.faults import Dies, HostGone, ListLag, SlowDelete
+from flaude.local.faults import Dies, FlyStops, HostGone, ListLag, SlowDelete
 from flaude.local.json_text import encode_machine, encode_machines
 from flaude.local.life import signal_number
 from flaude.local.machine import Machine, Order, Stop
@@ -34,8 +34,9 @@ async def create(call: Call) -> Reply:
         raise replies.invalid("invalid_argument: name must be letters, digits and dashes, at most 63")
     region = regions.choose(str(fields.get("region") or ""))
     order = Order.REST if fields.get("skip_launch") else Order.RUN
-    fate = call.effect if isinstance(call.effect, Dies | HostGone) else None
-    machine = Machine(app.name, name, region, config, order, fate=fate)
+    fate = call.effect if isinstance(call.effect, Dies | FlyStops | HostGone) else None
+    machine = Machine(app.name, name, region, config, order, stop=stop_of(config), fate=fate)
+    machine.exec_while_stopping = call.world.quirks.exec_while_stopping
     call.world.add_machine(machine)
     return _shown(machine)
 
@@ -75,7 +76,7 @@ async def update(call: Call) -> Reply:
     machine.replace(config)
     machine.event("update", "replacing", "user")
     machine.runs += 1
-    if machine.alive:
+    if machine.is_up:
         machine.state = "replacing"
     machine.want(Order.REST if fields.get("skip_launch") else Order.RUN, stop_of(config))
     return _shown(machine)

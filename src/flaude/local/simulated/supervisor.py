@@ -26,8 +26,9 @@ _HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _LOOKS_EVERY_S = 0.1
-_LIMITS = {"orphan_s": 600.0, "linger_s": 600.0, "run_s": 3600.0, "idle_s": 1800.0}
-_STOPPED = {"deadline": 124, "idle": 124, "orphan": 124, "cancelled": 130}
+_LIMITS = {"orphan_s": 600.0, "linger_s": 600.0, "run_s": 3600.0, "idle_s": 1800.0, "stop_hold_s": 240.0}
+_STOPPED = {"deadline": 124, "idle": 124, "orphan": 124, "cancelled": 130, "stopped": 143}
+_STOPPED_BY_FLY = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
 
 
 @dataclass
@@ -75,7 +76,9 @@ class Supervisor:
         self._began = anyio.Event()
         self._wound = anyio.Event()
         self._exit = anyio.Event()
-        self._leaving = self._orphaned = False
+        self._code = 0
+        self._stopped_at = math.inf
+        self._orphaned = False
 
     async def run(self) -> int:
         """Live; returns the exit code."""
@@ -85,15 +88,17 @@ class Supervisor:
             await self._exit.wait()
             await anyio.sleep(0.05)  # the answer to `ack` leaves first
             tasks.cancel_scope.cancel()
-        return self._job.exit_code if self._job and self._job.result else EX_TEMPFAIL
+        return self._code
 
     def stop(self) -> None:
-        """The machine is being stopped: end the agent, and exit without waiting to be asked."""
-        self._leaving = True
-        if self._job is None or self._job.result is not None:
+        """The machine is being stopped: end the agent, and hold its result for as long as that allows."""
+        self._stopped_at = min(self._stopped_at, time.monotonic())
+        if self._job is None:
             self._exit.set()
-        else:
-            self._stop(self._job, "cancelled", "the machine was stopped")
+            return
+        when = ": the work so far was collected" if self._job.state == "running" else " before the agent had started"
+        self._stop(self._job, "stopped", _STOPPED_BY_FLY + when)
+        self._wind()
 
     def hurry(self) -> None:
         """Answer whoever waits for news at once, until somebody asks for something else."""
@@ -129,6 +134,7 @@ class Supervisor:
         elif job.result is None:
             return {"error": "the run is not done yet"}
         else:
+            self._code = job.exit_code
             self._exit.set()
         return {"ok": True}
 
@@ -245,7 +251,7 @@ class Supervisor:
         job.done = time.monotonic()
         self._spool.wake()
         self._wind()
-        if self._leaving or self._orphaned:
+        if self._orphaned:
             self._exit.set()
 
     def _enter(self, job: _Job, state: str) -> None:
@@ -275,7 +281,7 @@ class Supervisor:
             now, job = time.monotonic(), self._job
             ended_by, message, left_s = min(self._clocks(now), key=lambda clock: clock[2])
             if left_s <= 0:
-                if job is None or ended_by == "linger" or (ended_by == "orphan" and job.result is not None):
+                if job is None or ended_by in ("linger", "hold") or (ended_by == "orphan" and job.result is not None):
                     self._exit.set()
                 else:
                     self._orphaned = self._orphaned or ended_by == "orphan"
@@ -291,7 +297,10 @@ class Supervisor:
             return [("start", f"no job within {limit_s:g} s", self._booted + limit_s - now)]
         limit = {name: job.limits[name] or math.inf for name in _LIMITS}
         orphan_s = limit["orphan_s"] - self._pulled_s_ago(now)
-        clocks = [("orphan", f"nobody has pulled for {limit['orphan_s']:g} s", orphan_s)]
+        clocks = [
+            ("orphan", f"nobody has pulled for {limit['orphan_s']:g} s", orphan_s),
+            ("hold", "the machine is killed soon", self._stopped_at + limit["stop_hold_s"] - now),
+        ]
         if job.result is not None:
             since = now if self._pulling else max(job.done, self._pulled)
             left_s = since + limit["linger_s"] - now
@@ -323,6 +332,7 @@ def _result(job: _Job, code: int | None, spool: Spool) -> dict[str, Any]:
         "agent": {"exit_code": job.returncode, "signal": None},
         "ended_by": job.ended_by,
         "oom": False,
+        "transient": False,
         "message": job.message,
         "session_id": agent.session if agent else "",
         "result_line": agent.result_line if agent else None,
