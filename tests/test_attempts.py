@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from flaude import (
@@ -18,7 +19,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude.events import Destroyed, Event, PhaseBegan, Retried
+from flaude.events import AssistantText, Destroyed, Event, PhaseBegan, Retried
 from flaude.fly import FlyClient
 from flaude.local import (
     Answer,
@@ -32,7 +33,9 @@ from flaude.local import (
     SlowDelete,
     Truncate,
 )
+from flaude.watching import EventHandler
 from tests.conftest import TOKEN, Machines
+from tests.gate import Gate
 
 NO_ROOM = Answer(409, "aborted: could not reserve resource for machine: insufficient memory available")
 SOON = Retries(wait=0.1)
@@ -99,16 +102,36 @@ async def test_a_machine_lost_before_its_agent_began_is_replaced(local: LocalFly
     assert batch.results[0].superseded == ()
 
 
-async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: LocalFly) -> None:
+def says(begun: anyio.Event) -> EventHandler:
+    """Sets it when the agent has said something."""
+
+    def take(event: Event) -> None:
+        if isinstance(event, AssistantText):
+            begun.set()
+
+    return take
+
+
+async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: LocalFly, gate: Gate) -> None:
     """Once the agent has started its prompt is not given to another one, unless that was asked for."""
-    local.faults.add(Fault("create_machine", Dies(3), times=1))
-    batch = await run(local, "::say begun\n::sleep 30")
+    begun = anyio.Event()
+    local.faults.add(Fault("create_machine", Dies(when=begun.wait), times=1))
+    batch = await run(local, "::say begun\n::silent", on_event=says(begun))
     assert kinds(batch) == [FailureKind.MACHINE_LOST]
     assert batch.results[0].attempts[0].failure is not None
     assert "137" in batch.results[0].attempts[0].failure.message
     local.faults.clear()
-    local.faults.add(Fault("create_machine", Dies(3), times=1))
-    batch = await run(local, "::say begun\n::sleep 4", retries=Retries(after_start=True, wait=0.1))
+    begun = anyio.Event()
+
+    async def watch(event: Event) -> None:
+        if isinstance(event, AssistantText):
+            begun.set()
+        if isinstance(event, Retried):
+            await anyio.to_thread.run_sync(gate.open)
+
+    local.faults.add(Fault("create_machine", Dies(when=begun.wait), times=1))
+    again = Retries(after_start=True, wait=0.1)
+    batch = await run(local, f"::say begun\n{gate.waits}", retries=again, on_event=watch)
     assert kinds(batch) == [FailureKind.MACHINE_LOST, None]
     assert batch.all_succeeded
     (superseded,) = batch.results[0].superseded
@@ -123,8 +146,9 @@ async def test_a_machine_lost_after_its_agent_began_is_not_replaced(local: Local
 
 async def test_out_of_memory_has_its_own_name(local: LocalFly) -> None:
     """A machine that ran out of memory is `oom`, told from a machine that was lost, and says what helps."""
-    local.faults.add(Fault("create_machine", Dies(3, oom=True)))
-    batch = await run(local, "::say begun\n::sleep 30")
+    begun = anyio.Event()
+    local.faults.add(Fault("create_machine", Dies(oom=True, when=begun.wait)))
+    batch = await run(local, "::say begun\n::silent", on_event=says(begun))
     assert kinds(batch) == [FailureKind.OOM]
     failure = batch.results[0].failure
     assert failure is not None and "vm_size" in failure.message and not failure.retryable

@@ -56,6 +56,7 @@ from flaude.shards import MOST_SHARDS, Shards, is_shard_name, own_network, shard
 from flaude.watching import EventHandler
 from tests.conftest import TOKEN, Machines
 from tests.controlling import controller
+from tests.gate import Gate
 from tests.journaling import OTHER
 
 COUNTS = st.integers(1, MOST_SHARDS)
@@ -275,17 +276,17 @@ async def test_shards_of_a_batch_that_is_cancelled_are_removed(local: LocalFly) 
     assert await apps(local) == {"my-app": "default"} and local.alive == 0
 
 
-async def test_the_last_batch_removes_the_shards(machines: Machines, tmp_path: Path) -> None:
+async def test_the_last_batch_removes_the_shards(machines: Machines, gate: Gate) -> None:
     """While another batch of the executor uses them, they stay."""
-    go_on, waits, begun = tmp_path / "go-on", "until [ -e {} ]; do sleep 0.05; done", anyio.Event()
+    begun = anyio.Event()
     async with machines(box="plain") as fly:
         executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, fly=fly, on_event=tells(begun))
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(executor.run_batch, requests(1, f"::shell {waits.format(go_on)}\n::say done"))
+            tasks.start_soon(executor.run_batch, requests(1, f"{gate.waits}\n::say done"))
             await begun.wait()
             assert (await executor.run_batch(requests(2))).all_succeeded
             assert set(await apps(fly)) == {"my-app", "my-app-2"}
-            go_on.touch()
+            gate.open()
         assert set(await apps(fly)) == {"my-app"}
 
 
@@ -494,17 +495,18 @@ async def test_the_organisation_of_the_first_app(local: LocalFly, client: FlyCli
 # --- a journal ---
 
 
-async def test_killed_in_the_middle_of_all_apps(machines: Machines, tmp_path: Path) -> None:
+async def test_killed_in_the_middle_of_all_apps(machines: Machines, gate: Gate, tmp_path: Path) -> None:
     """The next controller finds every machine in its app, by the journal alone, and removes the apps at the end."""
     home, starts = tmp_path / "home", tmp_path / "starts"
     starts.mkdir()
-    prompts = [f"::shell echo started >> {starts / name}\n::say one\n::sleep 0.3\n::say two" for name in "abc"]
+    prompts = [f"::shell echo started >> {starts / name}\n::say one\n{gate.waits}\n::say two" for name in "abc"]
     async with machines(box="plain") as fly:
         options = {"shards": 3, "keep_shards": False}
         async with controller(fly, prompts=prompts, journal=str(home), output_dir=str(tmp_path), **options) as killed:
             await killed.until(lambda told: "output" in told)
             killed.process.send_signal(signal.SIGKILL)
             await killed.process.wait()
+        gate.open()
         assert set(await apps(fly)) == {"my-app", "my-app-2", "my-app-3"}
         async with SqliteJournal(home) as journal:
             (entry,) = await journal.batches()
@@ -519,25 +521,28 @@ FOUR = {"my-app", "my-app-2", "my-app-3", "my-app-4"}
 """Two runs leave some of them empty."""
 
 
-async def test_a_batch_that_is_left_keeps_its_shards(machines: Machines, tmp_path: Path) -> None:
+async def test_a_batch_that_is_left_keeps_its_shards(machines: Machines, gate: Gate, tmp_path: Path) -> None:
     """They are there for who comes back, whatever its executor says, and go when the batch has ended."""
-    go_on = tmp_path / "go-on"
-    prompt = f"::shell until [ -e {go_on} ]; do sleep 0.05; done\n::say done"
+    prompt = f"{gate.waits}\n::say done"
     async with machines(box="plain") as fly, MemoryJournal() as journal:
         options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
         left = await ConcurrentExecutor("my-app", shards=4, keep_shards=False, **options).launch(requests(2, prompt))
         assert left.results == [] and set(await apps(fly)) == FOUR
-        go_on.touch()
+        gate.open()
         batch = await ConcurrentExecutor("my-app", shards=7, **options).resume(left.id)
         assert batch.all_succeeded and set(await apps(fly)) == {"my-app"}
         assert {app for (app,) in apps_of(batch)} < FOUR
 
 
-async def test_resumed_with_a_token_that_makes_no_apps(local: LocalFly, client: FlyClient, tmp_path: Path) -> None:
+async def test_resumed_with_a_token_that_makes_no_apps(machines: Machines, gate: Gate, tmp_path: Path) -> None:
     """What the machines have done comes home, though a shard is gone that none is in; no foreign app is taken."""
-    async with MemoryJournal() as journal:
-        options: dict[str, Any] = {"fly": local, "journal": journal, "output_dir": tmp_path}
-        left = await ConcurrentExecutor("my-app", shards=4, **options).launch(requests(2, "::sleep 1\n::say done"))
+    async with (
+        machines(box="plain") as fly,
+        FlyClient(base_url=fly.base_url, token=fly.token) as client,
+        MemoryJournal() as journal,
+    ):
+        options: dict[str, Any] = {"fly": fly, "journal": journal, "output_dir": tmp_path}
+        left = await ConcurrentExecutor("my-app", shards=4, **options).launch(requests(2, f"{gate.waits}\n::say done"))
         there = {run.checkpoint["app"] for run in await journal.runs(left.id) if run.checkpoint}
         gone, *others = sorted(FOUR - there - {"my-app"})
         for name in (gone, *others):
@@ -546,7 +551,8 @@ async def test_resumed_with_a_token_that_makes_no_apps(local: LocalFly, client: 
         with pytest.raises(NameTakenError, match=gone):
             await ConcurrentExecutor("my-app", **options).resume(left.id)
         await client.delete_app(gone)
-        local.faults.add(Fault("create_app", Answer(403, "unauthorized")))
+        fly.faults.add(Fault("create_app", Answer(403, "unauthorized")))
+        gate.open()
         assert (await ConcurrentExecutor("my-app", **options).resume(left.id)).all_succeeded
 
 

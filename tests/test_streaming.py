@@ -57,6 +57,7 @@ from flaude.events import (
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stream import stream
 from tests.conftest import TOKEN
+from tests.gate import Gate
 
 
 def config(prompt: str, **fields: Any) -> MachineConfig:
@@ -320,21 +321,22 @@ async def until_one(run: StreamingRun) -> None:
         pass
 
 
-async def test_lines_and_result_from_different_tasks(local: LocalFly) -> None:
+async def test_lines_and_result_from_different_tasks(local: LocalFly, gate: Gate) -> None:
     """One task prints the lines while another waits for the result; a line that is given up ends nothing."""
     lines: list[str] = []
 
     async def read(run: StreamingRun) -> None:
         lines.extend([line async for line in run])
 
-    async with run_with_logs("my-app", config("::say one\n::sleep 2\n::say two"), fly=local) as run:
+    async with run_with_logs("my-app", config(f"::say one\n{gate.waits}\n::say two"), fly=local) as run:
         await until_one(run)
         with pytest.raises(TimeoutError), anyio.fail_after(0.05):
             await anext(run)
+        gate.open()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, run)
             assert (await run.result()).text == "two"
-    assert lines == ["two"] and local.alive == 0
+    assert [line for line in lines if not line.startswith("[Bash] ")] == ["two"] and local.alive == 0
     with pytest.raises(ConfigError, match="entered once"):
         await run.__aenter__()
 

@@ -128,11 +128,13 @@ class Dies(Effect):
     Attributes:
         after_s: Seconds.
         oom: Whether its exit event says that it ran out of memory.
+        when: Waited for before that, such as an event's `wait`: what has to have happened.
     """
 
     actions = frozenset({"create_machine"})
     after_s: float = 0.0
     oom: bool = False
+    when: Callable[[], Awaitable[object]] | None = None
 
     def __post_init__(self) -> None:
         """Check the time."""

@@ -187,6 +187,8 @@ async def _meet(machine: Machine, running: Running) -> None:
     """What was to go wrong with the machine goes wrong."""
     match machine.fate:
         case Dies() as fate:
+            if fate.when is not None:
+                await fate.when()
             await anyio.sleep(fate.after_s)
             machine.died = fate
             await running.kill()
