@@ -79,6 +79,8 @@ async def make_shard(fly: FlyClient, name: str, org: str) -> App:
     except NameTakenError as error:
         raise error.meaning(_taken(name)) from error
     except NotAllowedError as error:
+        if error.method != "POST":
+            raise  # it is made, and may not be read
         told = (
             f"shards: {name} is not there, and the token may not make it; give an org token (`fly tokens create org`), "
             "or have somebody make the shards who may (`flaude app create NAME --shards N`)"
@@ -186,10 +188,12 @@ async def remove_shard(fly: FlyClient, name: str, *, batch: str = "") -> str:
 async def _remove_shard(fly: FlyClient, name: str, batch: str) -> str:
     try:
         app = await fly.get_app(name)
-    except NotFoundError:
-        if fly.has_just_made(name):
-            # Ours, and without machines: an app that Fly does not show yet is one in which nobody makes any.
+    except (NotAllowedError, NotFoundError) as error:
+        if error.status != _FORBIDDEN and fly.may_be_hidden(name):
+            # Ours, and without machines: nobody makes any in an app that Fly does not show.
             await fly.delete_app(name)
+        elif isinstance(error, NotAllowedError):
+            raise
         return ""
     if not is_shard(app):
         return f"{name} stays: flaude did not make it as a shard (its network is {app.network or 'not told'})"

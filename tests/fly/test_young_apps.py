@@ -56,11 +56,23 @@ def test_an_app_is_young_for_a_minute() -> None:
     seen.shown("a", 10)
     seen.shown("a", 50)
     assert seen.is_young("a", 10 + YOUNG_S - 1) and not seen.is_young("a", 10 + YOUNG_S)
-    assert not seen.has_just_made("a", 10)
     seen.made("a", 100)
-    assert seen.is_young("a", 100 + YOUNG_S - 1) and seen.has_just_made("a", 100 + YOUNG_S - 1)
+    assert seen.is_young("a", 100 + YOUNG_S - 1) and not seen.is_young("a", 100 + YOUNG_S)
     seen.gone("a")
-    assert not (seen.is_known("a") or seen.is_young("a", 101) or seen.has_just_made("a", 101))
+    assert not (seen.is_known("a") or seen.is_young("a", 101))
+
+
+def test_an_app_may_be_hidden_while_it_is_ours_and_young_or_never_shown() -> None:
+    """One that somebody else has made is not, however young it is."""
+    seen = Sightings()
+    seen.shown("theirs", 0)
+    assert not seen.may_be_hidden("theirs", 1) and not seen.may_be_hidden("nobody", 1)
+    seen.made("a", 0)
+    assert seen.may_be_hidden("a", 10 * YOUNG_S)
+    seen.shown("a", 1)
+    assert seen.may_be_hidden("a", YOUNG_S - 1) and not seen.may_be_hidden("a", YOUNG_S)
+    seen.gone("a")
+    assert not seen.may_be_hidden("a", 2)
 
 
 def test_denials_are_counted_from_the_first() -> None:

@@ -107,9 +107,12 @@ class FlyClient:
         await self._sender.ask(Call("create_app", "", "POST", "/apps", query={"wait": "true"}, body=body), _nothing)
         self._sightings.made(name, anyio.current_time())
 
-    def has_just_made(self, app: str) -> bool:
-        """Whether this client has made the app within the last minute: Fly may not show it yet."""
-        return self._sightings.has_just_made(app, anyio.current_time())
+    def may_be_hidden(self, app: str) -> bool:
+        """Whether this client has made the app, so that it may be there though Fly does not show it.
+
+        For a minute after it was made, and for as long as Fly has never shown it.
+        """
+        return self._sightings.may_be_hidden(app, anyio.current_time())
 
     async def get_app(self, name: str) -> App:
         """The app of that name.

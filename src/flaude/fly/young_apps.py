@@ -36,21 +36,25 @@ class Sightings:
     def __init__(self) -> None:
         self._first: dict[str, float] = {}
         self._made: dict[str, float] = {}
+        self._unshown: set[str] = set()
         self._denied: dict[tuple[str, str], tuple[float, float]] = {}
 
     def made(self, app: str, now: float) -> None:
         """Fly has made the app for this client."""
         self.gone(app)
         self._made[app] = self._first[app] = now
+        self._unshown.add(app)
 
     def shown(self, app: str, now: float) -> None:
         """Fly shows the app."""
         self._first.setdefault(app, now)
+        self._unshown.discard(app)
 
     def gone(self, app: str) -> None:
         """There is no such app any more."""
         self._first.pop(app, None)
         self._made.pop(app, None)
+        self._unshown.discard(app)
         for key in [key for key in self._denied if key[1] == app]:
             del self._denied[key]
 
@@ -76,9 +80,9 @@ class Sightings:
         """Whether this client knows it for so short a time that Fly may not know it everywhere."""
         return now - self._first.get(app, float("-inf")) < YOUNG_S
 
-    def has_just_made(self, app: str, now: float) -> bool:
-        """Whether it was made for this client so short a time ago."""
-        return now - self._made.get(app, float("-inf")) < YOUNG_S
+    def may_be_hidden(self, app: str, now: float) -> bool:
+        """Whether it was made for this client, and Fly may not show it: it is young, or never was shown."""
+        return app in self._unshown or now - self._made.get(app, float("-inf")) < YOUNG_S
 
 
 def pause_s(denied_s: float) -> float:
