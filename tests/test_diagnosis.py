@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flaude import FailureKind
-from flaude.diagnosis import cause, has_ended
+from flaude.diagnosis import cause, create_failure, has_ended
+from flaude.errors import FlaudeError, InvalidRequestError, NoCapacityError, NotFoundError
 from flaude.fly import Machine
 
 
@@ -27,6 +28,21 @@ def exited(**event: Any) -> Machine:
     """A machine with such an exit event."""
     events = [{"type": "exit", "request": {"exit_event": event}}]
     return Machine.model_validate({"id": "m", "state": "stopped", "events": events})
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (InvalidRequestError("x", fly_text="failed to get manifest ghcr.io/a/b:c: unauthorized"), FailureKind.IMAGE),
+        (InvalidRequestError("x", fly_text="invalid Image reference"), FailureKind.IMAGE),
+        (InvalidRequestError("x", fly_text="invalid config.guest.cpus"), FailureKind.CREATE_REFUSED),
+        (NotFoundError("x", fly_text="Could not find App manifest"), FailureKind.CREATE_REFUSED),
+        (NoCapacityError("x"), FailureKind.CAPACITY),
+    ],
+)
+def test_what_kind_of_failure_a_refused_create_is(error: FlaudeError, kind: FailureKind) -> None:
+    """What is said of the image is `image`, whether it is called so or by its manifest."""
+    assert create_failure(error) is kind
 
 
 @pytest.mark.parametrize("code", [0, 137])

@@ -21,7 +21,7 @@ from pydantic import (
 
 from flaude.errors import ConfigError
 from flaude.repos import RepoSpec, as_repo_specs, is_branch
-from flaude.vm_sizes import Guest, guest
+from flaude.vm_sizes import DEFAULT_VM_SIZE, Guest, guest
 
 DEFAULT_IMAGE = "node:22-bookworm"
 """The stock image: Debian with python3, git and npm, so that nobody has to build one before the first run."""
@@ -34,7 +34,6 @@ Not `latest`: that tag has named a version whose program for linux-x64 was never
 """
 
 DEFAULT_REGION = "iad"
-DEFAULT_VM_SIZE = "performance-2x"
 
 _OWN_ENV = frozenset(
     {
@@ -126,7 +125,9 @@ class MachineConfig(BaseModel):
         region: Fly region such as `iad`, a comma list, or an alias such as `eu`; empty for Fly's choice.
         vm_size: Fly's preset, such as `shared-cpu-2x` or `performance-2x`.
         vm_cpus: CPUs instead of the preset's number.
-        vm_memory_mb: Memory in MB instead of the preset's.
+        vm_memory_mb: Memory in MB instead of the preset's; without it `shared-cpu-2x` has 4096.
+        rootfs_gb: Size of the machine's disk in GB, from 1; Fly's own is 8 (image, Claude Code and repositories share
+            it), and Fly does not publish the largest.
         github_username: User name that goes with `github_token`.
         github_token: Token for cloning private repositories; it goes to git alone, never to the agent.
         github_host: The host that the token is for.
@@ -168,6 +169,7 @@ class MachineConfig(BaseModel):
     vm_size: str = DEFAULT_VM_SIZE
     vm_cpus: int | None = None
     vm_memory_mb: int | None = None
+    rootfs_gb: int | None = Field(None, ge=1)
 
     github_username: str = Field("", pattern=r"^[^\s\x00]*$")
     github_token: Secret = SecretStr("")

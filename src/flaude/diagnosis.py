@@ -28,6 +28,9 @@ _NO_PYTHON = frozenset({1, 126, 127})
 
 OUT_OF_MEMORY = "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
 
+_OF_THE_IMAGE = ("image", "manifest")
+"""What a refusal that is about the image says: `failed to get manifest …` names it by its address alone."""
+
 ENDED_STATES = frozenset({"stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
 """The states in which nothing will run on a machine any more.
 
@@ -48,7 +51,7 @@ def create_failure(error: FlaudeError) -> FailureKind:
     """The kind of failure that a refused create is."""
     if isinstance(error, NoCapacityError):
         return FailureKind.CAPACITY
-    if isinstance(error, InvalidRequestError) and "image" in error.fly_text.lower():
+    if isinstance(error, InvalidRequestError) and any(words in error.fly_text.lower() for words in _OF_THE_IMAGE):
         return FailureKind.IMAGE
     return FailureKind.CREATE_REFUSED
 

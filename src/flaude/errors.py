@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from flaude.kinds import FailureKind, Phase
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # they are pydantic's, and everything imports the errors
     from flaude.failure import Failure
     from flaude.results import BatchResult, Leftover
     from flaude.run_result import RunResult
+
+
+_Error = TypeVar("_Error", bound="FlaudeError")
 
 
 class FlaudeError(Exception):
@@ -51,7 +54,7 @@ class FlaudeError(Exception):
         return _made_again, (type(self), self.args, self.__dict__)
 
 
-def _made_again(kind: type[FlaudeError], args: tuple[object, ...], state: dict[str, object]) -> FlaudeError:
+def _made_again(kind: type[_Error], args: tuple[object, ...], state: dict[str, object]) -> _Error:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -128,13 +131,21 @@ class FlyError(_RefusalError):
         fly_text: str = "",
         request_id: str = "",
     ) -> None:
-        where = f" [{method} {path}{f' -> {status}' if status is not None else ''}]" if method else ""
-        super().__init__(message + where)
+        super().__init__(message + _place(method, path, status))
         self.method = method
         self.path = path
         self.status = status
         self.fly_text = fly_text
         self.request_id = request_id
+
+    def meaning(self, told: str) -> Self:
+        """The same error with a sentence that says what it means to the caller, before Fly's own text."""
+        message = f"{told}: {self.fly_text}" if self.fly_text else told
+        return _made_again(type(self), (message + _place(self.method, self.path, self.status),), self.__dict__)
+
+
+def _place(method: str, path: str, status: int | None) -> str:
+    return f" [{method} {path}{f' -> {status}' if status is not None else ''}]" if method else ""
 
 
 class NoTokenError(FlyError):
@@ -161,7 +172,13 @@ class TokenExpiredError(NotAllowedError):
 
 
 class NotFoundError(FlyError):
-    """The app, machine or other thing does not exist (404)."""
+    """The app, machine or other thing does not exist (404).
+
+    Attributes:
+        denies_app: Whether Fly says that it is the app that does not exist.
+    """
+
+    denies_app = False
 
 
 class NameTakenError(FlyError):

@@ -45,6 +45,7 @@ def machine_spec(
     return {
         "image": config.image,
         "guest": asdict(config.guest),
+        **({"rootfs": {"size_gb": config.rootfs_gb}} if config.rootfs_gb else {}),
         # Without site packages and the environment: it needs neither, and starts sooner.
         "init": {"exec": ["python3", "-I", "-S", GUEST_PATH]},
         "env": {START_DEADLINE: f"{start_deadline_s:g}"},

@@ -207,7 +207,7 @@ ONE = {
     ),
     "a default that no task can have": (
         "defaults: {vm_memory_mb: 5}\ntasks: [{prompt: x}, {prompt: y}]",
-        "b.yaml:1:26 defaults.vm_memory_mb 2 performance CPUs take 4096 to 16384 MB",
+        "b.yaml:1:26 defaults.vm_memory_mb 2 shared CPUs take 512 to 4096 MB",
     ),
     "one place, two fields": (
         "tasks: [{prompt: x, repos: ['https://h/a/x', 'https://h/b/x']}]",

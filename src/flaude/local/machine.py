@@ -26,12 +26,13 @@ def now() -> str:
 
 @dataclass
 class App:
-    """An app."""
+    """An app; before `known_at`, by the event loop's clock, it is a 404 for machines."""
 
     name: str
     org_slug: str
     network: str
     number: int
+    known_at: float = 0.0
 
     def shown(self, machine_count: int) -> dict[str, Any]:
         """As `GET /v1/apps/NAME` gives it."""

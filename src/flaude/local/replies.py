@@ -68,6 +68,11 @@ def app_not_found(name: str) -> RefusedError:
     return RefusedError(404, f'Could not find App "{name}"')
 
 
+def app_young() -> RefusedError:
+    """404 for creates and lists of machines in an app that was made just now (as a public client saw it)."""
+    return RefusedError(404, "app not found")
+
+
 def app_name_taken() -> RefusedError:
     """422: app names are global."""
     return RefusedError(422, "Validation failed: Name has already been taken", "name_taken")
@@ -104,6 +109,11 @@ def name_violation(machine_id: str, name: str) -> RefusedError:
         409,
         f'already_exists: unique machine name violation, machine ID {machine_id} already exists with name "{name}"',
     )
+
+
+def no_performance() -> RefusedError:
+    """422: the organization may have shared CPUs only; neither Fly's words nor the status are known."""
+    return RefusedError(422, "failed_precondition: performance CPUs are not available to this organization")
 
 
 def concurrent_update() -> RefusedError:

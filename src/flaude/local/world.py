@@ -57,12 +57,12 @@ class World:
     _destroyed: deque[Machine] = field(default_factory=deque)
     _apps_made: int = 0
 
-    def add_app(self, name: str, *, org_slug: str = "personal", network: str = "default") -> App:
-        """Make an app; refuses with 422 when the name is taken."""
+    def add_app(self, name: str, *, org_slug: str = "personal", network: str = "default", young_s: float = 0.0) -> App:
+        """Make an app, which is not known everywhere for `young_s` seconds; refuses with 422 when the name is taken."""
         if name in self._apps or name in self.taken:
             raise replies.app_name_taken()
         self._apps_made += 1
-        self._apps[name] = App(name, org_slug, network, self._apps_made)
+        self._apps[name] = App(name, org_slug, network, self._apps_made, anyio.current_time() + young_s)
         self._machines[name] = {}
         return self._apps[name]
 
@@ -80,6 +80,13 @@ class World:
         if name not in self._apps:
             raise replies.app_not_found(name)
         return self._apps[name]
+
+    def grown_app(self, name: str) -> App:
+        """The same for what is done in it; refuses with 404 also while it is young."""
+        app = self.app(name)
+        if anyio.current_time() < app.known_at:
+            raise replies.app_young()
+        return app
 
     def apps(self, org_slug: str) -> list[App]:
         """The apps of an organization."""
