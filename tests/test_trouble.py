@@ -93,8 +93,13 @@ async def test_no_claude_credentials(local: LocalFly, monkeypatch: pytest.Monkey
 
 
 async def test_unknown_region(local: LocalFly) -> None:
-    """A region that Fly does not have is refused with Fly's own words."""
-    failed(await run_one(local, "x", region="zzz"), FailureKind.CREATE_REFUSED, Phase.CREATE, "zzz")
+    """A region that Fly does not have is refused with Fly's own words, and the field's name."""
+    failed(
+        await run_one(local, "x", region="zzz"),
+        FailureKind.CREATE_REFUSED,
+        Phase.CREATE,
+        "region: Fly refuses this region",
+    )
 
 
 async def test_name_taken_by_a_machine_that_is_not_ours(local: LocalFly) -> None:

@@ -36,6 +36,11 @@ class LeftRun:
     superseded: tuple[RunResult, ...] = ()
     app: str = ""
 
+    @property
+    def under_way(self) -> bool:
+        """Whether its attempt has a machine, or may have; else it waited for a place at Fly."""
+        return self.state.step is not Step.CREATE or self.state.unsure or bool(self.state.machine_id)
+
 
 def checkpoint(
     attempt: int,

@@ -19,6 +19,8 @@ from flaude.errors import (
     FlyError,
     GuestError,
     JournalError,
+    MachineLimitError,
+    NoCapacityError,
     NotFoundError,
     NotReadyError,
     RateLimitedError,
@@ -91,6 +93,10 @@ class Run:
         record: Takes how far it is.
         left: Where another controller has left it; it is taken up there.
         states: Sees how the machines of the batch are.
+        made: Called when Fly has made the machine.
+
+    Attributes:
+        refused: Fly's refusal, where it has no room for the machine now.
     """
 
     def __init__(
@@ -102,7 +108,10 @@ class Run:
         record: RunRecord | None = None,
         left: LeftRun | None = None,
         states: MachineStates | None = None,
+        made: Callable[[], None] | None = None,
     ) -> None:
+        self._made = made
+        self.refused: MachineLimitError | NoCapacityError | None = None
         self._fly = fly
         self._states = states or MachineStates(fly, plan.app, plan.identity)
         self._plan = plan
@@ -280,10 +289,12 @@ class Run:
             plan.app,
             name=plan.name,
             config=spec,
-            region=plan.config.region,
+            region=",".join(plan.config.regions),
             identity=plan.identity,
             on_turn=self._has_its_turn,
         )
+        if self._made:
+            self._made()
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
@@ -431,6 +442,7 @@ class Run:
             if getattr(error, "may_have_been_done", False):
                 self._see(CreateUnanswered())
             if not isinstance(error, _BLIPS):
+                self.refused = error if isinstance(error, MachineLimitError | NoCapacityError) else None
                 return CreateFailed(create_failure(error), str(error))
         elif isinstance(error, NotFoundError):
             return await self._look() or await self._wait_out(error)

@@ -13,8 +13,16 @@ from urllib.parse import quote
 import anyio
 from pydantic import TypeAdapter
 
-from flaude.errors import FlyError, NameTakenError, NotFoundError, NotReadyError, UnreachableError
-from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachineSummary
+from flaude.errors import (
+    FlyError,
+    MachineLimitError,
+    NameTakenError,
+    NoCapacityError,
+    NotFoundError,
+    NotReadyError,
+    UnreachableError,
+)
+from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachinesPage, MachineSummary
 from flaude.fly.sending import Call, Sender
 
 _log = logging.getLogger("flaude.fly")
@@ -120,6 +128,23 @@ class FlyClient:
                 raise UnreachableError(message, method=call.method, path=call.where, status=200)
             cursors.append(page.next_cursor)
 
+    async def count_machines(self, org_slug: str) -> int:
+        """How many machines an organisation has in all its apps, stopped ones too; Fly's list lags by minutes.
+
+        Raises:
+            NotAllowedError: The token is for less than the organisation.
+        """
+        count, cursors = 0, [""]
+        while True:
+            # A page may be short, or empty, with more to come (Fly docs): its cursor alone tells.
+            query = {"summary": "true", **({"cursor": cursors[-1]} if cursors[-1] else {})}
+            call = Call("list_org_machines", "", "GET", f"/orgs/{_part(org_slug)}/machines", query=query)
+            page = await self._sender.ask(call, MachinesPage.model_validate_json)
+            count += sum(machine.state != "destroyed" for machine in page.machines)
+            if not page.next_cursor or page.next_cursor in cursors:
+                return count
+            cursors.append(page.next_cursor)
+
     async def delete_app(self, name: str, *, force: bool = False) -> None:
         """Delete an app; with `force` also when it has machines. An app that is gone already is fine."""
         query = {"force": "true"} if force else {}
@@ -184,6 +209,12 @@ class FlyClient:
             except FlyError as error:
                 # Whatever is answered now: of the calls before, one may have made the machine.
                 maybe = error.may_have_been_done = maybe or error.may_have_been_done
+                if maybe and isinstance(error, MachineLimitError | NoCapacityError):
+                    # What there is no room for may be there: it may be what has taken the last place.
+                    with suppress(FlyError):
+                        machine = await self._holder(app, name, metadata, None)
+                        if machine is not None:
+                            return machine
                 if not isinstance(error, NameTakenError):
                     raise
                 try:

@@ -25,6 +25,7 @@ from flaude.local.faults import (
     Hook,
     HostGone,
     ListLag,
+    NoCapacity,
     SlowDelete,
     Truncate,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "ListLag",
     "LocalFly",
     "LocalImage",
+    "NoCapacity",
     "Quirks",
     "SlowDelete",
     "Truncate",
