@@ -370,7 +370,8 @@ async def test_another_attempt_is_in_another_app(local: LocalFly) -> None:
     """Where one app got no machine, the next one may."""
     full = Answer(422, body='{"error": "could not find a candidate host", "status": "insufficient_capacity"}')
     local.faults.add(Fault("create_machine", full, times=1))
-    executor = ConcurrentExecutor("my-app", shards=2, fly=local, retries=Retries(wait=0))
+    timeouts = Timeouts(capacity=0)
+    executor = ConcurrentExecutor("my-app", shards=2, fly=local, retries=Retries(wait=0), timeouts=timeouts)
     batch = await executor.run_batch(requests(1))
     assert batch.all_succeeded and sorted(*apps_of(batch)) == ["my-app", "my-app-2"]
 

@@ -94,8 +94,13 @@ async def test_no_claude_credentials(local: LocalFly, monkeypatch: pytest.Monkey
 
 
 async def test_unknown_region(local: LocalFly) -> None:
-    """A region that Fly does not have is refused with Fly's own words."""
-    failed(await run_one(local, "x", region="zzz"), FailureKind.CREATE_REFUSED, Phase.CREATE, "zzz")
+    """A region that Fly does not have is refused with Fly's own words, and the field's name."""
+    failed(
+        await run_one(local, "x", region="zzz"),
+        FailureKind.CREATE_REFUSED,
+        Phase.CREATE,
+        "region: Fly refuses this region",
+    )
 
 
 async def test_an_account_without_performance_cpus(machines: Machines) -> None:

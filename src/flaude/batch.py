@@ -362,7 +362,7 @@ class Batch:
                 )
                 self._executions[index] = execution
                 try:
-                    if left is None:
+                    if left is None or not left.under_way:
                         emit(Queued(self._id, index, plan.tag, plan.queued, ""))
                     await execution.execute(self._breaker)
                 except (KeyboardInterrupt, SystemExit) as ending:

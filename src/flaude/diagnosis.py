@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flaude.errors import FlaudeError, InvalidRequestError, NoCapacityError
+from flaude.errors import FlaudeError, InvalidRequestError, MachineLimitError, NoCapacityError
 from flaude.failure import FailureKind
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def has_ended(machine: Machine) -> bool:
 
 def create_failure(error: FlaudeError) -> FailureKind:
     """The kind of failure that a refused create is."""
-    if isinstance(error, NoCapacityError):
+    if isinstance(error, NoCapacityError | MachineLimitError):
         return FailureKind.CAPACITY
     if isinstance(error, InvalidRequestError) and any(words in error.fly_text.lower() for words in _OF_THE_IMAGE):
         return FailureKind.IMAGE

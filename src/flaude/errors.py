@@ -9,6 +9,7 @@ FlaudeError
 │   ├── NotFoundError               create it, or correct the name
 │   ├── NameTakenError              choose another name
 │   ├── NoCapacityError             try later, elsewhere or smaller
+│   ├── MachineLimitError           wait until machines have gone, or ask Fly for more
 │   ├── InvalidRequestError         correct what was asked for
 │   │   └── PayloadTooLargeError    send less at once
 │   ├── NoSuchProgramError          use an image that has the program
@@ -206,6 +207,12 @@ class NameTakenError(FlyError):
 
 class NoCapacityError(FlyError):
     """Fly has no room for this machine now in this region, or on the volume's host."""
+
+    _kind = FailureKind.CAPACITY
+
+
+class MachineLimitError(FlyError):
+    """The organisation has as many machines as Fly lets it have, in all its apps and stopped ones too (422)."""
 
     _kind = FailureKind.CAPACITY
 

@@ -43,6 +43,11 @@ class LeftRun:
     requests: tuple[FlyRequest, ...] = ()
     exit_event: ExitEvent | None = None
 
+    @property
+    def under_way(self) -> bool:
+        """Whether its attempt has a machine, or may have; else it waited for a place at Fly."""
+        return self.state.step is not Step.CREATE or self.state.unsure or bool(self.state.machine_id)
+
 
 def checkpoint(
     attempt: int,

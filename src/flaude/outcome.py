@@ -67,10 +67,16 @@ def execution_result(
     return ExecutionResult(tag=tag, run_result=run_result, error=error, attempts=attempts, superseded=superseded)
 
 
-def not_launched(tag: str, kind: FailureKind, reason: str) -> ExecutionResult:
+def not_launched(
+    tag: str,
+    kind: FailureKind,
+    reason: str,
+    attempts: tuple[Attempt, ...] = (),
+    superseded: tuple[RunResult, ...] = (),
+) -> ExecutionResult:
     """The outcome of a run that got no machine because launching had stopped, or the budget has no room for it."""
     failure = Failure(kind=kind, phase=Phase.QUEUED, message=f"not launched: {reason}")
-    return ExecutionResult(tag=tag, error=RunFailedError(failure))
+    return ExecutionResult(tag=tag, error=RunFailedError(failure), attempts=attempts, superseded=superseded)
 
 
 def attempt_of(

@@ -19,6 +19,8 @@ from flaude.errors import (
     FlyError,
     GuestError,
     JournalError,
+    MachineLimitError,
+    NoCapacityError,
     NoSuchProgramError,
     NotFoundError,
     NotReadyError,
@@ -99,6 +101,10 @@ class Run:
         left: Where another controller has left it; it is taken up there.
         states: Sees how the machines of the batch are.
         token: Hears when Fly refuses the token.
+        made: Called when Fly has made the machine.
+
+    Attributes:
+        refused: Fly's refusal, where it has no room for the machine now.
     """
 
     def __init__(
@@ -111,7 +117,10 @@ class Run:
         left: LeftRun | None = None,
         states: MachineStates | None = None,
         token: RefusedToken | None = None,
+        made: Callable[[], None] | None = None,
     ) -> None:
+        self._made = made
+        self.refused: MachineLimitError | NoCapacityError | None = None
         self._fly = fly
         self._token = token or RefusedToken(stopping, recorded=plan.recorded)
         self._states = states or MachineStates(fly, plan.app, plan.identity)
@@ -305,7 +314,7 @@ class Run:
                 plan.app,
                 name=plan.name,
                 config=spec,
-                region=plan.config.region,
+                region=",".join(plan.config.regions),
                 identity=plan.identity,
                 on_turn=self._has_its_turn,
                 heard=self.provider.heard,
@@ -317,6 +326,8 @@ class Run:
                 limits.whole_creates = False
                 self._telling.notice(f"flaude's own program goes to the machines in parts: {error}")
             return None
+        if self._made:
+            self._made()
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
@@ -484,6 +495,7 @@ class Run:
                 self._began_at.pop(Phase.CREATE.value, None)
                 self._record.moved()
             if not isinstance(error, _BLIPS):
+                self.refused = error if isinstance(error, MachineLimitError | NoCapacityError) else None
                 return CreateFailed(create_failure(error), str(error))
         elif isinstance(error, NotFoundError):
             return await self._look() or await self._wait_out(error)

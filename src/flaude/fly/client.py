@@ -15,7 +15,9 @@ from pydantic import TypeAdapter
 
 from flaude.errors import (
     FlyError,
+    MachineLimitError,
     NameTakenError,
+    NoCapacityError,
     NoSuchProgramError,
     NotFoundError,
     NotReadyError,
@@ -24,7 +26,7 @@ from flaude.errors import (
 )
 from flaude.fly import young_apps
 from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
-from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachineSummary
+from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachinesPage, MachineSummary
 from flaude.fly.sending import Call, Heard, Sender
 from flaude.fly.young_apps import Sightings, pause_s
 from flaude.jitter import jitter
@@ -163,6 +165,23 @@ class FlyClient:
             if page.next_cursor in cursors:
                 message = "Fly lists the same apps again and again"
                 raise UnreachableError(message, method=call.method, path=call.where, status=200)
+            cursors.append(page.next_cursor)
+
+    async def count_machines(self, org_slug: str) -> int:
+        """How many machines an organisation has in all its apps, stopped ones too; Fly's list lags by minutes.
+
+        Raises:
+            NotAllowedError: The token is for less than the organisation.
+        """
+        count, cursors = 0, [""]
+        while True:
+            # A page may be short, or empty, with more to come (Fly docs): its cursor alone tells.
+            query = {"summary": "true", **({"cursor": cursors[-1]} if cursors[-1] else {})}
+            call = Call("list_org_machines", "", "GET", f"/orgs/{_part(org_slug)}/machines", query=query)
+            page = await self._sender.ask(call, MachinesPage.model_validate_json)
+            count += sum(machine.state != "destroyed" for machine in page.machines)
+            if not page.next_cursor or page.next_cursor in cursors:
+                return count
             cursors.append(page.next_cursor)
 
     async def delete_app(self, name: str, *, force: bool = False) -> None:
@@ -528,7 +547,10 @@ def _may_mean_ours(error: FlyError) -> bool:
     """Whether a refused create may only mean that the one before it has made the machine.
 
     Not all of Fly's words for a name that is taken are known, and with some of them it does not say by which machine.
+    And the machine that there is no room for may be the one that has taken the last place.
     """
+    if isinstance(error, MachineLimitError | NoCapacityError):
+        return True
     return error.status == _UNPROCESSABLE or (isinstance(error, NameTakenError) and not error.machine_id)
 
 

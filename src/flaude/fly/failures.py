@@ -10,6 +10,7 @@ from typing import Any
 from flaude.errors import (
     FlyError,
     InvalidRequestError,
+    MachineLimitError,
     NameTakenError,
     NoCapacityError,
     NotAllowedError,
@@ -62,6 +63,8 @@ _ACCOUNT_TEXTS = (
     ),
 )
 _ACCOUNT_STATUSES = (402, 403, 422)
+_MACHINE_LIMIT_TEXT = "machine limit"  # 422, "Your organization has reached its machine limit. Please contact …"
+_NO_REGION = re.compile(r"\bregions?\b.*(not found|invalid|unknown|unsupported|not (exist|available))|invalid region")
 _MACHINE_PATH = re.compile(r"/apps/[^/]+/machines/.")
 _NO_APP = "no such app; make it with flaude.ensure_app(name), or correct the name"
 _LONGEST_TEXT = 500
@@ -103,6 +106,8 @@ def failure(answer: Answer, method: str, path: str, redact: Callable[[str], str]
 
 
 def _classify(status: int, text: str, code: str, path: str) -> tuple[type[FlyError], str]:
+    if 400 <= status < 500 and _MACHINE_LIMIT_TEXT in text:
+        return MachineLimitError, "the organisation has as many machines as it may have; stopped ones count too"
     if _is_capacity(status, text, code):
         return NoCapacityError, "Fly has no room for this machine now; try another region or a smaller size"
     if status in (409, 422) and (code == "name_taken" or any(words in text for words in _NAME_TAKEN_TEXTS)):
@@ -132,6 +137,8 @@ def _classify(status: int, text: str, code: str, path: str) -> tuple[type[FlyErr
             return NotReadyError, "the machine's state does not allow this now"
         case 408:
             return UnreachableError, "Fly gave up waiting for the machine's host"
+        case 400 | 422 if _NO_REGION.search(text):  # Fly's own words are not known
+            return InvalidRequestError, "region: Fly refuses this region; correct `region` (`fly platform regions`)"
         case _ if 400 <= status < 500:
             return InvalidRequestError, "Fly refused the request as invalid"
         case _ if status < 400:

@@ -26,6 +26,7 @@ from flaude.local.faults import (
     Hook,
     HostGone,
     ListLag,
+    NoCapacity,
     SlowDelete,
     Truncate,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "ListLag",
     "LocalFly",
     "LocalImage",
+    "NoCapacity",
     "Quirks",
     "SlowDelete",
     "Truncate",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -182,6 +182,23 @@ class HostGone(Effect):
         """Check the times."""
         _time("after_s", self.after_s)
         _time("back_s", self.back_s or 0.0)
+
+
+@dataclass(frozen=True)
+class NoCapacity(Effect):
+    """There is no room for a machine: a create is put into the next region that it allows, or answered 422.
+
+    Attributes:
+        regions: The codes of the regions that are full; empty for all.
+    """
+
+    actions = frozenset({"create_machine"})
+    regions: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the regions."""
+        if isinstance(self.regions, str):
+            raise ValueError(f"regions: give a list of codes, not {self.regions!r}")  # noqa: TRY004  # as the others do
 
 
 ACTIONS = frozenset(

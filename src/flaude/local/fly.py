@@ -140,6 +140,17 @@ class LocalFly:
         return self._world.folder
 
     @property
+    def quirks(self) -> Quirks:
+        """How it behaves where sources disagree about Fly; may be set to something else while it serves."""
+        return self._quirks
+
+    @quirks.setter
+    def quirks(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+        if self._entered is not None:
+            self._entered.quirks = quirks
+
+    @property
     def requests(self) -> Counter[tuple[str, int]]:
         """How often each action was answered with each status, such as `("create_machine", 200)`; 0 is no answer."""
         return self._gate.requests if self._gate else Counter()

@@ -11,7 +11,7 @@ import anyio
 
 from flaude.local import guest_sizes, ids, regions, replies, rootfs
 from flaude.local.call import Call, seconds
-from flaude.local.faults import Dies, FlyStops, HostGone, ListLag, SlowDelete
+from flaude.local.faults import Dies, FlyStops, HostGone, ListLag, NoCapacity, SlowDelete
 from flaude.local.json_text import encode_machine, encode_machines
 from flaude.local.life import signal_number
 from flaude.local.machine import Machine, Order, Stop
@@ -32,7 +32,8 @@ async def create(call: Call) -> Reply:
     # Fly's rule for names is not known: this is what all examples keep to.
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise replies.invalid("invalid_argument: name must be letters, digits and dashes, at most 63")
-    region = regions.choose(str(fields.get("region") or ""))
+    full = (call.effect.regions or None) if isinstance(call.effect, NoCapacity) else ()
+    region = regions.choose(str(fields.get("region") or ""), full)
     order = Order.REST if fields.get("skip_launch") else Order.RUN
     fate = call.effect if isinstance(call.effect, Dies | FlyStops | HostGone) else None
     machine = Machine(app.name, name, region, config, order, stop=stop_of(config), fate=fate)

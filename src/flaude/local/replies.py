@@ -53,6 +53,16 @@ def rate_limited() -> RefusedError:
     return RefusedError(429, "resource_exhausted: rate limit exceeded")
 
 
+def insufficient_capacity() -> RefusedError:
+    """422: no host of the regions that were asked for has room (the tests of Fly's Go client)."""
+    return RefusedError(422, "could not find a candidate host", "insufficient_capacity")
+
+
+def machine_limit() -> RefusedError:
+    """422: the organization has as many machines as it may have (seen by four projects)."""
+    return RefusedError(422, "Your organization has reached its machine limit. Please contact billing@fly.io")
+
+
 def shutting_down() -> RefusedError:
     """503 while the stand-in ends; Fly has no such state."""
     return RefusedError(503, "unavailable: the local API is shutting down")

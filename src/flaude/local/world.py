@@ -106,8 +106,10 @@ class World:
         return list(self._machines[self.app(app).name].values())
 
     def add_machine(self, machine: Machine) -> None:
-        """Let a machine live; refuses with 409 when a living one has its name."""
+        """Let a machine live; refuses with 409 when a living one has its name, with 422 at the organization's limit."""
         self._forget()
+        # Fly's order of the two is not known. Like this, who asks again for a machine is not told that he has it.
+        self._check_limit(self._apps[machine.app].org_slug)
         if (other := self._names.get((machine.app, machine.name))) is not None:
             raise replies.name_violation(other.id, other.name)
         self._names[machine.app, machine.name] = machine
@@ -115,6 +117,15 @@ class World:
         self.created.append(machine.id)
         machine.event("launch", "created", "user")
         self.tasks.start_soon(live, machine, self)
+
+    def _check_limit(self, org_slug: str) -> None:
+        limit = self.quirks.machine_limit
+        if limit is None:
+            return
+        # Stopped ones count, and those that nobody has asked to go.
+        machines = (machine for app in self.apps(org_slug) for machine in self._machines[app.name].values())
+        if sum(machine.state != "destroyed" for machine in machines) >= limit:
+            raise replies.machine_limit()
 
     async def destroy_all(self) -> None:
         """Destroy all machines and return when they are."""
