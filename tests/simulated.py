@@ -21,7 +21,9 @@ import pytest
 
 from flaude.errors import GuestError, NameTakenError, NoCapacityError, NotFoundError
 from flaude.fly import Machine
+from flaude.fly.exec_limits import ExecLimits
 from flaude.fly.models import ExecResult
+from flaude.guest.packing import unpack_request
 from flaude.guest.server import pack
 from flaude.journal import Journal, MemoryJournal
 from tests.conftest import TOKEN
@@ -179,6 +181,7 @@ class SimulatedFly:
     def __init__(self, world: World, around: Around) -> None:
         self._world = world
         self._around = around
+        self.exec_limits = ExecLimits()
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,6 +203,7 @@ class SimulatedFly:
         region: str,
         identity: Mapping[str, str],
         on_turn: Callable[[], Awaitable[None]],
+        **_more: Any,
     ) -> Machine:
         """A machine, or the one that was made before."""
         del region
@@ -241,17 +245,19 @@ class SimulatedFly:
         await self._around("wait")
         return self._guest(machine_id).machine.state == state
 
-    async def exec_machine(
-        self, _app: str, machine_id: str, command: Sequence[str], *, stdin: str, **_more: Any
-    ) -> ExecResult:
+    async def exec_machine(self, _app: str, machine_id: str, command: Sequence[str], **_more: Any) -> ExecResult:
         """A guest's answer."""
-        verb = command[-1]
+        verb = command[-2]
         await self._around(verb)
-        answer = self._world.answer(self._guest(machine_id), verb, json.loads(stdin))
+        answer = self._world.answer(self._guest(machine_id), verb, unpack_request(command[-1]))
         if verb == "pull" and not answer["data"]:
             await anyio.sleep(1)  # it waits for news, for a while
         await self._around(f"{verb} done")
         return ExecResult(stdout=json.dumps(answer))
+
+    async def signal_machine(self, _app: str, machine_id: str, _signal: str) -> None:
+        """Nobody waits in here."""
+        self._guest(machine_id)
 
     async def delete_machine(self, _app: str, machine_id: str, *, force: bool) -> None:
         """It is gone at once."""

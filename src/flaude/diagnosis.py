@@ -19,6 +19,12 @@ STARTED = "started"
 UNKNOWN_S = 15.0
 """Seconds for which a new machine may be unknown to the node that answers (Fly staff, flyctl PR 4618)."""
 
+NEEDS_PYTHON = "the image needs python3 3.9 or newer"
+
+# 127 and 126 are a shell's codes for a program that is missing or cannot be run; with 1 ends Fly's init that could not
+# start it (seen by users), and an older Python that cannot read the guest.
+_NO_PYTHON = frozenset({1, 126, 127})
+
 OUT_OF_MEMORY = "the machine ran out of memory; give it more with vm_size or vm_memory_mb"
 
 ENDED_STATES = frozenset({"stopping", "stopped", "failed", "destroying", "destroyed", "replaced", "migrated"})
@@ -51,7 +57,7 @@ def cause(machine: Machine, *, booting: bool) -> tuple[FailureKind, str]:
         return FailureKind.MACHINE_LOST, f"the machine is {machine.state}, and Fly does not say why"
     if event.oom_killed:
         return FailureKind.OOM, OUT_OF_MEMORY
-    if booting and event.exit_code == 127:  # noqa: PLR2004  # the shell's and Fly's word for "no such program"
-        return FailureKind.IMAGE, "the image cannot run the guest: it has no python3 (exit code 127)"
+    if booting and event.exit_code in _NO_PYTHON:
+        return FailureKind.IMAGE, f"{NEEDS_PYTHON}: the machine ended with code {event.exit_code} at its start"
     asked = ", asked to stop by somebody else" if event.requested_stop else ""
     return FailureKind.MACHINE_LOST, f"the machine is {machine.state}: exit code {event.exit_code}{asked}"

@@ -10,6 +10,8 @@ FlaudeError
 │   ├── NameTakenError              choose another name
 │   ├── NoCapacityError             try later, elsewhere or smaller
 │   ├── InvalidRequestError         correct what was asked for
+│   │   └── PayloadTooLargeError    send less at once
+│   ├── NoSuchProgramError          use an image that has the program
 │   ├── NotReadyError               wait: the machine's state forbids this now
 │   ├── RateLimitedError            wait
 │   └── UnreachableError            wait, or look at the network
@@ -37,7 +39,7 @@ from flaude.kinds import FailureKind, Phase
 
 if TYPE_CHECKING:  # they are pydantic's, and everything imports the errors
     from flaude.failure import Failure
-    from flaude.results import BatchResult
+    from flaude.results import BatchResult, Leftover
     from flaude.run_result import RunResult
 
 
@@ -140,13 +142,22 @@ class NoTokenError(FlyError):
 
     def __init__(self) -> None:
         super().__init__(
-            "token: no Fly.io token; set FLY_API_TOKEN (`fly tokens create deploy -a APP`), log in with "
-            "`fly auth login`, or pass token="
+            "token: no Fly.io token; put the one that `fly tokens create deploy -a my-app -x 24h` prints into "
+            "FLY_API_TOKEN, pass token=, or log in with `fly auth login` (that token dies within minutes)"
         )
 
 
 class NotAllowedError(FlyError):
     """Fly refused the token (401), or the token may not do this (403)."""
+
+
+class TokenExpiredError(NotAllowedError):
+    """A token that has worked until now is refused (401, 403): renew it; what was begun with it goes on then.
+
+    Nothing was done. The client has looked for another token before: see `flaude.fly.FlyClient`.
+    """
+
+    _kind = FailureKind.API
 
 
 class NotFoundError(FlyError):
@@ -186,6 +197,16 @@ class InvalidRequestError(FlyError):
     """Fly refused the request as invalid (400, 422)."""
 
 
+class PayloadTooLargeError(InvalidRequestError):
+    """What was sent is larger than Fly takes at once; nothing of it was used."""
+
+
+class NoSuchProgramError(FlyError):
+    """A command could not be started in a machine: its image does not have the program."""
+
+    _kind = FailureKind.IMAGE
+
+
 class NotReadyError(FlyError):
     """The machine's present state forbids the call (412), or a lease or update holds it (409)."""
 
@@ -217,6 +238,24 @@ class BatchHeldError(JournalError):
 
 class LeaseLostError(JournalError):
     """Another process has taken this batch over, because it did not hear of this one for too long."""
+
+
+class BatchLeftError(FlaudeError):
+    """A batch was left as it is, for `resume`: Fly has refused its token for longer than `Timeouts.patience`.
+
+    Its machines go on alone, for as long as `Timeouts.orphan` and `linger` say. With a token that works,
+    `ConcurrentExecutor.resume` (`flaude resume`) collects their work; nothing is paid twice.
+
+    Args:
+        message: Why, and what to do.
+        batch: The results of the runs that are over, and the batch's id.
+        leftovers: The machines that may be alive.
+    """
+
+    def __init__(self, message: str, batch: BatchResult, leftovers: Sequence[Leftover] = ()) -> None:
+        super().__init__(message)
+        self.batch = batch
+        self.leftovers = tuple(leftovers)
 
 
 class GuestError(FlaudeError):

@@ -18,10 +18,11 @@ from flaude.left_run import LeftRun, checkpoint
 from flaude.machine_states import StatesOfApps
 from flaude.outcome import execution_result, failure_of, not_launched
 from flaude.recording import NoRecord, RunRecord
+from flaude.refused_token import RefusedToken
 from flaude.results import ExecutionResult, Leftover, leftover
 from flaude.retries import Retries
 from flaude.run_driver import Run
-from flaude.run_plan import RunPlan, batch_metadata
+from flaude.run_plan import RunPlan, batch_metadata, new_pad
 from flaude.run_state import Step
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
@@ -46,6 +47,7 @@ class Execution:
         record: Takes how far it is.
         left: Where another controller has left it.
         states: See how the machines of the batch are.
+        token: Hears when Fly refuses the token.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Execution:
         record: RunRecord | None = None,
         left: LeftRun | None = None,
         states: StatesOfApps | None = None,
+        token: RefusedToken | None = None,
     ) -> None:
         self._fly = fly
+        self._token = token
         self._states = states or StatesOfApps(fly, batch_metadata(plan.batch))
         self._plan = plan
         self._emit = emit
@@ -93,7 +97,7 @@ class Execution:
     async def _make_attempts(self, breaker: Breaker) -> None:
         plan = self._plan
         if self._left:
-            plan = self._again(self._left.attempt, self._left.app)
+            plan = self._again(self._left.attempt, self._left)
         while run := await self._attempt(plan, breaker):
             if self._has_left(run):
                 return
@@ -108,9 +112,10 @@ class Execution:
                 await anyio.sleep(pause_s)
             plan = self._again(plan.attempt + 1)
 
-    def _again(self, number: int, left_in: str = "") -> RunPlan:
-        name = attempt_name(self._plan.name, number)
-        return replace(self._plan, attempt=number, name=name, queued=datetime.now(UTC), left_in=left_in)
+    def _again(self, number: int, left: LeftRun | None = None) -> RunPlan:
+        name, queued = attempt_name(self._plan.name, number), datetime.now(UTC)
+        left_in, pad = (left.app, left.pad) if left else ("", new_pad())
+        return replace(self._plan, attempt=number, name=name, queued=queued, left_in=left_in, pad=pad)
 
     async def _attempt(self, plan: RunPlan, breaker: Breaker) -> Run | None:
         """One attempt, in a place and with a part of the budget; None when there was none to be had."""
@@ -146,11 +151,13 @@ class Execution:
     def _begin(self, plan: RunPlan) -> Run:
         left, self._left = self._left, None
         run = self._run = Run(
-            self._fly, plan, self._emit, self._stopping, self._record, left, self._states.of(plan.app)
+            self._fly, plan, self._emit, self._stopping, self._record, left, self._states.of(plan.app), self._token
         )
         self._record.checkpoint = lambda: (
             run.state.phase.value,
-            checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app),
+            checkpoint(
+                plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app, plan.pad, run.provider
+            ),
         )
         if left:
             self._emit(Resumed(*self._where(), phase=left.state.phase))

@@ -181,6 +181,8 @@ class ConcurrentExecutor:
             JournalError: There is a `journal`, and the batch could not be written to it; nothing was made.
             LeaseLostError: Another process has taken the batch over, of which this one had not let the journal hear for
                 too long (a laptop that slept); the machines are its now.
+            BatchLeftError: There is a `journal`, and Fly has refused the token, which had worked, for longer than
+                `timeouts.patience`. The machines keep running, and `resume` collects their work.
             Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
             Terminated: SIGTERM; likewise.
         """

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from flaude.diagnosis import GONE
-from flaude.errors import FlyError, InvalidRequestError, NameTakenError, NotAllowedError, NotFoundError, NotReadyError
+from flaude.errors import (
+    FlyError,
+    InvalidRequestError,
+    NameTakenError,
+    NotAllowedError,
+    NotFoundError,
+    NotReadyError,
+    TokenExpiredError,
+)
 from flaude.jitter import jitter
 from flaude.shards import Shards, is_shard_name, shard_network
 
@@ -35,6 +43,8 @@ async def make_app(fly: FlyClient, name: str, *, org: str, network: str) -> App:
         # Somebody may have made it just now, and that may have been us, in an attempt that was not answered.
         try:
             return await _known(fly, name, _KNOWN_WITHIN_S if taken.may_have_been_done else 0.0)
+        except TokenExpiredError:
+            raise
         except (NotAllowedError, NotFoundError):
             raise taken from None
     return await _known(fly, name, _KNOWN_WITHIN_S)
@@ -46,6 +56,8 @@ async def _known(fly: FlyClient, name: str, within_s: float) -> App:
     while True:
         try:
             return await fly.get_app(name)
+        except TokenExpiredError:
+            raise
         except (NotAllowedError, NotFoundError) as error:
             if error.status not in (401, 404) or anyio.current_time() >= ends:  # HTTP
                 raise
@@ -67,6 +79,8 @@ async def make_shard(fly: FlyClient, name: str, org: str) -> App:
         app = await make_app(fly, name, org=org, network=shard_network(name))
     except NameTakenError as error:
         raise _said(error, _taken(name)) from error
+    except TokenExpiredError:
+        raise
     except NotAllowedError as error:
         told = (
             f"shards: {name} is not there, and the token may not make it; give an org token (`fly tokens create org`), "
@@ -90,6 +104,8 @@ async def find_shard(fly: FlyClient, name: str) -> App | None:
         return _checked(await fly.get_app(name))
     except NotFoundError:
         return None
+    except TokenExpiredError:
+        raise
     except NotAllowedError as error:
         told = (
             f"shards: the token may not see {name}: it is somebody else's (names are unique over all of Fly; take "

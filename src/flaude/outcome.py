@@ -9,6 +9,7 @@ from flaude.failure import Failure, FailureKind, Phase
 from flaude.fetching import Arrived
 from flaude.prices import machine_cost_usd
 from flaude.protocol import EndedBy, GuestRepo, GuestResult
+from flaude.provider_record import ProviderRecord
 from flaude.results import ExecutionResult
 from flaude.run_plan import RunPlan
 from flaude.run_result import Attempt, Branch, Omitted, RepoResult, RunResult, Times
@@ -71,7 +72,13 @@ def not_launched(tag: str, kind: FailureKind, reason: str) -> ExecutionResult:
     return ExecutionResult(tag=tag, error=RunFailedError(failure))
 
 
-def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = _NOTHING) -> Attempt:
+def attempt_of(
+    plan: RunPlan,
+    state: RunState,
+    times: Times,
+    arrived: Arrived = _NOTHING,
+    provider: ProviderRecord | None = None,
+) -> Attempt:
     """What is kept of an attempt that is over."""
     seconds = (times.seconds or 0.0) if state.machine_id else 0.0
     return Attempt(
@@ -88,6 +95,8 @@ def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = 
         machine_cost_usd=machine_cost_usd(plan.config.guest, state.region, seconds) if seconds else 0.0,
         times=times,
         app=plan.app,
+        requests=provider.requests if provider else (),
+        exit_event=provider.exit_event if provider else None,
     )
 
 

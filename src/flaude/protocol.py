@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flaude.errors import GuestError
 from flaude.run_result import Commit, FileChange, Omitted
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class _Message(BaseModel):

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from flaude.guest import archive
-from flaude.protocol import SpoolReader, unpack
+from flaude.guest.packing import pack_request
+from flaude.guest.parts import name_of
+from flaude.protocol import PROTOCOL, SpoolReader, unpack
 
 SECRET = "sk-ant-oat-guest-canary-77"
+LONGEST_WORD = 10_000
 PYTHON = os.environ.get("FLAUDE_GUEST_PYTHON", sys.executable)
 """What runs the guest: any Python from 3.9 on will do."""
 
@@ -44,17 +47,25 @@ class Guest:
         self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(env or {})}
         self.process = subprocess.Popen([*(prefix or []), PYTHON, "-I", "-S", str(self.pyz)], env=self.env)
 
-    def ctl_command(self, verb: str) -> list[str]:
+    def ctl_command(self, *words: str) -> list[str]:
         """The command of a `ctl` call."""
-        return [PYTHON, "-I", "-S", str(self.pyz), "ctl", verb]
+        return [PYTHON, "-I", "-S", str(self.pyz), "ctl", *words]
 
-    def ctl(
-        self, verb: str, request: dict[str, Any], *, raw: bytes | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        """One `ctl` call."""
+    def ctl(self, verb: str, request: dict[str, Any]) -> subprocess.CompletedProcess[bytes]:
+        """One `ctl` call, and those before it that a long request needs."""
+        packed = pack_request(request)
+        if len(packed) <= LONGEST_WORD:
+            return self.said(verb, packed)
+        name = name_of(packed)
+        for offset in range(0, len(packed), LONGEST_WORD):
+            assert self.said("part", f"{name}:{offset}", packed[offset : offset + LONGEST_WORD]).returncode == 0
+        return self.said(verb, f"@{name}:{len(packed)}")
+
+    def said(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """What `ctl` says to these words; it has no standard input."""
         return subprocess.run(
-            self.ctl_command(verb),
-            input=json.dumps(request).encode() if raw is None else raw,
+            self.ctl_command(*words),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
             env=self.env,
@@ -75,7 +86,7 @@ class Guest:
     def start(self, agent: list[str], **job: Any) -> dict[str, Any]:
         """Hand over a job."""
         whole = {
-            "protocol": 1,
+            "protocol": PROTOCOL,
             "prompt": "do it",
             "argv": agent,
             "secrets": {"CLAUDE_CODE_OAUTH_TOKEN": SECRET},

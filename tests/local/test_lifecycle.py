@@ -27,11 +27,11 @@ async def test_exit_event_is_whole(api: Api) -> None:
     assert api.fly.alive == 0
 
 
-async def test_missing_program_is_127(api: Api) -> None:
-    """A command whose program is missing starts and dies at once, with 127."""
+async def test_a_machine_without_its_program_dies_at_once(api: Api) -> None:
+    """A command whose program is missing starts and dies at once, with the code of Fly's init."""
     machine = await api.create("no-such-program", auto_destroy=True)
     await api.reach(machine, "destroyed")
-    assert (await api.exit_event(machine))["exit_code"] == 127
+    assert (await api.exit_event(machine))["exit_code"] == 1
 
 
 async def test_auto_destroy_leaves_no_stopped_machine(plain: Api) -> None:

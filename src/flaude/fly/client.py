@@ -13,13 +13,23 @@ from urllib.parse import quote
 import anyio
 from pydantic import TypeAdapter
 
-from flaude.errors import FlyError, NameTakenError, NotFoundError, NotReadyError, UnreachableError
+from flaude.errors import (
+    FlyError,
+    NameTakenError,
+    NoSuchProgramError,
+    NotFoundError,
+    NotReadyError,
+    PayloadTooLargeError,
+    UnreachableError,
+)
+from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
 from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachineSummary
-from flaude.fly.sending import Call, Sender
+from flaude.fly.sending import Call, Heard, Sender
 
 _log = logging.getLogger("flaude.fly")
 
 _LONGEST_WAIT_S = 60  # Fly answers 400 beyond it
+_LONGEST_TEXT = 500
 _MACHINES = TypeAdapter(list[Machine] | None)
 _SUMMARIES = TypeAdapter(list[MachineSummary] | None)
 
@@ -35,8 +45,16 @@ class FlyClient:
         rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
             an API without any.
 
+    Attributes:
+        exec_limits: How much an exec may send and answer, as far as it is known.
+
     Every method raises an error of the `FlyError` tree when Fly refuses, and `UnreachableError` or `RateLimitedError`
     when all attempts have failed; each names method, path, status and Fly's own text, and none shows the token.
+
+    A call that Fly refuses with 401 is sent again once or twice, with another token if there is one by now: a token
+    that was found, and not given, is read again, and of a list with both kinds the OAuth part is tried alone. Of a
+    token that has worked before, the error is `TokenExpiredError`; while it is refused, calls fail without being sent,
+    but for one question a second whether that is over.
 
     Raises:
         NoTokenError: No token was given and none was found.
@@ -56,6 +74,7 @@ class FlyClient:
             base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
         )
         self._longest_create_s = retry_for_s + timeout_s
+        self.exec_limits = ExecLimits()
 
     def __repr__(self) -> str:
         """Where it talks to, without the token."""
@@ -137,6 +156,7 @@ class FlyClient:
         region: str = "",
         identity: Mapping[str, str] | None = None,
         on_turn: Callable[[], Awaitable[None]] | None = None,
+        heard: Heard | None = None,
     ) -> Machine:
         """Create a machine, once: its name is the idempotency key.
 
@@ -152,6 +172,7 @@ class FlyClient:
             identity: The part of its metadata that no other machine has; all of `config`'s when left out.
             on_turn: Called when the rate limit, and other creates, let the call go, just before it is sent; what it
                 raises keeps the call from being sent.
+            heard: Takes Fly's ids of the requests that were answered, for Fly's support.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -159,7 +180,7 @@ class FlyClient:
             FlyError: Any other refusal.
         """
         body = {"name": name, "config": config, **({"region": region} if region else {})}
-        call = Call("create_machine", app, "POST", _machines(app), body=body)
+        call = Call("create_machine", app, "POST", _machines(app), body=body, heard=heard)
         # Waiting for its turn, and for others, may be cancelled. From the first byte sent on it is seen to its end: a
         # create that is cut off halfway leaves a machine whose id nobody knows.
         await self._sender.turn(call)
@@ -191,7 +212,11 @@ class FlyClient:
                 except NotFoundError:
                     # A new machine may not be visible yet (Fly, flyctl PR 4618), an old one has just gone: ask again.
                     _log.info("machine %s has the name %r but is not to be found", error.machine_id, name)
-                    await self._sender.turn(call, again=True)
+                    try:
+                        await self._sender.turn(call, again=True)
+                    except FlyError as unasked:
+                        unasked.may_have_been_done = True
+                        raise
                     continue
                 except FlyError as unseen:
                     unseen.may_have_been_done = True  # the one that has the name may be ours
@@ -339,7 +364,20 @@ class FlyClient:
             harmless=retry,
             clean=clean,
         )
-        return await self._sender.ask(call, ExecResult.model_validate_json)
+        result = await self._sender.ask(call, ExecResult.model_validate_json)
+        for text in (result.stdout, result.stderr):
+            if text.lstrip().startswith(REJECTION):
+                raise _rejection(clean(text.strip()[:_LONGEST_TEXT]), call)
+        return result
+
+    async def signal_machine(self, app: str, machine_id: str, signal: str) -> None:
+        """Send a signal, such as `SIGUSR1`, to the main process of a machine.
+
+        Raises:
+            NotReadyError: It does not run.
+        """
+        call = Call("signal_machine", machine_id, "POST", _machine(app, machine_id, "signal"), body={"signal": signal})
+        await self._sender.ask(call, _nothing)
 
     async def delete_machine(self, app: str, machine_id: str, *, force: bool = True) -> None:
         """Destroy a machine; with `force` also a running one. One that is gone already is fine.
@@ -350,6 +388,16 @@ class FlyClient:
         with suppress(NotFoundError):
             call = Call("delete_machine", machine_id, "DELETE", _machine(app, machine_id), query=query)
             await self._sender.ask(call, _nothing)
+
+
+def _rejection(text: str, call: Call) -> FlyError:
+    """The error that an init means which answers instead of the command; nothing was run."""
+    where: dict[str, Any] = {"method": call.method, "path": call.where, "status": 200, "fly_text": text}
+    if TOO_LARGE in text:
+        return PayloadTooLargeError(f"the machine did not take so large a request: {text}", **where)
+    if NO_PROGRAM in text:
+        return NoSuchProgramError(f"the machine has no such program: {text}", **where)
+    return NotReadyError(f"the machine did not run the command: {text}", **where)
 
 
 def _nothing(content: bytes) -> None:

@@ -15,6 +15,7 @@ from flaude.errors import (
     NotAllowedError,
     NotFoundError,
     NotReadyError,
+    PayloadTooLargeError,
     RateLimitedError,
     UnreachableError,
 )
@@ -32,6 +33,8 @@ _NO_CAPACITY_TEXTS = (
     "no capacity",
     "deploys to this host are temporarily disabled",
 )
+# A create's config has a size limit (Fly docs, `fly machine run`), whose words are not known; others saw these.
+_TOO_LARGE_TEXTS = ("size limit", "too large", "payloadtoolarge", "exceeds the maximum size")
 _MACHINE_PATH = re.compile(r"/apps/[^/]+/machines/.")
 _LONGEST_TEXT = 500
 
@@ -73,6 +76,8 @@ def _classify(status: int, text: str, code: str, path: str) -> tuple[type[FlyErr
         return NoCapacityError, "Fly has no room for this machine now; try another region or a smaller size"
     if status in (409, 422) and (code == "name_taken" or any(words in text for words in _NAME_TAKEN_TEXTS)):
         return NameTakenError, "the name is taken"
+    if status == 413 or (status in (400, 422) and any(words in text for words in _TOO_LARGE_TEXTS)):
+        return PayloadTooLargeError, "Fly refused the request as too large"
     match status:
         case 401:
             return NotAllowedError, "Fly refused the token; check token= or FLY_API_TOKEN"

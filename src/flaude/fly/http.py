@@ -105,6 +105,7 @@ class Http:
         path: str,
         *,
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         connect_s: float,
         answer_s: float,
         at_most: int | None = None,
@@ -115,6 +116,7 @@ class Http:
             method: HTTP method.
             path: Path with query, encoded.
             body: JSON.
+            headers: Sent with this request, besides those of all.
             connect_s: How long connecting may take, and how long sending, in seconds.
             answer_s: How long nothing may come, in seconds.
             at_most: Bytes that the answer may have, once it is unpacked; None for no limit.
@@ -131,7 +133,7 @@ class Http:
                     method,
                     URL(self._base_url + path, encoded=True),
                     data=BytesIO(body) if body and len(body) > _IN_PIECES_BYTES else body,
-                    headers=_JSON if body is not None else None,
+                    headers={**(headers or {}), **(_JSON if body is not None else {})},
                     allow_redirects=False,
                     proxy=self._way.proxy,
                     proxy_headers=self._way.proxy_headers,

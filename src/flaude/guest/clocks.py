@@ -14,7 +14,7 @@ class Clocks:
 
     def __init__(self, start_deadline_s: float) -> None:
         self._start_deadline_s = start_deadline_s
-        self._booted = self._pulled = self._accepted = time.monotonic()
+        self._booted = self._sign_of_job = self._pulled = self._accepted = time.monotonic()
         self._pulling = 0
         self._done: float | None = None
         self._limits: Limits | None = None
@@ -23,6 +23,10 @@ class Clocks:
         """The job is here."""
         self._limits = limits
         self._accepted = self._pulled = time.monotonic()
+
+    def arriving(self) -> None:
+        """A part of the job has arrived."""
+        self._sign_of_job = time.monotonic()
 
     def pulled(self) -> None:
         """The controller is there."""
@@ -45,7 +49,8 @@ class Clocks:
         Below 0 since then; None when there is no such clock.
         """
         if self._limits is None:
-            return self._start_deadline_s - self.booted_s_ago if self._start_deadline_s else None
+            waited_s = time.monotonic() - self._sign_of_job
+            return self._start_deadline_s - waited_s if self._start_deadline_s else None
         return self._limits.orphan_s - self.pulled_s_ago if self._limits.orphan_s else None
 
     @contextmanager

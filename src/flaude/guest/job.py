@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class BadJob(ValueError):

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 _PYZ = "/opt/flaude/guest.pyz"
+PAD_FILE = "/opt/flaude/pad"
+"""Where Fly puts a machine's pad (`pad.py`), from its config; the supervisor removes it when it has read it."""
 
 
 class Layout:
@@ -15,6 +17,7 @@ class Layout:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.opt = root / "opt/flaude"
+        self.pad = root / PAD_FILE[1:]
         self.run = root / "run/flaude"
         self.state = root / "var/lib/flaude"
         self.out = self.state / "out"

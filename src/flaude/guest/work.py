@@ -273,13 +273,19 @@ class Work:
             **files,
             "files": self._outbox.files,
         }
-        content = json.dumps(result).encode()
-        if len(content) > _INLINE_RESULT_BYTES:
-            with contextlib.suppress(OSError):  # no room on the disk: told inline, however long
-                result = {"file": self._outbox.keep("result.json", content)}
         self.result = result
         self.exit_code = verdict.process_exit_code(code, ended_by)
         self._on_done()
+
+    def told_result(self, characters: int) -> dict[str, Any] | None:
+        """The result for an answer that has room for so many characters: itself, or as a file to be fetched."""
+        if self.result is None:
+            return None
+        content = json.dumps(self.result).encode()
+        if len(content) > min(characters, _INLINE_RESULT_BYTES):
+            with contextlib.suppress(OSError):  # no room on the disk: told inline, however long
+                return {"file": self._outbox.keep("result.json", content)}
+        return self.result
 
     def _enter(self, state: str) -> bool:
         self.state = state

@@ -26,6 +26,7 @@ class Call:
         query: Query parameters, each with all its values.
         body: The JSON body, or None without one.
         effect: What is to go wrong with it.
+        size: Bytes of the body.
     """
 
     world: World
@@ -33,6 +34,7 @@ class Call:
     query: Mapping[str, Sequence[str]]
     body: Any
     effect: Effect | None = None
+    size: int = 0
 
     @property
     def app(self) -> App:

@@ -77,6 +77,8 @@ class Machine:
         fate: What is to go wrong with it.
         died: The fate that has killed its process.
         host_gone: Whether its host does not answer.
+        started_at: Seconds of the event loop's clock.
+        exec_turn: Who runs a command in it, where that is one at a time.
     """
 
     app: str
@@ -98,6 +100,8 @@ class Machine:
     fate: Dies | HostGone | None = None
     died: Dies | None = None
     host_gone: bool = False
+    started_at: float = 0.0
+    exec_turn: anyio.Lock = field(default_factory=anyio.Lock)
     born: float = field(default_factory=time.monotonic)
     _changed: anyio.Event = field(default_factory=anyio.Event)
 

@@ -24,6 +24,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 async def create(call: Call) -> Reply:
     """`POST .../machines`: 200 with state `created`; the boot is on its way then."""
     app, fields = call.app, call.fields
+    largest = call.world.quirks.largest_create_body
+    if largest is not None and call.size > largest:
+        raise replies.create_too_large(largest)
     config = _config(fields)
     name = fields.get("name") or ids.machine_name()
     # Fly's rule for names is not known: this is what all examples keep to.

@@ -39,8 +39,13 @@ class RefusedError(Exception):
 
 
 def unauthorized() -> RefusedError:
-    """401; Fly's words are not known."""
-    return RefusedError(401, "unauthenticated: token missing or not valid")
+    """401, in the words that users of flyctl saw (superfly/flyctl issue 5196)."""
+    return RefusedError(401, "Authenticate: token validation error")
+
+
+def token_expired() -> RefusedError:
+    """401 for a token whose time is over, in the words that users saw in the middle of their work."""
+    return RefusedError(401, "verify: invalid token: missing third-party discharge tokens")
 
 
 def rate_limited() -> RefusedError:
@@ -145,6 +150,25 @@ def exec_too_long() -> RefusedError:
         'deadline_exceeded: Post "http://unix/v1/exec": net/http: request canceled '
         "(Client.Timeout exceeded while awaiting headers)",
     )
+
+
+def exec_timeout_too_long(longest_s: int) -> RefusedError:
+    """400: an exec asked for more time than there is; Fly does not clamp (four projects saw it)."""
+    return RefusedError(400, f"timeout must not exceed {longest_s} seconds")
+
+
+NO_SUCH_FILE = 'ExecError(Io(Os { code: 2, kind: NotFound, message: "No such file or directory" }))'
+"""Why the init inside a machine could not run a command, as its source (superfly/init-snapshot) suggests it."""
+
+
+def exec_rejected(why: str) -> Reply:
+    """200 and no exit code: the init inside the machine did not run the command (seen by two projects)."""
+    return Reply(200, {"stdout": f"Unhandled rejection: Rejection([{why}])"})
+
+
+def create_too_large(largest: int) -> RefusedError:
+    """400: the docs say that a machine's config has a size limit; Fly's words and status are not known."""
+    return RefusedError(400, f"invalid_argument: machine config exceeds the size limit of {largest} bytes")
 
 
 def host_unreachable() -> RefusedError:

@@ -12,15 +12,17 @@ from typing import Any
 import anyio
 
 from flaude.local.simulated.agent import WORKDIR, SimulatedAgent
+from flaude.local.simulated.requests import unmasked
 from flaude.local.simulated.spool import Spool, pack
 
 EX_TEMPFAIL = 75
 _EX_SOFTWARE = 70
-_PROTOCOL = 1
+_PROTOCOL = 2
 _LONGEST_WAIT_S = 15.0
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
 _AT_REST_S = 0.5
+_HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _LOOKS_EVERY_S = 0.1
@@ -58,9 +60,12 @@ class Supervisor:
 
     Args:
         env: The machine's environment.
+        pad: What hides the secrets of its job.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], pad: bytes) -> None:
+        self._pad = pad
+        self._hurry_until = 0.0
         self._start_deadline_s = float(env.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S)
         self._booted = self._pulled = time.monotonic()
         self._pulling = 0
@@ -90,6 +95,15 @@ class Supervisor:
         else:
             self._stop(self._job, "cancelled", "the machine was stopped")
 
+    def hurry(self) -> None:
+        """Answer whoever waits for news at once, until somebody asks for something else."""
+        self._hurry_until = time.monotonic() + _HURRY_S
+        self._spool.wake()
+
+    @property
+    def _hurrying(self) -> bool:
+        return time.monotonic() < self._hurry_until
+
     # --- the verbs ---
 
     async def answer(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +116,8 @@ class Supervisor:
         if job is None:
             return {"error": "no job has been started"}
         self._pulled = time.monotonic()
+        if verb != "pull":
+            self._hurry_until = 0.0
         if verb == "fetch":
             return {"error": f"no such file: {request.get('name')}"}
         if request.get("job_id") != job.job_id:
@@ -117,6 +133,10 @@ class Supervisor:
         return {"ok": True}
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            request = unmasked(request, self._pad)
+        except ValueError:
+            return {"accepted": False, "error": "masked: it is not under this machine's pad"}
         if request.get("protocol") != _PROTOCOL:
             told = f"protocol: this guest speaks {_PROTOCOL}, not {request.get('protocol')!r}"
             return {"accepted": False, "error": told}
@@ -178,15 +198,20 @@ class Supervisor:
 
     async def _news(self, job: _Job, offset: int, seconds: float) -> None:
         until = time.monotonic() + seconds
-        await self._spool.wait(offset, seconds)
+        if not self._hurrying:
+            await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while job.result is None and job.state != "ready" and (left := settled - time.monotonic()) > 0:
+            if self._hurrying:
+                return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, job: _Job, seconds: float) -> None:
         until = time.monotonic() + seconds
         while job.result is None and job.state != "ready" and (left := until - time.monotonic()) > 0:
+            if self._hurrying:
+                return
             await self._spool.wait(self._spool.size, left)
 
     # --- the work ---
