@@ -31,23 +31,6 @@ async def current_token(call: Call) -> Reply:
     )
 
 
-async def current_token(call: Call) -> Reply:
-    """`GET /v1/tokens/current`: one token, for the apps of one organization; of no person and no machine."""
-    return Reply(
-        200,
-        {
-            "tokens": [
-                {
-                    "token_id": "local",
-                    "organization": "1",
-                    "org_slug": "personal",
-                    "apps": [app.name for app in call.world.apps("personal")],
-                }
-            ]
-        },
-    )
-
-
 async def machines(call: Call) -> Reply:
     """`GET /v1/orgs/SLUG/machines`: oldest change first, at most `limit` at once; `cursor` goes on after these."""
     states, regions = call.words("state"), call.words("region")

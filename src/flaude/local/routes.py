@@ -36,7 +36,6 @@ SERVED = (
     Served("GET", "/v1/apps/{app}", "get_app", apps.get),
     Served("DELETE", "/v1/apps/{app}", "delete_app", apps.delete),
     Served("GET", "/v1/tokens/current", "current_token", organizations.current_token),
-    Served("GET", "/v1/tokens/current", "current_token", organizations.current_token),
     Served("GET", _ORG_MACHINES, "list_org_machines", organizations.machines),
     Served("GET", _MACHINES, "list_machines", machines.list_),
     Served("POST", _MACHINES, "create_machine", machines.create),

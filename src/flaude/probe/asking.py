@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from flaude.diagnosis import ENDED_STATES
 from flaude.errors import UnreachableError
 from flaude.fly.sending import Call
 from flaude.probe.measuring import Answered
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _NO_STATUS = 0
 _LIMITED, _MACHINE_GONE = 429, (404, 412)
 _TIMES = 5
+_REFUSED = 400
+_LONGEST_TIMEOUT_S = 60
 
 
 class NotMeasuredError(Exception):
@@ -35,6 +38,7 @@ class Asking:
     def __init__(self, fly: FlyClient, app: str) -> None:
         self.fly = fly
         self.app = app
+        self._longest_timeout_s = _LONGEST_TIMEOUT_S
 
     async def ask(self, call: Call, *, paced: bool = True) -> Answered:
         """The answer, whatever it is; status 0 when there is none. A call over the rate limit is made again."""
@@ -59,8 +63,35 @@ class Asking:
         text = self.fly.without_token(answer.content.decode(errors="replace"))
         return Answered(answer.status, text, answer.headers, seconds, at + seconds / 2)
 
+    async def check_alive(self, machine_id: str) -> None:
+        """Whether a machine runs, or may yet.
+
+        Raises:
+            NotMeasuredError: It has ended.
+            FlyError: It cannot be read.
+        """
+        machine = await self.fly.get_machine(self.app, machine_id)
+        if machine.state in ENDED_STATES:
+            event = machine.exit_event
+            code = f", its program ended with code {event.exit_code}" if event else ""
+            raise NotMeasuredError(f"the machine is {machine.state}{code}: has the image python3?")
+
     async def exec_body(self, machine_id: str, body: Mapping[str, Any], *, paced: bool = True) -> Answered:
-        """What an exec with this body comes to.
+        """What an exec with this body comes to; a `timeout` that is refused is halved.
+
+        Raises:
+            NotMeasuredError: The machine does not run any more.
+        """
+        while True:
+            answered = await self.exec_once(
+                machine_id, {**body, "timeout": min(body["timeout"], self._longest_timeout_s)}, paced=paced
+            )
+            if answered.status != _REFUSED or self._longest_timeout_s <= 1:
+                return answered
+            self._longest_timeout_s = max(1, min(body["timeout"], self._longest_timeout_s) // 2)
+
+    async def exec_once(self, machine_id: str, body: Mapping[str, Any], *, paced: bool = True) -> Answered:
+        """What an exec with exactly this body comes to.
 
         Raises:
             NotMeasuredError: The machine does not run any more.

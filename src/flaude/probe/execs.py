@@ -31,6 +31,7 @@ _PAUSE_S = 0.5
 _BETWEEN_S = 0.7
 _REFUSED_TIMEOUT = 400
 _TIMES = 3
+_TOO_LONG_S = 61
 _TOO_LARGE_STATUS = 413
 
 
@@ -59,6 +60,7 @@ class Execs:
                     answer = await self._asking.exec_body(self._machine_id, body)
                 except NotMeasuredError as error:
                     refused.append(str(error))
+                    await self._asking.check_alive(self._machine_id)
                 else:
                     if answer.ran and "uid=" in answer.stdout:
                         first = {"seconds": round(asked, 2), "refused": list(dict.fromkeys(refused))[:3]}
@@ -154,7 +156,8 @@ class Execs:
         """How long an exec may take."""
         refused = list[str]()
         for seconds, timeout_s in self._plan.longest:
-            answer = await self._try("sh", "-c", f"sleep {seconds:g}", timeout_s=timeout_s)
+            body = {"command": ["sh", "-c", f"sleep {seconds:g}"], "timeout": timeout_s}
+            answer = await self._asking.exec_once(self._machine_id, body)
             if answer.status == _REFUSED_TIMEOUT:
                 refused.append(answer.told)
                 continue
@@ -166,7 +169,7 @@ class Execs:
 
     async def timeout(self) -> Found:
         """What is answered to a `timeout` of 61 s."""
-        answer = await self._try("true", timeout_s=61)
+        answer = await self._asking.exec_once(self._machine_id, {"command": ["true"], "timeout": _TOO_LONG_S})
         return {"status": answer.status, "answer": answer.told}
 
     async def burst(self) -> Found:

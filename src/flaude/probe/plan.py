@@ -31,6 +31,7 @@ class Plan:
         burst: How many execs at once.
         settle_s: How long nothing is asked for before, so that the rate limit has room.
         stop_s: `stop_config`'s timeout.
+        then_s: How long a machine that is gone is read until that is a 404.
         exit_s: How long a machine that has ended with 1 is watched.
         egress: Host and port that the machine is to reach.
         disk_mb: How much it writes.
@@ -51,6 +52,7 @@ class Plan:
     burst: int = 10
     settle_s: float = 3.0
     stop_s: float = 10.0
+    then_s: float = 3.0
     exit_s: float = 50.0
     egress: tuple[str, int] = ("registry.npmjs.org", 443)
     disk_mb: int = 64

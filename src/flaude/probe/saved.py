@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import tempfile
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def load(base_url: str) -> Saved | None:
         apis = _read(file)
     except (FileNotFoundError, NotADirectoryError, JournalError):
         return None
-    except (OSError, RecursionError) as error:
+    except OSError as error:
         raise ValueError(f"{FILE} cannot be read: {error}") from None
     if base_url not in apis:
         return None
@@ -158,7 +158,7 @@ def save(base_url: str, saved: Saved) -> Path:
         apis = _read(file)
     except NewerFileError:
         raise
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (FileNotFoundError, ValueError):
         apis = {}  # of no use to anybody
     apis[base_url] = saved.model_dump(mode="json", exclude_none=True)
     descriptor, name = tempfile.mkstemp(prefix=".measured-", dir=file.parent)
@@ -172,11 +172,6 @@ def save(base_url: str, saved: Saved) -> Path:
     return file
 
 
-def now() -> datetime:
-    """The time of a measurement, in whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
 def _read(file: Path) -> dict[str, Any]:
     """The entries.
 
@@ -186,7 +181,7 @@ def _read(file: Path) -> dict[str, Any]:
     """
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is broken: {error}; delete it, or measure again") from None
     if isinstance(kept, dict) and isinstance(kept.get("version"), int) and kept["version"] > _VERSION:
         raise NewerFileError(f"{file} is of a newer flaude; update flaude, or delete it")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _EVERY_S = 0.2
 _WAIT_S = 10
 _AFTER_STOP_S = 15.0
-_THEN_S = 3.0
 _LIMIT_TEXT = "machine limit"
 _CREATE_ANSWER_S = 30.0
 _IN_THE_MACHINE = (
@@ -223,16 +222,11 @@ class Probe:
             try:
                 if await self._fly.wait_machine(self._app, machine.id, state=STARTED, timeout_s=_WAIT_S):
                     return {"started": {"seconds": round(anyio.current_time() - began, 2)}}
-                seen = await self._fly.get_machine(self._app, machine.id)
+                await self._asking.check_alive(machine.id)
             except NotFoundError:
                 if seconds > self._plan.visible_s:
                     raise
                 await anyio.sleep(_EVERY_S)
-                continue
-            if seen.state in ENDED_STATES:
-                event = seen.exit_event
-                code = f", exit code {event.exit_code}" if event else ""
-                raise NotMeasuredError(f"the machine is {seen.state}{code}: has the image python3?")
         raise NotMeasuredError(f"not started after {self._plan.boot_s:.0f} s")
 
     # --- other machines ---
@@ -280,7 +274,7 @@ class Probe:
         if state != GONE:
             return limit
         then = f"`{GONE}`"
-        with anyio.move_on_after(_THEN_S):
+        with anyio.move_on_after(self._plan.then_s):
             while True:
                 try:
                     await self._fly.get_machine(self._app, machine.id)
