@@ -1,11 +1,12 @@
 """The link to the guest: its verbs as calls of Fly's exec endpoint.
 
 A request travels in argv, packed into one word, because Fly may drop the standard input of an exec; one that is too
-long for a call goes before, in parts. Every verb may be asked again without harm (a second `start` of the same job
-starts nothing, `pull` and `fetch` name their offset), so calls are repeated as if they were reads. No call waits longer
-than 15 seconds inside the machine; each 408 halves the wait. What an exec may send and answer is not documented either:
-what is refused as too large is sent in smaller parts, pieces of answers grow while they arrive whole, and shrink when
-one does not (`fly.exec_limits` has what is known).
+long for a call goes before, in parts, or by standard input where that was seen to arrive. Every verb may be asked again
+without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name their offset), so calls are
+repeated as if they were reads. No call waits longer than 15 seconds inside the machine, or than was measured to be
+possible; each 408 halves the wait. What an exec may send and answer is not documented either: what is refused as too
+large is sent in smaller parts, pieces of answers grow while they arrive whole, and shrink when one does not
+(`fly.exec_limits` has what is known).
 
 The guest takes the run's secrets out of all that it tells. What comes through here is filtered once more: a proxy may
 show a request in its error, and the agent, who knows its own token, may have found a way past the first filter.
@@ -23,7 +24,8 @@ from pydantic import ValidationError
 
 from flaude.claude import cut_nesting
 from flaude.errors import GuestError, NotReadyError, PayloadTooLargeError, UnreachableError
-from flaude.fly.exec_limits import EXEC_MARGIN_S, LONGEST_WAIT_S, SMALLEST_BODY_BYTES
+from flaude.fly.exec_limits import EXEC_MARGIN_S, LONGEST_WORD, SMALLEST_BODY_BYTES
+from flaude.guest.ctl import STDIN
 from flaude.guest.packing import pack_request
 from flaude.guest.pad import NONCE_BYTES, masked
 from flaude.guest.parts import name_of
@@ -92,7 +94,7 @@ class GuestLink:
         self._fly = fly
         self._app = app
         self._machine_id = machine_id
-        self._wait_s = LONGEST_WAIT_S
+        self._wait_s = fly.exec_limits.longest_wait_s
         self._pieces = PieceSize(fly.exec_limits.answer_bytes)
         self._packed_job = ("", "")
         self._sent = 0
@@ -116,16 +118,23 @@ class GuestLink:
             return None
         packed = self._pack(job, pad)
         try:
-            word = packed if len(packed) <= self._room("start") else await self._send_part(packed)
-            if word is None:
+            if len(packed) <= self._room("start"):
+                answer = await self._ctl("start", packed, wait_s=_FIRST_WAIT_S)
+            elif self._fits_stdin(packed):
+                answer = await self._ctl("start", STDIN, wait_s=_FIRST_WAIT_S, stdin=packed)
+            elif (word := await self._send_part(packed)) is not None:
+                answer = await self._ctl("start", word, wait_s=_FIRST_WAIT_S)
+            else:
                 return None
-            answer = await self._ctl("start", word, wait_s=_FIRST_WAIT_S)
         except PayloadTooLargeError:
             if self._fly.exec_limits.body_bytes > SMALLEST_BODY_BYTES:
                 return None
             raise
         if "guest_bytes" in answer:
             self._guest_sent = 0
+            return None
+        if answer.get("stdin") == "empty":
+            self._fly.exec_limits.stdin = False  # it was measured elsewhere, or Fly has changed: in parts then
             return None
         if "missing" in answer:
             self._sent = int(answer["missing"])
@@ -322,26 +331,30 @@ class GuestLink:
             raise GuestError(self.clean(f"{verb}: {answer['error']}"))
         return answer
 
-    async def _ctl(self, verb: str, *words: str, wait_s: float | None = None) -> dict[str, Any]:
-        return await self._exec(verb, [*_GUEST, "ctl", verb, *words], wait_s=wait_s)
+    async def _ctl(self, verb: str, *words: str, wait_s: float | None = None, stdin: str = "") -> dict[str, Any]:
+        return await self._exec(verb, [*_GUEST, "ctl", verb, *words], wait_s=wait_s, stdin=stdin)
 
-    async def _exec(self, verb: str, command: list[str], *, wait_s: float | None = None) -> dict[str, Any]:
+    async def _exec(
+        self, verb: str, command: list[str], *, wait_s: float | None = None, stdin: str = ""
+    ) -> dict[str, Any]:
         """The guest's answer; `wait_s` is for how long it may wait for news.
 
         A machine may run one exec at a time: what does not wait itself may have to wait for one that does.
         """
+        longest_s = self._fly.exec_limits.longest_wait_s
         try:
             reply = await self._fly.exec_machine(
                 self._app,
                 self._machine_id,
                 command,
-                timeout_s=round(LONGEST_WAIT_S if wait_s is None else wait_s) + EXEC_MARGIN_S,
+                stdin=stdin,
+                timeout_s=round(longest_s if wait_s is None else wait_s) + EXEC_MARGIN_S,
                 retry=True,
                 waits=bool(wait_s),
                 clean=self.clean,
             )
         except PayloadTooLargeError:
-            self._fly.exec_limits.body_refused(_body_bytes(command))
+            self._fly.exec_limits.body_refused(_body_bytes(command, stdin))
             raise
         stderr = self.clean(reply.stderr).strip()[-500:]
         if reply.exit_code == _NOT_YET:
@@ -364,12 +377,18 @@ class GuestLink:
         return self._room_beside([*_GUEST, "ctl", *words])
 
     def _room_beside(self, command: list[str]) -> int:
-        return max(_SHORTEST_PART, self._fly.exec_limits.body_bytes - _body_bytes([*command, ""]))
+        left = self._fly.exec_limits.body_bytes - _body_bytes([*command, ""])
+        return max(_SHORTEST_PART, min(left, LONGEST_WORD))
+
+    def _fits_stdin(self, packed: str) -> bool:
+        """Whether a request that is too long for a word goes in one call all the same."""
+        limits, command = self._fly.exec_limits, [*_GUEST, "ctl", "start", STDIN]
+        return limits.stdin and _body_bytes(command, packed) <= limits.body_bytes
 
 
-def _body_bytes(command: list[str]) -> int:
+def _body_bytes(command: list[str], stdin: str = "") -> int:
     """How long the body of an exec is."""
-    return len(json.dumps({"command": command, "timeout": 60}))
+    return len(json.dumps({"command": command, "timeout": 60, **({"stdin": stdin} if stdin else {})}))
 
 
 def _contents(files: Sequence[GuestFile], told: Sequence[object]) -> dict[str, bytes]:

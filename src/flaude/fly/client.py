@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 from pydantic import TypeAdapter
 
 from flaude.errors import (
@@ -26,6 +27,7 @@ from flaude.errors import (
 )
 from flaude.fly import young_apps
 from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
+from flaude.fly.http import Answer
 from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachinesPage, MachineSummary
 from flaude.fly.sending import Call, Heard, Sender
 from flaude.fly.young_apps import Sightings, pause_s
@@ -53,6 +55,7 @@ class FlyClient:
         retry_for_s: How long one call may be repeated before its error is raised, in seconds; 0 for never.
         rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
             an API without any.
+        measured: Gives the limits that were measured for a base URL, if any were; called in a worker thread.
 
     Attributes:
         exec_limits: How much an exec may send and answer, as far as it is known.
@@ -81,11 +84,13 @@ class FlyClient:
         timeout_s: float = 30.0,
         retry_for_s: float = 60.0,
         rate_limits: float | None = 1.0,
+        measured: Callable[[str], ExecLimits | None] | None = None,
     ) -> None:
         self._sender = Sender(
             base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
         )
         self._longest_create_s = retry_for_s + timeout_s
+        self._measured = measured
         self.exec_limits = ExecLimits()
         self._sightings = Sightings()
 
@@ -96,6 +101,9 @@ class FlyClient:
     async def __aenter__(self) -> Self:
         """Open the pool."""
         await self._sender.__aenter__()
+        if self._measured is not None:
+            found = await anyio.to_thread.run_sync(self._measured, self.base_url)
+            self.exec_limits = found or self.exec_limits
         return self
 
     async def __aexit__(
@@ -105,12 +113,33 @@ class FlyClient:
         await self._sender.__aexit__(exc_type, exc, traceback)
 
     @property
+    def base_url(self) -> str:
+        """Where it talks to, without `/v1`."""
+        return self._sender.base_url
+
+    @property
     def share(self) -> float:
         """Which part of its time a call should wait inside Fly: less than 1 while more wait than there are connections.
 
         Who is not asked for too long takes its controller for dead.
         """
         return self._sender.share
+
+    async def turn(self, call: Call) -> None:
+        """Return when Fly's rate limits allow a call that `answer` is to send."""
+        await self._sender.turn(call)
+
+    async def answer(self, call: Call) -> Answer:
+        """Fly's answer to any call as it comes, whatever its status; once, at once: for who measures what Fly does.
+
+        Raises:
+            UnreachableError: There is none.
+        """
+        return await self._sender.answer(call)
+
+    def without_token(self, text: str) -> str:
+        """A text of Fly's, or of a gateway's on the way, without our token."""
+        return self._sender.redact(text)
 
     # --- apps ---
 

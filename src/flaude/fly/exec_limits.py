@@ -20,11 +20,17 @@ FIRST_ANSWER_BYTES = 1024 * 1024
 SMALLEST_ANSWER_BYTES = 4 * 1024
 """An answer of so many bytes is never taken for too long."""
 
+LONGEST_WORD = 120_000
+"""Characters that one word of a command may have: Linux takes 128 KiB (MAX_ARG_STRLEN)."""
+
 LONGEST_WAIT_S = 15.0
-"""Seconds that a call may wait inside a machine.
+"""Seconds that a call may wait inside a machine, unless it was measured that it may wait longer.
 
 Fly refuses a `timeout` above 60 s (four projects); users saw 408 from 25 s on.
 """
+
+LONGEST_MEASURED_WAIT_S = 45.0
+"""Seconds that no call waits beyond, whatever was measured: with its margin it stays under Fly's 60."""
 
 EXEC_MARGIN_S = 10
 """Seconds that a call may take beside its waiting, where a machine is slow, or runs one call at a time."""
@@ -52,11 +58,15 @@ class ExecLimits:
     Attributes:
         body_bytes: Largest body that is sent.
         answer_bytes: Longest answer that is asked for at first.
+        stdin: Whether the standard input of an exec arrives: false until it was measured.
+        longest_wait_s: Seconds that a call may wait inside a machine.
         whole_creates: Whether creates may hold the whole guest; else it comes in parts, through exec.
     """
 
     body_bytes: int = FIRST_BODY_BYTES
     answer_bytes: int = FIRST_ANSWER_BYTES
+    stdin: bool = False
+    longest_wait_s: float = LONGEST_WAIT_S
     whole_creates: bool = True
 
     def body_refused(self, size: int) -> None:

@@ -20,7 +20,7 @@ from flaude.errors import FlyError, NotAllowedError, RateLimitedError, Unreachab
 from flaude.fly import settings
 from flaude.fly.access import Access
 from flaude.fly.failures import failure
-from flaude.fly.http import Http, NoAnswerError
+from flaude.fly.http import Answer, Http, NoAnswerError
 from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
 from flaude.fly.tokens import Tokens
@@ -235,6 +235,15 @@ class Sender:
             return True
         return True
 
+    async def answer(self, call: Call) -> Answer:
+        """Fly's answer to a call as it comes, whatever its status; sent once, and not paced.
+
+        Raises:
+            UnreachableError: There is none.
+        """
+        async with self._room_for(call):
+            return await self._answered(call, self._tokens.header)
+
     def _room_for(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Those who wait leave connections for those who do not: else the end of a run could not be acknowledged."""
         if call.action == "create_machine":
@@ -252,30 +261,12 @@ class Sender:
         return room
 
     async def _once(self, call: Call, read: Callable[[bytes], T], header: SecretStr) -> T:
-        if self._http is None:
-            raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
-
-        def redact(text: str) -> str:
-            return call.clean(self._tokens.redact(text))
-
-        try:
-            answer = await self._http.request(
-                call.method,
-                f"/v1{call.where}",
-                body=None if call.body is None else json.dumps(call.body).encode(),
-                headers={"Authorization": header.get_secret_value()},
-                connect_s=self._timeout_s,
-                answer_s=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S)),
-            )
-        except NoAnswerError as error:
-            raise UnreachableError(
-                f"no answer from {self.base_url}: {redact(str(error))}", method=call.method, path=call.where
-            ) from error
+        answer = await self._answered(call, header)
         request_id = answer.headers.get("fly-request-id", "")
         if call.heard is not None:
             call.heard(call, answer.status, request_id)
         if not 200 <= answer.status < 300:
-            raise failure(answer, call.method, call.where, redact)
+            raise failure(answer, call.method, call.where, lambda text: call.clean(self.redact(text)))
         try:
             return await offload(len(answer.content), read, answer.content)
         except ValueError:
@@ -287,3 +278,25 @@ class Sender:
                 status=answer.status,
                 request_id=request_id,
             ) from None
+
+    async def _answered(self, call: Call, header: SecretStr) -> Answer:
+        if self._http is None:
+            raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
+        try:
+            return await self._http.request(
+                call.method,
+                f"/v1{call.where}",
+                body=None if call.body is None else json.dumps(call.body).encode(),
+                headers={"Authorization": header.get_secret_value()},
+                connect_s=self._timeout_s,
+                answer_s=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S)),
+            )
+        except NoAnswerError as error:
+            told = call.clean(self.redact(str(error)))
+            raise UnreachableError(
+                f"no answer from {self.base_url}: {told}", method=call.method, path=call.where
+            ) from error
+
+    def redact(self, text: str) -> str:
+        """The text without any token that has been used."""
+        return self._tokens.redact(text)

@@ -2,7 +2,7 @@
 
 REQUEST is packed (`packing.py`), as nothing else than argv is sure to arrive: Fly may drop the standard input of an
 exec. One that is longer than a call comes before, in parts (`ctl part NAME:OFFSET TEXT`), and is then named:
-`ctl VERB @NAME:LENGTH`.
+`ctl VERB @NAME:LENGTH`. Where standard input was seen to arrive, `ctl VERB -` reads the request from there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .packing import unpack_request
 
 VERBS = ("start", "pull", "fetch", "cancel", "ack", "status")
 SOCKET = "ctl.sock"
+STDIN = "-"
 EX_USAGE = 64
 EX_TEMPFAIL = 75
 _ANSWER_S = 60
@@ -35,7 +36,10 @@ def ctl(arguments: list[str], run_folder: str) -> int:
             return _say({"ok": True})
         if verb not in VERBS or len(words) != 1:
             return _say({"error": "usage: ctl " + "|".join(VERBS) + " REQUEST, or ctl part NAME:OFFSET TEXT"}, EX_USAGE)
-        message = _message(verb, words[0], run_folder)
+        word = sys.stdin.read().strip() if words[0] == STDIN else words[0]
+        if not word:
+            return _say({"error": "the request is empty", "stdin": "empty"}, EX_USAGE)
+        message = _message(verb, word, run_folder)
     except ValueError as error:
         return _say({"error": "not a request: " + str(error)}, EX_USAGE)
     except OSError as error:

@@ -203,7 +203,7 @@ class NoCapacity(Effect):
 
 ACTIONS = frozenset(
     {
-        *("list_apps", "create_app", "get_app", "delete_app"),
+        *("current_token", "list_apps", "create_app", "get_app", "delete_app"),
         *("list_org_machines", "list_machines", "create_machine", "get_machine", "update_machine", "delete_machine"),
         *("list_events", "list_versions", "wait_machine", "exec_machine"),
         *("start_machine", "stop_machine", "restart_machine", "signal_machine"),

@@ -24,6 +24,7 @@ _CTL_S = 0.05
 _VERBS = ("start", "pull", "fetch", "cancel", "ack", "status")
 _PAD = "/opt/flaude/pad"
 _PART_WORDS = 3
+_STDIN = "-"
 _PROMPT = "FLAUDE_PROMPT"
 _USAGE, _NOT_FOUND = 64, 127
 _NOT_YET = Executed(EX_TEMPFAIL, stderr=b"the supervisor does not answer: it is not there\n")
@@ -107,18 +108,17 @@ class SimulatedMachine:
         """See `Running.execute`: it knows `ctl` of the guest, and no other command."""
         if any("\0" in word for word in argv):
             raise ValueError("embedded null byte")
-        del stdin  # nothing here reads it
         with anyio.CancelScope(deadline=anyio.current_time() + timeout_s) as scope:
             self._execs.add(scope)
             try:
-                return _KILLED if self._signalled.is_set() else await self._ctl(argv)
+                return _KILLED if self._signalled.is_set() else await self._ctl(argv, stdin)
             finally:
                 self._execs.discard(scope)
         if self._signalled.is_set():
             return _KILLED
         raise TimeoutError
 
-    async def _ctl(self, argv: Sequence[str]) -> Executed:
+    async def _ctl(self, argv: Sequence[str], stdin: bytes) -> Executed:
         if self._supervisor is None or "ctl" not in argv:
             return Executed(_NOT_FOUND, stderr=f"sh: 1: exec: {argv[0]}: not found\n".encode())
         await anyio.sleep(_CTL_S)
@@ -130,6 +130,8 @@ class SimulatedMachine:
             if len(words) != len(("VERB", "REQUEST")) or words[0] not in _VERBS:
                 return _refused(f"usage: ctl {'|'.join(_VERBS)} REQUEST, or ctl part NAME:OFFSET TEXT")
             verb, word = words
+            if word == _STDIN and not (word := stdin.decode().strip()):
+                return _refused("the request is empty", stdin="empty")
             name, length = word[1:].partition(":")[::2] if word.startswith("@") else ("", "")
             request = unpack_request(self._parts.join(name, length) if name else word)
         except MissingPartsError as missing:
@@ -163,5 +165,5 @@ def _said(answer: dict[str, Any]) -> Executed:
     return Executed(0, json.dumps(answer).encode())
 
 
-def _refused(error: str) -> Executed:
-    return Executed(_USAGE, json.dumps({"error": error}).encode() + b"\n")
+def _refused(error: str, **more: str) -> Executed:
+    return Executed(_USAGE, json.dumps({"error": error, **more}).encode() + b"\n")

@@ -18,7 +18,7 @@ from flaude.local.simulated.spool import Spool, pack
 EX_TEMPFAIL = 75
 _EX_SOFTWARE = 70
 _PROTOCOL = 2
-_LONGEST_WAIT_S = 15.0
+_LONGEST_WAIT_S = 45.0
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
 _AT_REST_S = 0.5
