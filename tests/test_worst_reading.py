@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Retries
+from flaude.cli.uploads import largest_upload
 from flaude.events import Event, Notice, Started
 from flaude.guest.packing import pack_request, unpack_request
 from flaude.guest.pad import masked
 from flaude.guest.parts import PartsMissing, join, keep, name_of
 from flaude.local import Answer, DropAfter, Exchange, Fault, LocalImage, Quirks
+from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
 from tests.openapi import check_exchange
 
@@ -76,7 +78,11 @@ async def test_prompts_of_any_length_arrive(machines: Machines, reader: LocalIma
     async with machines(image=reader, on_exchange=calls) as fly:
         result = await ConcurrentExecutor("my-app", fly=fly).run_one(request(prompt).config)
     assert result.run_result is not None and result.run_result.text == hashlib.sha256(prompt.encode()).hexdigest()
-    assert calls.verbs["part"] + calls.verbs["start"] <= most
+    sent = calls.verbs["part"] + calls.verbs["start"]
+    assert sent <= most
+    upload = largest_upload(ExecutorSettings("my-app"), [request("short"), request(prompt)])
+    assert sent == (upload.calls if upload else 1), "what `flaude check` says"
+    assert upload is None or upload.seconds == sent - 2, "one a second, and two at once"
     assert max(map(len, calls.bodies)) <= 12_000 and calls.rejected == 0
     assert not any('"stdin"' in body for body in calls.bodies)
 

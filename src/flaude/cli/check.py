@@ -23,6 +23,7 @@ from flaude.batch_file.problems import printable
 from flaude.cli import fly_checks
 from flaude.cli.clocks import usual_timeouts
 from flaude.cli.source import Source
+from flaude.cli.uploads import Upload, largest_upload
 from flaude.config import MachineConfig
 from flaude.errors import NoCredentialsError
 from flaude.prices import price_table
@@ -30,6 +31,7 @@ from flaude.request import ExecutionRequest
 
 _NO_TERMINAL = 120
 _WIDEST = 40
+_MB = 1_000_000
 _MAY_BE_SAME = ("repos", "model", "machine")
 
 
@@ -104,6 +106,7 @@ def _as_json(spec: BatchSpec, bounds: Forecast) -> dict[str, Any]:
             for request in spec.requests
         ],
         "forecast": asdict(bounds),
+        "largest_upload": asdict(upload) if (upload := largest_upload(spec.settings, spec.requests)) else None,
         "without_credentials": _without_credentials(spec.requests),
     }
 
@@ -175,6 +178,8 @@ def _lines(spec: BatchSpec, bounds: Forecast) -> Iterator[tuple[str, str]]:
     if bounds.shards > 1:
         yield "apps", _apps(bounds)
     yield "pace", _pace(bounds)
+    if upload := largest_upload(spec.settings, spec.requests):
+        yield "prompts", _upload(upload)
     yield "agents", _agents(spec, bounds)
     yield "Fly", _fly(bounds)
 
@@ -197,6 +202,12 @@ def _pace(bounds: Forecast) -> str:
     where = "" if shards == 1 else f" in {shards} apps"
     limit = "Fly's limit" if creates == shards else "what rate_limits says of Fly's limit"
     return f"{pace}{where}, which is {limit}: {first} within {within}{later}"
+
+
+def _upload(upload: Upload) -> str:
+    size = f"{upload.characters / 1000:,.0f} KB" if upload.characters < _MB else f"{upload.characters / _MB:.1f} MB"
+    pace = f", {duration(upload.seconds)} at Fly's pace" if upload.seconds >= 1 else ""
+    return f"the longest, {upload.tag} ({size}), takes {upload.calls} calls to reach its machine{pace}"
 
 
 def _agents(spec: BatchSpec, bounds: Forecast) -> str:
