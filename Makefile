@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer, git and make; everything else is set up here.
+# Another Python, beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
@@ -58,4 +59,4 @@ $(READY): $(INSTALLED) requirements/dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv .venv-3.* .cache dist build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

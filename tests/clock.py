@@ -1,10 +1,14 @@
-"""The clock by which flaude counts machine seconds, in the hands of a test."""
+"""Clocks of flaude's in the hands of a test: that of machine seconds, and that of an account's limits."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, tzinfo
 
+import anyio
 import pytest
+
+from flaude.launching import Launching
 
 
 class Clock:
@@ -24,3 +28,32 @@ class Clock:
     def now(self, zone: tzinfo = UTC) -> datetime:
         """The time, as `datetime.now` gives it."""
         return datetime.now(zone) + self._ahead
+
+
+class LimitClock:
+    """Tells launches the time, and more once it was put forward; who waits for a limit looks at it all the time.
+
+    The limit may then be far away, and is not lifted before the test has seen what it wants to see, on however slow a
+    computer.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ahead_s = 0.0
+        self._read = anyio.Event()
+        monkeypatch.setattr("flaude.executor.Launching", lambda most: Launching(most, self))
+        monkeypatch.setattr("flaude.launching._LONGEST_NAP_S", 0.01)
+
+    def __call__(self) -> float:
+        """Seconds since the epoch."""
+        self._read.set()
+        return time.time() + self._ahead_s
+
+    def put_forward(self, seconds: float) -> None:
+        """So much time passes at once."""
+        self._ahead_s += seconds
+
+    async def is_looked_at(self, times: int) -> None:
+        """Return when somebody has looked at it so many times from now on."""
+        for _ in range(times):
+            self._read = anyio.Event()
+            await self._read.wait()

@@ -13,7 +13,7 @@ from tests.blocking import detecting  # noqa: E402
 
 
 def tell_and_end(what: str) -> None:
-    """Say what blocked, and end at once."""
+    """Tell, and end the process at once."""
     # For good: the command may bear any exception, and its exit code is what tests look at.
     os.write(2, f"{what}\n".encode())
     os._exit(70)

@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from flaude.config import TESTED_CLAUDE_CODE
 from flaude.local import LocalFly
 from tests.blocking import detecting
+from tests.gate import Gate
 from tests.openapi import check_exchange
 
 TOKEN = "sk-ant-oat-canary-9f8e7d6c"
 
 _ROOT = Path(__file__).parent.parent
+
+# How long an example takes says more about the computer than about flaude; each test has its own time limit. The
+# first text alone that is made up costs seconds on a computer with much to do.
+settings.register_profile("any computer", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any computer")
 
 
 @pytest.fixture
@@ -110,6 +118,12 @@ def repo(tmp_path: Path, git: Callable[..., str]) -> Path:
     return folder
 
 
+@pytest.fixture
+def gate(repo: Path) -> Gate:
+    """Where agents wait until the test opens it, in a folder that all machines may read."""
+    return Gate(repo.parent / "gate")
+
+
 Machines = Callable[..., AbstractAsyncContextManager[LocalFly]]
 
 
@@ -137,10 +151,10 @@ async def local(machines: Machines) -> AsyncIterator[LocalFly]:
 @pytest.fixture(scope="session")
 def claude_bin() -> Path:
     """Folder of the real Claude Code CLI that `scripts/install-test-tools` has installed."""
-    folders = sorted(_ROOT.glob(".cache/claude-code-*/node_modules/.bin"))
+    folder = _ROOT / f".cache/claude-code-{TESTED_CLAUDE_CODE}/node_modules/.bin"
     needs(
         "the Claude Code CLI",
         "run scripts/install-test-tools",
-        there=bool(folders) and shutil.which("node") is not None,
+        there=(folder / "claude").exists() and shutil.which("node") is not None,
     )
-    return folders[-1]
+    return folder

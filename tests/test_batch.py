@@ -24,6 +24,7 @@ from flaude.events import AssistantText, Event, Finished, PhaseBegan
 from flaude.failure import Phase
 from flaude.local import LocalFly
 from tests.conftest import TOKEN, Machines
+from tests.gate import Gate
 
 
 def config(prompt: str, *repos: Any, **fields: Any) -> MachineConfig:
@@ -80,12 +81,23 @@ async def test_twenty_runs_with_a_cap_of_five(machines: Machines, repo: Path) ->
         assert fly.alive == 0
 
 
-async def test_two_batches_share_the_cap(local: LocalFly) -> None:
+async def test_two_batches_share_the_cap(local: LocalFly, gate: Gate) -> None:
     """The cap is the executor's, also when two batches run on it at the same time."""
-    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=2)
+    working: list[str] = []
+    two_work = anyio.Event()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, PhaseBegan) and event.phase is Phase.AGENT:
+            working.append(event.tag)
+            if len(working) == 2:
+                two_work.set()
+
+    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=2, on_event=watch)
     async with executor, anyio.create_task_group() as tasks:
         for batch in range(2):
-            tasks.start_soon(executor.run_batch, [request(f"{batch}-{n}", "::sleep 0.3") for n in range(3)])
+            tasks.start_soon(executor.run_batch, [request(f"{batch}-{n}", gate.waits) for n in range(3)])
+        await two_work.wait()
+        gate.open()
     assert local.peak_alive == 2
     assert len(local.created) == 6
 
@@ -115,13 +127,13 @@ async def test_no_limit_starts_all_at_once(local: LocalFly) -> None:
     assert local.peak_alive == 4
 
 
-async def test_as_completed_yields_as_they_finish(local: LocalFly) -> None:
-    """Results come in the order of their ends, not of the requests."""
+async def test_as_completed_yields_as_they_finish(local: LocalFly, gate: Gate) -> None:
+    """Results come in the order of their ends, not of the requests, each before the next is there."""
     executor = ConcurrentExecutor("my-app", fly=local)
-    tags = [
-        result.tag
-        async for result in executor.as_completed([request("slow", "::sleep 3"), request("quick", "::say x")])
-    ]
+    tags: list[str] = []
+    async for result in executor.as_completed([request("slow", gate.waits), request("quick", "::say x")]):
+        tags.append(result.tag)
+        gate.open()
     assert tags == ["quick", "slow"]
 
 

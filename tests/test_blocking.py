@@ -30,7 +30,8 @@ CALLS = {
     "asks a name server": "import socket; socket.getaddrinfo('localhost', 80)",
     "reads all certificates": "import ssl; ssl.create_default_context()",
     "runs a program": "import subprocess; subprocess.run(['true'])",
-    "asks a database": "import sqlite3; sqlite3.connect(':memory:').execute('select 1')",
+    "asks a database": "import contextlib, sqlite3\n"
+    "    with contextlib.closing(sqlite3.connect(':memory:')) as database: database.execute('select 1')",
 }
 
 

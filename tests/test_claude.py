@@ -232,3 +232,12 @@ def test_one_odd_field_does_not_cost_the_others(odd: dict[str, Any]) -> None:
 def test_what_is_no_object_is_no_result() -> None:
     """A result is an object."""
     assert parse_result(None) is None and parse_result("result") is None
+
+
+@pytest.mark.parametrize(("levels", "cut"), [(99, False), (400, True), (501, None), (5000, None), (200_000, None)])
+def test_how_deep_a_line_is_read(levels: int, cut: bool | None) -> None:
+    """A hundred levels are kept, the rest of five hundred is cut, and deeper ones are no line: on every Python."""
+    value = as_object('{"x": ' + "[" * (levels - 1) + "]" * (levels - 1) + ', "y": "' + "[" * 1000 + '"}')
+    assert (value is None) == (cut is None)
+    if value is not None:
+        assert ("nested too deep" in json.dumps(value)) == cut and value["y"] == "[" * 1000

@@ -58,6 +58,7 @@ async def test_all_is_right(on_local: LocalFly, capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     found = {line[7:27].strip(): (line[:7].strip(), line[27:]) for line in captured.out.splitlines() if line[0] != " "}
     names = ["python", "git", "bubblewrap", "journal", "claude credentials", "fly token", "fly api", "clock", "app"]
+    names += ["machine limit"]
     assert list(found) == [*names, "image"]
     assert {found[name][0] for name in names if name != "bubblewrap"} == {"ok"}
     assert found["fly token"][1] == "from FLY_API_TOKEN"
@@ -154,7 +155,7 @@ async def test_the_app(
     """An app that is not there, or that the token may not use, is wrong."""
     if token is not None:
         monkeypatch.setenv("FLY_API_TOKEN", token)
-    found = await fly_checks.app(app)
+    (found,) = await fly_checks.app(app)
     assert (found.verdict is verdict and told in found.found and found.fix) or verdict is Verdict.NOTE
     assert on_local.token not in f"{found}"
 
@@ -174,7 +175,9 @@ async def test_where_the_token_is(tmp_path: Path, environ: dict[str, str], verdi
     assert (found.verdict, told in found.found) == (verdict, True) and "canary" not in f"{found}"
     (tmp_path / "config.yml").write_text("access_token: canary\n")
     found = await checks.fly_token({"FLY_CONFIG_DIR": str(tmp_path)})
-    assert found == Check("fly token", Verdict.RIGHT, "from access_token in flyctl's config.yml")
+    assert found.verdict is Verdict.NOTE and "from access_token in flyctl's config.yml" in found.found
+    assert "within minutes" in found.found and "fly tokens create deploy -a my-app -x 24h" in found.fix
+    assert "canary" not in f"{found}"
 
 
 @pytest.mark.parametrize(

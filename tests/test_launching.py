@@ -11,11 +11,21 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Phase, Retries
-from flaude.events import Event, Notice, PhaseBegan
+from flaude import (
+    BatchResult,
+    ConcurrentExecutor,
+    ExecutionRequest,
+    FailureKind,
+    MachineConfig,
+    Phase,
+    Retries,
+    Timeouts,
+)
+from flaude.events import Event, Notice, PhaseBegan, RateLimited
 from flaude.launching import Breaker, Launching
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stopping import Stop, Stopping
+from tests.clock import LimitClock
 from tests.conftest import TOKEN
 
 
@@ -227,40 +237,72 @@ async def test_auth_failures_stop_the_batch(local: LocalFly) -> None:
     assert len(local.created) == 2
 
 
-async def test_a_further_attempt_waits_for_the_reset_too(local: LocalFly) -> None:
+class Creations:
+    """Handler of a batch's events: the machines it creates, and until when its agents are at a limit.
+
+    Args:
+        clock: By which they are created.
+        expected: How many there will be before the limit is lifted.
+    """
+
+    def __init__(self, clock: LimitClock, expected: int = 1) -> None:
+        self._clock = clock
+        self._expected = expected
+        self.tags: list[str] = []
+        self.at: list[float] = []
+        self.lifted_at: list[float] = []
+        self.paused, self.complete = anyio.Event(), anyio.Event()
+
+    def __call__(self, event: Event) -> None:
+        """Hear one."""
+        if isinstance(event, RateLimited) and event.resets_at is not None:
+            self.lifted_at.append(event.resets_at.timestamp())
+        if isinstance(event, Notice) and "no launches before" in event.text:
+            self.paused.set()
+        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
+            self.tags.append(event.tag)
+            self.at.append(self._clock())
+            if len(self.tags) == self._expected:
+                self.complete.set()
+
+    async def until_lifted(self, executor: ConcurrentExecutor, requests: list[ExecutionRequest]) -> BatchResult:
+        """What they come to: an hour passes when the pause was told, the machines are there, and somebody waits."""
+        batches: list[BatchResult] = []
+
+        async def run() -> None:
+            batches.append(await executor.run_batch(requests))
+
+        with anyio.fail_after(40):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run)
+                await self.paused.wait()
+                await self.complete.wait()
+                await self._clock.is_looked_at(20)
+                assert len(self.tags) == self._expected and not batches
+                self._clock.put_forward(3600)
+        return batches[0]
+
+
+async def test_a_further_attempt_waits_for_the_reset_too(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is tried again after a usage limit is not tried before the limit is lifted."""
-    created: list[float] = []
-
-    def watch(event: Event) -> None:
-        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
-            created.append(time.time())
-
+    created = Creations(LimitClock(monkeypatch))
     again = Retries(more=1, kinds={FailureKind.USAGE_LIMIT}, after_start=True, wait=0.1)
-    executor = ConcurrentExecutor("my-app", fly=local, on_event=watch, retries=again)
-    batch = await executor.run_batch(requests(["::usage-limit 6"]))
+    executor = ConcurrentExecutor("my-app", fly=local, on_event=created, retries=again)
+    batch = await created.until_lifted(executor, requests(["::usage-limit 3600"]))
     assert len(batch.results[0].attempts) == 2
-    assert created[1] > created[0] + 6
+    assert created.at[1] >= created.lifted_at[0]
 
 
-async def test_a_usage_limit_pauses_the_batch_until_its_reset(local: LocalFly) -> None:
+async def test_a_usage_limit_pauses_the_batch_until_its_reset(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a usage limit with a reset time no machine is made until then, the pause is told, then it goes on."""
-    told: list[str] = []
-    created: dict[str, float] = {}
-
-    def watch(event: Event) -> None:
-        if isinstance(event, Notice):
-            told.append(event.text)
-        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
-            created[event.tag] = time.time()
-
-    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, on_event=watch)
-    batch = await executor.run_batch(requests(["::usage-limit 6", "::say hello"]))
+    created = Creations(LimitClock(monkeypatch))
+    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, on_event=created)
+    batch = await created.until_lifted(executor, requests(["::usage-limit 3600", "::say hello"]))
     limited, good = batch.results
     assert limited.failure is not None and limited.failure.kind is FailureKind.USAGE_LIMIT
     assert limited.failure.retryable and len(limited.attempts) == 1, "an agent that has started is not retried unasked"
     assert good.success
-    assert any("no launches before" in text for text in told)
-    assert created["1"] > created["0"] + 6
+    assert created.tags == ["0", "1"] and created.at[1] >= created.lifted_at[0]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +320,9 @@ def test_what_working_credentials_come_to_ends_the_row(kind: FailureKind) -> Non
 async def test_no_further_attempt_once_launching_has_stopped(local: LocalFly) -> None:
     """A run that waits for its next attempt gets none any more."""
     local.faults.add(Fault("create_machine", Answer(409, "aborted: no capacity"), times=1))
-    executor = ConcurrentExecutor("my-app", fly=local, max_auth_failures=1, retries=Retries(wait=30))
+    executor = ConcurrentExecutor(
+        "my-app", fly=local, max_auth_failures=1, retries=Retries(wait=30), timeouts=Timeouts(capacity=0)
+    )
     batch = await executor.run_batch(requests(["::api-error 401 Failed to authenticate"] * 2))
     kinds = {result.failure.kind for result in batch.results if result.failure}
     assert kinds == {FailureKind.AUTH, FailureKind.CAPACITY}
@@ -286,17 +330,14 @@ async def test_no_further_attempt_once_launching_has_stopped(local: LocalFly) ->
     assert all(len(result.attempts) == 1 for result in batch.results)
 
 
-async def test_a_run_that_waits_for_its_reset_holds_no_place(local: LocalFly) -> None:
+async def test_a_run_that_waits_for_its_reset_holds_no_place(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a run waits for its next attempt, one of another account uses the place."""
-    created: list[str] = []
-
-    def watch(event: Event) -> None:
-        if isinstance(event, PhaseBegan) and event.phase is Phase.CREATE:
-            created.append(event.tag)
-
+    created = Creations(LimitClock(monkeypatch), expected=2)
     again = Retries(more=1, kinds={FailureKind.USAGE_LIMIT}, after_start=True, wait=0.1)
-    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, on_event=watch, retries=again)
+    executor = ConcurrentExecutor("my-app", fly=local, max_concurrency=1, on_event=created, retries=again)
     other = MachineConfig(claude_code_oauth_token="another", prompt="::say hello")
-    batch = await executor.run_batch([*requests(["::usage-limit 8"]), ExecutionRequest(other, tag="other")])
-    assert created == ["0", "other", "0"]
+    batch = await created.until_lifted(
+        executor, [*requests(["::usage-limit 3600"]), ExecutionRequest(other, tag="other")]
+    )
+    assert created.tags == ["0", "other", "0"]
     assert batch.results[1].success and len(batch.results[0].attempts) == 2

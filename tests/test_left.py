@@ -29,6 +29,7 @@ from flaude.journal import Journal, MemoryJournal
 from flaude.journal.entries import CANCEL, Wish
 from flaude.local import LocalFly
 from tests.conftest import TOKEN, Machines
+from tests.gate import Gate
 from tests.journaling import OTHER
 
 Make = Callable[..., ConcurrentExecutor]
@@ -69,18 +70,17 @@ def kinds(batch: BatchResult) -> list[FailureKind | None]:
     return [result.failure.kind if result.failure else None for result in batch.results]
 
 
-async def test_launched_and_resumed(make: Make, fly: LocalFly, tmp_path: Path) -> None:
+async def test_launched_and_resumed(make: Make, fly: LocalFly, gate: Gate, tmp_path: Path) -> None:
     """The machines work on alone; resume collects what has ended, and launches what there was no place for."""
-    starts, go_on, seen = tmp_path / "starts", tmp_path / "go-on", list[Event]()
-    waits = f"until [ -e {go_on} ]; do sleep 0.05; done"
-    prompts = [f"::shell echo {tag} >> {starts}; {waits}\n::say {tag}" for tag in "abc"]
+    starts, seen = tmp_path / "starts", list[Event]()
+    prompts = [f"::shell echo {tag} >> {starts}\n{gate.waits}\n::say {tag}" for tag in "abc"]
     first = make(max_concurrency=2, on_event=seen.append)
     launched = await first.launch([request(prompt, tag) for prompt, tag in zip(prompts, "abc", strict=True)])
     assert launched.results == [] and fly.alive == 2
     assert {event.tag for event in seen if isinstance(event, Detached) and event.machine_id} == {"a", "b"}
     assert not (await reap("my-app", fly=fly, settle=0)).destroyed, "what waits to be taken home is nobody's prey"
     seen.clear()
-    go_on.touch()
+    gate.open()
     batch = await make(on_event=seen.append).resume(launched.id)
     assert [result.run_result and result.run_result.text for result in batch.results] == ["a", "b", "c"]
     assert sorted(starts.read_text().split()) == ["a", "b", "c"]
@@ -226,28 +226,27 @@ async def test_the_budget_remembers(make: Make, fly: LocalFly) -> None:
 
 
 async def test_secrets_come_from_the_environment_again(
-    make: Make, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, journal: Journal, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By their names, which the journal has; one that was given as a value has to be given once more."""
     monkeypatch.setenv("MY_TOKEN", f"{TOKEN}-mine")
     named, given = EnvSecret("MY_TOKEN"), SecretStr(f"{TOKEN}-value")
-    go_on = tmp_path / "go-on"
-    waits = f"::shell until [ -e {go_on} ]; do sleep 0.05; done\n::say done"
+    waits = f"{gate.waits}\n::say done"
     launched = await make().launch([request(waits, claude_code_oauth_token=named, env={"X": EnvSecret("MY_TOKEN")})])
     monkeypatch.delenv("MY_TOKEN")
     with pytest.raises(ConfigError, match=r"^0: .+: environment variable MY_TOKEN: not set"):
         await make().resume(launched.id)
     monkeypatch.setenv("MY_TOKEN", f"{TOKEN}-mine")
-    go_on.touch()
+    gate.open()
     assert (await make().resume(launched.id)).all_succeeded
-    go_on.unlink()
+    gate.close()
     requests = [request(waits, claude_code_oauth_token=given)]
     launched = await make().launch(requests)
     with pytest.raises(ConfigError, match="claude_code_oauth_token: was given as a value"):
         await make().resume(launched.id)
     with pytest.raises(ConfigError, match=r"requests\[0\]: is not what the batch was begun with"):
         await make().resume(launched.id, [request("::say c", claude_code_oauth_token=given)])
-    go_on.touch()
+    gate.open()
     assert (await make().resume(launched.id, requests)).all_succeeded
     for batch in await journal.batches():
         told = repr([await journal.runs(batch.id), await journal.events(batch.id), batch])

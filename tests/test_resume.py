@@ -14,6 +14,7 @@ from flaude.journal import SqliteJournal
 from flaude.local import Fault, Hook, LocalFly
 from tests.conftest import TOKEN, Machines
 from tests.controlling import controller
+from tests.gate import Gate
 
 POINTS = [
     *(("create_machine", moment, number) for number in (1, 2) for moment in ("before", "after")),
@@ -77,19 +78,20 @@ async def test_nothing_is_paid_twice(
         await check_journal(home, batch)
 
 
-async def test_output_is_told_once(machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_output_is_told_once(
+    machines: Machines, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the journal has when the controller is killed is not pulled again, and what it has not is."""
     monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", TOKEN)
-    home, go_on = tmp_path / "home", tmp_path / "go-on"
-    waits = f"until [ -e {go_on} ]; do sleep 0.05; done"
+    home = tmp_path / "home"
     async with machines(box="plain") as fly, SqliteJournal(home) as journal:
-        prompts = [f"::say one\n::shell {waits}\n::say two"]
+        prompts = [f"::say one\n{gate.waits}\n::say two"]
         async with controller(fly, prompts=prompts, journal=str(home), output_dir=str(tmp_path)) as killed:
             with anyio.fail_after(30):
                 await until_said(journal, "one")
             killed.process.send_signal(signal.SIGKILL)
             await killed.process.wait()
-        go_on.touch()
+        gate.open()
         batch = await resumed(fly, home, tmp_path)
         assert batch is not None and batch.all_succeeded
         await check_journal(home, batch)

@@ -28,6 +28,7 @@ from flaude.local import Answer, Fault, LocalFly
 from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
 from tests.controlling import COMMAND
+from tests.gate import Gate
 
 SECRET = "canary-5d1c7a-of-the-agent"
 
@@ -98,10 +99,12 @@ def _home(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
 
 
-async def test_killed_and_resumed(local: LocalFly, environment: dict[str, str], repo: Path, tmp_path: Path) -> None:
+async def test_killed_and_resumed(
+    local: LocalFly, environment: dict[str, str], repo: Path, gate: Gate, tmp_path: Path
+) -> None:
     """After SIGKILL the work of a batch is brought home by one word; nothing that is kept has a secret in it."""
     environment |= {"SECRET": SECRET}
-    prompt = "::shell echo $SECRET\n::sleep 1\n::write a.txt work\n::say done"
+    prompt = f"::shell echo $SECRET\n{gate.waits}\n::write a.txt work\n::say done"
     arguments = [
         "-p",
         prompt,
@@ -121,6 +124,7 @@ async def test_killed_and_resumed(local: LocalFly, environment: dict[str, str], 
         batch = killed.told[0]["batch"]
     assert killed.told[0]["event"] == "launch" and local.alive == 1
     assert f"left: flaude resume {batch}" in (await flaude(environment, "ps"))[1]
+    gate.open()
     code, stdout, stderr = await flaude(environment, "resume", batch[:4])
     assert code == 0 and "2/2 succeeded" in stdout, stdout + stderr
     assert local.alive == 0 and len(local.created) == 2
@@ -132,10 +136,11 @@ async def test_killed_and_resumed(local: LocalFly, environment: dict[str, str], 
     assert not any(secret in text for text in told for secret in (SECRET, TOKEN))
 
 
-async def test_detached(local: LocalFly, environment: dict[str, str]) -> None:
+async def test_detached(local: LocalFly, environment: dict[str, str], gate: Gate) -> None:
     """The command leaves when the agents work, and says how to bring their work home."""
-    code, _, stderr = await flaude(environment, "run", "-p", "::sleep 1\n::say done", "--detach", "--plain")
+    code, _, stderr = await flaude(environment, "run", "-p", f"{gate.waits}\n::say done", "--detach", "--plain")
     assert code == 0 and local.alive == 1
+    gate.open()
     assert stderr.splitlines()[-1].startswith("flaude resume "), stderr
     async with going_on(environment, "resume") as resumed:
         assert await resumed.end() == 0

@@ -57,6 +57,7 @@ from flaude.events import (
 from flaude.local import Answer, Fault, LocalFly
 from flaude.stream import stream
 from tests.conftest import TOKEN
+from tests.gate import Gate
 
 
 def config(prompt: str, **fields: Any) -> MachineConfig:
@@ -104,7 +105,9 @@ async def test_a_retry_is_told(machines: Any) -> None:
     """An attempt that failed says why, and that another one follows."""
     fault = Fault("create_machine", Answer(409, "aborted: no capacity"), times=1)
     async with machines(faults=[fault]) as fly:
-        executor = ConcurrentExecutor("my-app", fly=fly, retries=Retries(more=1, wait=0.1))
+        executor = ConcurrentExecutor(
+            "my-app", fly=fly, retries=Retries(more=1, wait=0.1), timeouts=Timeouts(capacity=0)
+        )
         events = [event async for event in executor.stream(requests("::say x"))]
     (retried,) = (event for event in events if isinstance(event, Retried))
     assert (retried.attempt, retried.failure.kind) == (1, FailureKind.CAPACITY)
@@ -320,21 +323,22 @@ async def until_one(run: StreamingRun) -> None:
         pass
 
 
-async def test_lines_and_result_from_different_tasks(local: LocalFly) -> None:
+async def test_lines_and_result_from_different_tasks(local: LocalFly, gate: Gate) -> None:
     """One task prints the lines while another waits for the result; a line that is given up ends nothing."""
     lines: list[str] = []
 
     async def read(run: StreamingRun) -> None:
         lines.extend([line async for line in run])
 
-    async with run_with_logs("my-app", config("::say one\n::sleep 2\n::say two"), fly=local) as run:
+    async with run_with_logs("my-app", config(f"::say one\n{gate.waits}\n::say two"), fly=local) as run:
         await until_one(run)
         with pytest.raises(TimeoutError), anyio.fail_after(0.05):
             await anext(run)
+        gate.open()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, run)
             assert (await run.result()).text == "two"
-    assert lines == ["two"] and local.alive == 0
+    assert [line for line in lines if not line.startswith("[Bash] ")] == ["two"] and local.alive == 0
     with pytest.raises(ConfigError, match="entered once"):
         await run.__aenter__()
 

@@ -33,6 +33,7 @@ from flaude.events import (
     Resumed,
     Skipped,
     Started,
+    ToolUse,
 )
 from flaude.failure import Phase
 from flaude.results import BatchResult
@@ -188,16 +189,31 @@ async def test_json_lines() -> None:
     }  # fmt: skip
 
 
-async def test_what_json_does_not_have_is_null(caplog: pytest.LogCaptureFixture) -> None:
-    """Agents print numbers that are none; what is nested too deep for anybody costs itself alone."""
-    deep: list[object] = []
-    for _ in range(5000):
-        deep = [deep]
+def nested(levels: int) -> dict[str, object]:
+    """Lists in a list, in an object."""
+    value: list[object] = []
+    for _ in range(levels - 2):
+        value = [value]
+    return {"nested": value}
+
+
+async def test_what_json_does_not_have_is_null() -> None:
+    """Agents print numbers that are none."""
     odd = {"a": math.nan, "b": [math.inf, 1.5], "c": "\ud800"}
-    where = Happenings(0).where(0)
-    _, told, _ = await json_of(OtherOutput(*where, line={"deep": deep}), OtherOutput(*where, line=odd))
+    _, told, _ = await json_of(OtherOutput(*Happenings(0).where(0), line=odd))
     assert told["line"] == {"a": None, "b": [None, 1.5], "c": "\ud800"}
-    assert "OtherOutput is not shown" in caplog.text
+
+
+@pytest.mark.parametrize("levels", [101, 900, 5000, 200_000])
+async def test_what_is_nested_too_deep_costs_itself_alone(levels: int, caplog: pytest.LogCaptureFixture) -> None:
+    """One rule, however deep a version of Python can write: a hundred levels."""
+    where = Happenings(0).where(0)
+    deep, most = nested(levels), nested(100)
+    _, told, _ = await json_of(
+        OtherOutput(*where, line=deep), ToolUse(*where, id="t", name="x", input=deep), OtherOutput(*where, line=most)
+    )
+    assert told["line"] == most
+    assert "OtherOutput is not shown" in caplog.text and "ToolUse is not shown" in caplog.text
 
 
 async def test_a_reader_that_has_gone_ends_nothing() -> None:

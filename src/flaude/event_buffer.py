@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 
+from flaude.claude import is_deep
 from flaude.events import AssistantText, Event, Notice, OtherOutput, Output, Skipped, StderrOutput, ToolResult, ToolUse
 
 _MOST_EVENTS = 10_000
@@ -149,10 +150,11 @@ def _size(event: Event) -> int:
     match event:
         case AssistantText(text=text) | ToolResult(text=text) | StderrOutput(text=text) | Notice(text=text):
             return 1 + len(text)
-        case ToolUse(input=used):
-            return 1 + len(str(used))
-        case OtherOutput(line=line):
-            return 1 + len(str(line))
+        case ToolUse(input=value) | OtherOutput(line=value):
+            # One rule for all versions of Python: how deep they can write differs.
+            if is_deep(value):
+                raise ValueError("it is nested too deep")
+            return 1 + len(str(value))
         case Output():
             return 1
         case _:

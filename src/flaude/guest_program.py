@@ -16,8 +16,9 @@ GUEST_PATH = "/opt/flaude/guest.pyz"
 
 async def prepare() -> None:
     """Build it in a worker thread: dozens of files are read for it. Without this the first who needs it does."""
-    if not packed_guest.cache_info().currsize:
-        await anyio.to_thread.run_sync(packed_guest)
+    for build in (packed_guest, packed_bootstrap, guest_sha256):
+        if not build.cache_info().currsize:
+            await anyio.to_thread.run_sync(build)
 
 
 @cache

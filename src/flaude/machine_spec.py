@@ -18,6 +18,14 @@ START_DEADLINE = "FLAUDE_START_DEADLINE_S"
 """The variable that tells a guest how many seconds to wait for a job."""
 
 
+STOP_CONFIG = {"signal": "SIGTERM", "timeout": "300s"}
+"""How Fly is to stop a machine: the guest then collects, and holds the harvest until it was pulled.
+
+Without it a machine has 5 s; 300 s are the most (Fly docs, `kill_timeout`). Trial accounts have their machines stopped
+after 5 minutes (Fly docs, about/free-trial), others when a host is maintained.
+"""
+
+
 def machine_spec(
     config: MachineConfig, *, metadata: Mapping[str, str], start_deadline_s: float, pad: bytes, whole: bool = True
 ) -> dict[str, Any]:
@@ -37,6 +45,7 @@ def machine_spec(
     return {
         "image": config.image,
         "guest": asdict(config.guest),
+        **({"rootfs": {"size_gb": config.rootfs_gb}} if config.rootfs_gb else {}),
         # Without site packages and the environment: it needs neither, and starts sooner.
         "init": {"exec": ["python3", "-I", "-S", GUEST_PATH]},
         "env": {START_DEADLINE: f"{start_deadline_s:g}"},
@@ -45,6 +54,7 @@ def machine_spec(
             {"guest_path": PAD_FILE, "raw_value": base64.b64encode(pad).decode("ascii"), "mode": 0o400},
         ],
         "restart": {"policy": "no"},
+        "stop_config": STOP_CONFIG,
         "auto_destroy": True,
         "metadata": {**config.metadata, **metadata},
         "dns": {"skip_registration": True},

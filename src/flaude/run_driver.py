@@ -19,11 +19,14 @@ from flaude.errors import (
     FlyError,
     GuestError,
     JournalError,
+    MachineLimitError,
+    NoCapacityError,
     NoSuchProgramError,
     NotFoundError,
     NotReadyError,
     PayloadTooLargeError,
     RateLimitedError,
+    TokenExpiredError,
     UnreachableError,
 )
 from flaude.failure import FailureKind, Phase
@@ -39,7 +42,9 @@ from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
 from flaude.protocol import GuestState, PullReply
+from flaude.provider_record import ProviderRecord
 from flaude.recording import NoRecord, RunRecord
+from flaude.refused_token import RefusedToken
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
 from flaude.run_result import Attempt, Times
@@ -72,13 +77,14 @@ if TYPE_CHECKING:
     from flaude.fly import FlyClient
 
 _log = logging.getLogger(__name__)
+_steps_log = logging.getLogger("flaude.run")
 
 _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
 _BOOTING = 4
 _UNKEPT_S = 2.0
-_UNANSWERED = (RateLimitedError, UnreachableError)
+_UNANSWERED = (RateLimitedError, TokenExpiredError, UnreachableError)
 _BLIPS = (NotReadyError, JournalError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
@@ -94,6 +100,11 @@ class Run:
         record: Takes how far it is.
         left: Where another controller has left it; it is taken up there.
         states: Sees how the machines of the batch are.
+        token: Hears when Fly refuses the token.
+        made: Called when Fly has made the machine.
+
+    Attributes:
+        refused: Fly's refusal, where it has no room for the machine now.
     """
 
     def __init__(
@@ -105,14 +116,20 @@ class Run:
         record: RunRecord | None = None,
         left: LeftRun | None = None,
         states: MachineStates | None = None,
+        token: RefusedToken | None = None,
+        made: Callable[[], None] | None = None,
     ) -> None:
+        self._made = made
+        self.refused: MachineLimitError | NoCapacityError | None = None
         self._fly = fly
+        self._token = token or RefusedToken(stopping, recorded=plan.recorded)
         self._states = states or MachineStates(fly, plan.app, plan.identity)
         self._plan = plan
         self._telling = Telling(plan, emit, lambda: self.state)
         self._stopping = stopping
         self._record = record or NoRecord()
         self.state = left.state if left else RunState()
+        self.provider = ProviderRecord(*((left.requests, left.exit_event) if left else ()))
         self.fetching = Fetching(plan.folder, left.arrived if left else None, anew=left is not None)
         self._began_at = dict(left.began_at) if left else {Phase.QUEUED.value: plan.queued}
         self.told = self.state.offset
@@ -176,7 +193,7 @@ class Run:
     @property
     def attempt(self) -> Attempt:
         """What is to be kept of it."""
-        return attempt_of(self._plan, self.state, self.times, self.fetching.arrived)
+        return attempt_of(self._plan, self.state, self.times, self.fetching.arrived, self.provider)
 
     @property
     def leftover(self) -> Leftover | None:
@@ -261,7 +278,10 @@ class Run:
         return StopAsked(kind, message)
 
     def _see(self, seen: Observation) -> None:
+        before = self.state.step
         self.state = advance(self.state, seen)
+        # The observation's name alone: what is in it may be long, and is the agent's.
+        _steps_log.debug("%s: %s -> %s, %s", self._plan.name, before, self.state.step, type(seen).__name__)
         self._record.moved()
         self._enter(self.state.phase)
 
@@ -294,9 +314,10 @@ class Run:
                 plan.app,
                 name=plan.name,
                 config=spec,
-                region=plan.config.region,
+                region=",".join(plan.config.regions),
                 identity=plan.identity,
                 on_turn=self._has_its_turn,
+                heard=self.provider.heard,
             )
         except PayloadTooLargeError as error:
             if not whole or error.may_have_been_done:
@@ -305,6 +326,8 @@ class Run:
                 limits.whole_creates = False
                 self._telling.notice(f"flaude's own program goes to the machines in parts: {error}")
             return None
+        if self._made:
+            self._made()
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
@@ -324,6 +347,9 @@ class Run:
                 try:
                     found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
                 except FlyError as error:
+                    self.provider.failed(error)
+                    if isinstance(error, TokenExpiredError) and self._token.can_be_left(self._stopping):
+                        raise
                     self._telling.notice(f"looking for machine {self._plan.name}: {error}")
                 else:
                     if found:
@@ -446,6 +472,9 @@ class Run:
             within_s=plan.timeouts.destroy,
             known_from=self._known_from,
             notice=self._telling.notice,
+            failed=self.provider.failed,
+            # Whoever takes it up destroys it; until then its own clocks hold.
+            leaves_token=self._token.can_be_left(self._stopping),
         )
         return Destroyed(confirmed=state == GONE, machine_state=state)
 
@@ -454,12 +483,19 @@ class Run:
     async def _trouble(self, error: FlaudeError) -> Observation | None:
         """What an error means for the run; `None`: nothing yet, the step is tried again after a while."""
         step = self.state.step
+        if isinstance(error, FlyError):
+            self.provider.failed(error)
         if self._stopping.stage is Stop.LEAVE:
             return None  # what goes wrong now is somebody else's
         if step is Step.CREATE:
             if getattr(error, "may_have_been_done", False):
                 self._see(CreateUnanswered())
+            elif isinstance(error, TokenExpiredError) and not self.state.unsure:
+                # Who is not let in has made nothing: it is as if the create had never begun.
+                self._began_at.pop(Phase.CREATE.value, None)
+                self._record.moved()
             if not isinstance(error, _BLIPS):
+                self.refused = error if isinstance(error, MachineLimitError | NoCapacityError) else None
                 return CreateFailed(create_failure(error), str(error))
         elif isinstance(error, NotFoundError):
             return await self._look() or await self._wait_out(error)
@@ -485,12 +521,19 @@ class Run:
         """A blip never ends a healthy run: wait a while, unless Fly has failed for longer than anybody's patience."""
         patience, now = self._patience, anyio.current_time()
         counts = self.state.step not in (Step.BOOT, Step.START) or isinstance(error, _UNANSWERED)
-        if patience.failed(self._began_step, now, counts=counts):
+        over = patience.failed(self._began_step, now, counts=counts)
+        if isinstance(error, TokenExpiredError):
+            if over and self._token.give_up(error, self._stopping):
+                return None
+            over = over or (self._token.patience_over and self.state.step is Step.CREATE)
+            if not over and self._token.is_news(now):
+                self._telling.notice(f"waiting {patience.limit_s:g} s at most for a Fly token that works: {error}")
+        if over:
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
         # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
-        if patience.failures > (1 if counts else _BOOTING):
+        if patience.failures > (1 if counts else _BOOTING) and not isinstance(error, TokenExpiredError):
             self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None
@@ -525,6 +568,7 @@ class Run:
             return self._booted()  # the lists are behind
         if not has_ended(machine):
             return None
+        self.provider.ended(machine)
         kind, message = cause(machine, booting=self.state.step in (Step.BOOT, Step.START))
         return GaveUp(kind, message, machine_state=machine.state)
 

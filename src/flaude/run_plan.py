@@ -69,6 +69,11 @@ class RunPlan:
         return self.config.push_branch.replace("{tag}", slug(self.tag) or self.name)
 
     @property
+    def where(self) -> tuple[object, ...]:
+        """What tells apart the places at Fly that runs ask for: the regions, and the size of the machine."""
+        return *self.config.regions, self.config.guest
+
+    @property
     def account(self) -> int:
         """What tells apart those who pay for the agents; a hash, so that it may be kept."""
         return hash(tuple(sorted(self.credentials.items())))

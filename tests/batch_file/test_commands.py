@@ -48,13 +48,13 @@ def test_what_would_be_run(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> 
         " Review the auth module for security issues ",
         " your-repo ",
         " default ",
-        " performance-2x 4 GB iad ",
+        " shared-cpu-2x 4 GB iad,ewr,ord ",
     ]
     assert lines[6:] == [
         "machines  1, one for each task; at most 1 at once",
         "pace      all at once",
         "agents    no bound: 1 task without max_budget_usd, and no budget",
-        "Fly       at most $0.65: 1 task with 3 attempts each, 2h22m at the longest, at Fly's prices of 2026-10-09",
+        "Fly       at most $0.25: 1 task with 3 attempts each, 2h22m at the longest, at Fly's prices of 2026-10-09",
     ]
 
 
@@ -65,7 +65,7 @@ def test_what_is_the_same_for_all_is_said_once(flaude: Command) -> None:
         "check", "b.yaml", "--app", "other", b_yaml=text.replace("max_turns: 3", "max_budget_usd: 1")
     )
     assert code == 0
-    assert "machine   performance-2x 4 GB iad" in out and "12 tasks for the app other" in out
+    assert "machine   shared-cpu-2x 4 GB iad,ewr,ord" in out and "12 tasks for the app other" in out
     assert "│ Write-the-docs-api-v2-sonnet │ Write the docs" in out
     out = " ".join(out.split())
     assert "the first 5 within 3s, each of the other 7 when one has ended" in out
@@ -145,8 +145,8 @@ def test_json(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             "prompt": "Review the auth module for security issues",
             "repos": [{"url": "https://github.com/your-org/your-repo", "branch": ""}],
             "model": None,
-            "region": "iad",
-            "machine": {"cpu_kind": "performance", "cpus": 2, "memory_mb": 4096},
+            "region": "iad,ewr,ord",
+            "machine": {"cpu_kind": "shared", "cpus": 2, "memory_mb": 4096},
             "max_budget_usd": None,
         }
     ]

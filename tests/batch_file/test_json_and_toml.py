@@ -48,7 +48,8 @@ JSON_MISTAKES = {
     "an endless number": ("9" * 5000, "b:1:1 " + "9" * 30 + " is too large"),
     "half a character": ('["\\ud800"]', "b:1:2 the text has half a character in it"),
     "nesting": ("[" * 150 + "]" * 150, "b:1:101 lists and objects are nested more than 100 deep"),
-    "endless nesting": ("[" * 100_000, "b:1:1 lists and objects are nested more than 100 deep"),
+    "much nesting": ("[" * 3000, "b:1:101 lists and objects are nested more than 100 deep"),
+    "endless nesting": ("[" * 100_000, "b:1:101 lists and objects are nested more than 100 deep"),
 }
 
 TOML_MISTAKES = {

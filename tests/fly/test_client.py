@@ -43,8 +43,8 @@ async def test_every_call(fly: FlyClient) -> None:
     assert (machine.name, machine.state, machine.region) == ("one", "created", "fra")
     assert await call("wait_machine", "other", machine.id, state="started", timeout_s=20)
     assert (await call("get_machine", "other", machine.id)).metadata["managed_by"] == "test"
-    done = await call("exec_machine", "other", machine.id, ["cat"], stdin="text in", timeout_s=5)
-    assert (done.exit_code, done.stdout) == (0, "text in")
+    done = await call("exec_machine", "other", machine.id, ["echo", "text"], stdin="any", timeout_s=5)
+    assert (done.exit_code, done.stdout) == (0, "text\n")
     for metadata, count in (({"flaude_batch": "b1"}, 1), ({"flaude_batch": "b2"}, 0)):
         assert len(await call("list_machines", "other", metadata=metadata, state="started", region="fra")) == count
     changed = {**SLEEPER, "metadata": {"managed_by": "test", "new": "1"}}
@@ -56,6 +56,7 @@ async def test_every_call(fly: FlyClient) -> None:
     assert event is not None and event.requested_stop and event.exited_at is not None
     await call("start_machine", "other", machine.id)
     assert await fly.wait_machine("other", machine.id, state="started", timeout_s=20)
+    await call("signal_machine", "other", machine.id, "SIGTERM")
     await call("delete_machine", "other", machine.id)
     assert await fly.wait_machine("other", machine.id, state="destroyed", timeout_s=20)
     assert len(await fly.list_machines("other", include_deleted=True)) == 1
@@ -221,7 +222,7 @@ async def test_a_token_is_never_told(
 ) -> None:
     """No log record and no error has the token, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
-    net.troubles = [Trouble("drop"), refusal(500, "x"), refusal(401, "no")]
+    net.troubles = [Trouble("drop"), refusal(500, "x"), refusal(401, "no"), refusal(401, "no")]
     with pytest.raises(NotAllowedError) as caught:
         await far.get_app("my-app")
     assert local.token not in caplog.text + repr(caught.value) + str(caught.value.__dict__)

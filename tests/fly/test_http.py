@@ -14,6 +14,7 @@ import anyio.abc
 import anyio.to_thread
 import pytest
 from anyio.streams.tls import TLSStream
+from tests.conftest import needs
 
 from flaude import ConfigError
 from flaude.fly.http import Http, NoAnswerError, _way_to
@@ -195,9 +196,9 @@ async def test_a_cookie_goes_back_as_it_came() -> None:
     assert b"Cookie: fly_flaps_affinity=a/b==\r\n" in asked[1]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 async def test_a_certificate_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """SSL_CERT_FILE says whom to trust; without trust nothing is sent."""
+    needs("openssl", "run scripts/install-test-tools", there=shutil.which("openssl") is not None)
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     made += [

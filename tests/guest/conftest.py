@@ -3,17 +3,19 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flaude.guest import archive
+from flaude.guest import archive, processes
 from flaude.guest.packing import pack_request
 from flaude.guest.parts import name_of
 from flaude.protocol import PROTOCOL, SpoolReader, unpack
@@ -134,14 +136,14 @@ class Guest:
         return self.process.wait(seconds)
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill what is left: a signal that it can hear would have it wait for a controller."""
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            found = processes.descendants(self.process.pid)
+            self.process.kill()
+            self.process.wait()
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import anyio
@@ -88,9 +88,8 @@ async def test_a_file_is_replaced_whole(folder: Path) -> None:
 async def test_all_batches_without_a_single_request(folder: Path) -> None:
     """The list of batches counts runs from an index, and reads no run."""
     await fill(folder, batches=1, events=1)
-    with sqlite3.connect(folder / "journal.sqlite3") as connection:
+    with closing(sqlite3.connect(folder / "journal.sqlite3")) as connection:
         plan = connection.execute("EXPLAIN QUERY PLAN " + _query("batches"), {"batch": None}).fetchall()
-    connection.close()
     runs = [detail for *_, detail in plan if "runs" in detail]
     assert len(runs) == 1 and "USING COVERING INDEX runs_counted" in runs[0]
 
@@ -100,9 +99,8 @@ async def test_new_events_are_found_by_an_index(folder: Path, name: str, index: 
     """Who follows a run reads what is new, and not the journal."""
     await fill(folder, batches=1, events=1)
     values = {"batch": "b1", "place": 0, "after": 7, "limit": -1}
-    with sqlite3.connect(folder / "journal.sqlite3") as connection:
+    with closing(sqlite3.connect(folder / "journal.sqlite3")) as connection:
         plan = connection.execute("EXPLAIN QUERY PLAN " + _query(name), values).fetchall()
-    connection.close()
     (search,) = [detail for *_, detail in plan]
     assert f"SEARCH events USING INDEX {index} " in search and "rowid>?" in search
 
@@ -380,9 +378,8 @@ def test_an_older_journal_is_brought_up(folder: Path, older: int) -> None:
         _opened(folder, STEPS[:older])
     assert _opened(folder, STEPS) == ["more", "notes"]
     assert _opened(folder, STEPS) == ["more", "notes"]
-    with sqlite3.connect(folder / "journal.sqlite3") as connection:
+    with closing(sqlite3.connect(folder / "journal.sqlite3")) as connection:
         assert connection.execute("SELECT * FROM more").fetchall() == [("a;b2",)]
-    connection.close()
 
 
 def test_all_steps_or_none(folder: Path) -> None:
@@ -392,9 +389,8 @@ def test_all_steps_or_none(folder: Path) -> None:
     with pytest.raises(JournalError, match="nowhere"):
         _opened(folder, broken)
     assert _opened(folder, STEPS[:1]) == ["notes"]
-    with sqlite3.connect(folder / "journal.sqlite3") as connection:
+    with closing(sqlite3.connect(folder / "journal.sqlite3")) as connection:
         assert connection.execute("SELECT * FROM notes").fetchall() == [(1, "a;b")]
-    connection.close()
 
 
 def test_nobody_brings_up_what_an_older_flaude_uses(folder: Path) -> None:
@@ -416,9 +412,8 @@ def test_an_older_damaged_journal_is_mended_and_brought_up(folder: Path, caplog:
     os.truncate(file, file.stat().st_size - 8 * 4096)
     assert _opened(folder, STEPS) == ["more", "notes"]
     assert "was damaged" in caplog.text
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection:
         ((count, loud),) = connection.execute("SELECT count(*), max(loud) FROM notes").fetchall()
-    connection.close()
     assert 200 < count < 300 and loud == 2
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tests.local.conftest import Api, config, error, file, opened
 
+from flaude.local import Quirks
+
 
 async def test_create_answers_created(plain: Api) -> None:
     """A create answers 200 with the whole machine in state `created`, and it starts by itself."""
@@ -51,6 +53,8 @@ async def test_a_living_name_is_taken(plain: Api) -> None:
         ({"files": [{"guest_path": "/job/../../in", "raw_value": ""}]}, "not an absolute path"),
         ({"files": [{"guest_path": "/job/in", "raw_value": "%%"}]}, "not base64"),
         ({"stop_config": {"signal": "SIGNONE"}}, "signal"),
+        ({"rootfs": {"size_gb": 0}}, "config.rootfs.size_gb"),
+        ({"rootfs": 8}, "config.rootfs must be an object"),
     ],
 )
 async def test_refused_configs(plain: Api, changes: dict[str, Any], text: str) -> None:
@@ -58,6 +62,17 @@ async def test_refused_configs(plain: Api, changes: dict[str, Any], text: str) -
     reply = await plain.call("POST", "/machines", {"config": {**config(), **changes}})
     assert error(reply)[0] == 400 and text in error(reply)[1]
     assert plain.fly.created == []
+
+
+async def test_performance_cpus_are_not_for_everybody() -> None:
+    """A create and an update with them are a 422 where the organization may not have them; shared ones are made."""
+    async with opened(quirks=Quirks(performance_cpus=False)) as api:
+        dear = {"config": config(guest={"cpu_kind": "performance", "cpus": 1, "memory_mb": 2048})}
+        assert (await api.call("POST", "/machines", dear)).status_code == 422 and api.fly.created == []
+        machine = await api.started(guest={"cpu_kind": "shared", "cpus": 2, "memory_mb": 4096})
+        assert (await api.call("POST", f"/machines/{machine}", dear)).status_code == 422
+    async with opened() as api:
+        assert (await api.call("POST", "/machines", dear)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from flaude.guest.packing import pack_request
 from flaude.guest.pad import masked
 from flaude.guest.parts import name_of
 from flaude.guest_program import GUEST_PATH
-from flaude.local import Answer, DropAfter, Fault, LocalFly
+from flaude.local import Answer, DropAfter, Fault, LocalFly, Quirks
 from flaude.machine_spec import START_DEADLINE, machine_spec
 from flaude.protocol import PROTOCOL, GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
@@ -150,6 +150,23 @@ async def is_cancelled_early(guest: Guest) -> None:
     await guest.finish()
 
 
+async def is_stopped(guest: Guest) -> None:
+    """One whose machine is stopped at work, and again: its result is held until the ack."""
+    await guest.start("::say one\n::sleep 60")
+    await guest.pull_until("running")
+    for _ in range(2):
+        await guest.api.call("POST", f"/machines/{guest.machine}/stop", {})
+    await guest.finish()
+
+
+async def is_stopped_early(guest: Guest) -> None:
+    """One whose machine is stopped before it has begun."""
+    await guest.start("::say one")
+    await guest.call("pull", wait_s=10)
+    await guest.api.call("POST", f"/machines/{guest.machine}/stop", {})
+    await guest.finish()
+
+
 async def is_misspelled(guest: Guest) -> None:
     """Calls that are none."""
     for words in (("dance", pack_request({})), ("pull", "{nonsense"), ("pull", "e30="), ("pull",), ("part", "x")):
@@ -177,7 +194,7 @@ async def comes_in_parts(guest: Guest) -> None:
 @asynccontextmanager
 async def booted(box: str) -> AsyncIterator[Guest]:
     """A machine with a guest, that is acknowledged at the end and ends."""
-    async with opened(box=box) as api:
+    async with opened(box=box, quirks=Quirks(exec_while_stopping=True)) as api:
         reply = await api.call("POST", "/machines", {"config": SPEC})
         guest = Guest(api, reply.json()["id"])
         await api.reach(guest.machine, "started")
@@ -187,9 +204,11 @@ async def booted(box: str) -> AsyncIterator[Guest]:
         guest.answers.append(("exit", (await api.exit_event(guest.machine))["exit_code"]))
 
 
-@pytest.mark.parametrize(
-    "script", [succeeds, fails, exits, is_cancelled, is_cancelled_early, is_misspelled, comes_in_parts]
-)
+SCRIPTS = [succeeds, fails, exits, is_cancelled, is_cancelled_early, is_stopped, is_stopped_early]
+SCRIPTS += [is_misspelled, comes_in_parts]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 async def test_a_simulated_guest_answers_as_the_real_one(script: Any) -> None:
     """For the same job both give the same answers, states, lines, result and exit code."""
     told: dict[str, Any] = {}
@@ -262,19 +281,35 @@ async def test_a_simulated_machine_that_is_not_acknowledged_ends_by_itself() -> 
         assert (await api.exit_event(guest.machine))["exit_code"] == 0
 
 
+async def test_a_simulated_machine_that_is_stopped_holds_its_result_for_a_time() -> None:
+    """A stopped machine that nobody acknowledges ends before it is killed; one without a job at once, both with 0."""
+    async with opened(box="simulated", quirks=Quirks(exec_while_stopping=True)) as api:
+        guests = [Guest(api, (await api.call("POST", "/machines", {"config": SPEC})).json()["id"]) for _ in range(2)]
+        for guest in guests:
+            await api.reach(guest.machine, "started")
+        await guests[0].start("::sleep 600", limits={"stop_hold_s": 1.5})
+        await guests[0].pull_until("running")
+        for guest in guests:
+            await api.call("POST", f"/machines/{guest.machine}/stop", {})
+        await guests[0].finish()
+        for guest in guests:
+            await api.reach(guest.machine, "destroyed")
+            assert (await api.exit_event(guest.machine))["exit_code"] == 0
+
+
 async def test_a_simulated_machine_without_a_controller_ends_by_itself() -> None:
     """Without a job, and without a controller that pulls, it ends when its clocks run out."""
     async with opened(box="simulated") as api:
         short = {**SPEC, "env": {START_DEADLINE: "0.3"}}
         unwanted = (await api.call("POST", "/machines", {"config": short})).json()["id"]
         await api.reach(unwanted, "destroyed")
-        assert (await api.exit_event(unwanted))["exit_code"] == 75
+        assert (await api.exit_event(unwanted))["exit_code"] == 0
         guest = Guest(api, (await api.call("POST", "/machines", {"config": SPEC})).json()["id"])
         await api.reach(guest.machine, "started")
         await guest.start("::sleep 600", limits={"orphan_s": 0.5})
         await guest.pull_until("running")
         await api.reach(guest.machine, "destroyed")
-        assert (await api.exit_event(guest.machine))["exit_code"] == 124
+        assert (await api.exit_event(guest.machine))["exit_code"] == 0
 
 
 async def test_a_simulated_machine_of_another_kind() -> None:

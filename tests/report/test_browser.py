@@ -18,6 +18,8 @@ from tests.report.hostile import PAYLOADS, batch_of
 from flaude.report import ReportRun, render, write_page
 from flaude.report.units import NOTHING
 
+pytestmark = pytest.mark.timeout(180)  # a click takes seconds on a computer with much to do
+
 RUNS = 200
 RICH, CUT, PRINTED = 7, 8, 33
 """The run whose patch holds everything that a patch may, one whose patch is too large, and one to be printed."""
@@ -59,7 +61,7 @@ def with_patch(run: ReportRun, diff: bytes) -> ReportRun:
 def browser() -> Iterator[Browser]:
     """Chromium, once for all of these tests."""
     chromium = shutil.which("chromium")
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=60_000)
     needs("Chromium", "run scripts/install-test-tools", there=chromium is not None)
     with sync_playwright() as playwright:
         # Root runs the tests in CI, and Chromium's own sandbox refuses that.
@@ -89,7 +91,7 @@ class Heard:
 def tab(browser: Browser, report: Path) -> Iterator[tuple[Page, Heard]]:
     """The report, opened once: to open it takes longer than most tests."""
     context = browser.new_context(reduced_motion="reduce", permissions=["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     heard = Heard.of(page)
     page.goto(report.as_uri())
@@ -98,8 +100,12 @@ def tab(browser: Browser, report: Path) -> Iterator[tuple[Page, Heard]]:
     context.close()
 
 
-AS_IT_WAS = """() => {
-    document.querySelector("#viewer").close();
+AS_IT_WAS = """async () => {
+    const viewer = document.querySelector("#viewer");
+    if (viewer.open) await new Promise(closed => {
+        viewer.addEventListener("close", closed, { once: true });
+        viewer.close();
+    });
     document.querySelector("#clear").click();
     document.querySelector("#runs th:not([aria-sort=ascending]):first-child button")?.click();
     scrollTo(0, 0);
@@ -126,9 +132,21 @@ def column(page: Page, number: int) -> list[str]:
     return texts
 
 
+def drawn(page: Page) -> None:
+    """Return when the browser has drawn: it moves the focus to where a link has led just before, if it has to."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+
+
+def shows(page: Page, run: int) -> None:
+    """Return when this run is the one that is open."""
+    expect(page.get_by_role("dialog").locator(f"#run-{run}")).to_have_count(1)
+    drawn(page)
+
+
 def go_to(page: Page, run: int) -> None:
-    """Follow a link to a run."""
+    """Follow a link to a run, and wait until it is open."""
     page.goto(f"{page.url.partition('#')[0]}#run-{run}")
+    shows(page, run)
 
 
 def test_it_shows_all_runs_and_runs_nothing_else(page: Page) -> None:
@@ -150,7 +168,8 @@ def test_a_script_that_gets_in_does_not_run(browser: Browser, tmp_path: Path) ->
     page = browser.new_page()
     heard, answered = Heard.of(page), list[str]()
     page.on("response", lambda response: answered.append(response.url))
-    page.goto(path.as_uri())
+    with page.expect_console_message(lambda _: len(heard.said) >= 2):
+        page.goto(path.as_uri())
     assert page.evaluate("window.__pwned") is None
     assert page.evaluate("document.documentElement.className") == "js", "our own script has run"
     assert len(heard.said) >= 2 and all("Content Security Policy" in text for text in heard.said), heard.said
@@ -199,18 +218,19 @@ def test_a_run_by_mouse(page: Page) -> None:
     expect(dialog).to_have_count(0)
     page.locator(ROWS).nth(3).locator("td").nth(3).click()
     expect(dialog.locator("h3")).to_have_text(tags[3])
-    assert page.url.endswith("#run-3")
+    expect(page).to_have_url(re.compile("#run-3$"))
     page.get_by_role("button", name="Next").click()
     expect(dialog.locator("h3")).to_have_text(tags[4])
-    assert page.url.endswith("#run-4") and "5 of 200" in dialog.inner_text()
+    expect(page).to_have_url(re.compile("#run-4$"))
+    expect(dialog).to_contain_text("5 of 200")
     dialog.get_by_text("Transcript").click()
     expect(dialog.get_by_text("the agent begins")).to_be_visible()
     page.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
-    assert page.locator("#details > details > article").count() == RUNS, "each is back at its place"
+    expect(page.locator("#details > details > article")).to_have_count(RUNS)  # each is back at its place
     lane = page.locator(".bars a").nth(12)
     lane.hover()
-    assert page.locator(".readout").inner_text().startswith(f"{tags[12]}: ")
+    expect(page.locator(".readout")).to_have_text(re.compile(f"^{re.escape(tags[12])}: "))
     lane.click()
     expect(dialog.locator("h3")).to_have_text(tags[12])
 
@@ -218,30 +238,48 @@ def test_a_run_by_mouse(page: Page) -> None:
 def test_a_run_by_keyboard(page: Page) -> None:
     """From the skip link on: arrows go through the rows, Enter and Space open, Escape leads back to the row."""
     dialog, tags, keys = page.get_by_role("dialog"), column(page, 2), page.keyboard
-    focused = page.locator(":focus")
+    skip, row, here = (
+        page.get_by_text("Skip to the runs"),
+        page.locator("#runs tbody :focus"),
+        page.locator("#runs :focus"),
+    )
+
+    def press(**leads_to: str) -> None:
+        """Press keys, each when the focus is where the one before has led to."""
+        for key, text in leads_to.items():
+            keys.press(key)
+            expect(row).to_have_text(text)
+
     page.locator("a, button, input, summary, [tabindex]").first.focus()
-    expect(focused).to_have_text("Skip to the runs")
+    expect(skip).to_be_focused()
     keys.press("Enter")
     expect(page).to_have_url(re.compile("#runs$"))
-    page.get_by_role("button", name="Tries", exact=True).focus()
+    expect(page.locator("#runs")).to_be_focused()
+    drawn(page)
+    tries = page.get_by_role("button", name="Tries", exact=True)
+    tries.focus()
+    expect(tries).to_be_focused()
     keys.press("Tab")
-    keys.press("Home")
-    expect(focused).to_have_text(tags[0])
-    for key in ("ArrowDown", "ArrowDown", "Enter"):
-        keys.press(key)
+    expect(row).to_have_count(1)
+    press(Home=tags[0], ArrowDown=tags[1])
+    press(ArrowDown=tags[2])
+    keys.press("Enter")
     expect(dialog.locator("h3")).to_have_text(tags[2])
+    shows(page, 2)
     keys.press("Escape")
-    expect(focused).to_have_text(tags[2])
+    expect(row).to_have_text(tags[2])
     expect(dialog).to_have_count(0)
     expect(page).not_to_have_url(re.compile("#run"))
     keys.press("Tab")
-    expect(page.locator("#runs :focus")).to_have_count(0)  # the table is one stop of the Tab key
+    expect(here).to_have_count(0)  # the table is one stop of the Tab key
     keys.press("Shift+Tab")
-    for key in ("End", "ArrowUp", "Space"):
-        keys.press(key)
+    expect(row).to_have_text(tags[2])
+    press(End=tags[-1], ArrowUp=tags[-2])
+    keys.press("Space")
     expect(dialog.locator("h3")).to_have_text(tags[-2])
+    shows(page, RUNS - 2)
     keys.press("Escape")
-    expect(focused).to_have_text(tags[-2])
+    expect(row).to_have_text(tags[-2])
     page.locator(".bars a").first.focus()
     keys.press("ArrowDown")
     expect(page.locator(".readout")).to_contain_text(f"{tags[1]}: ")
@@ -261,6 +299,7 @@ def test_a_patch_is_taken_from_the_page(page: Page, tmp_path: Path) -> None:
     copy.click()
     expect(dialog.get_by_text("Not copied (bytes that are no text): download it.")).to_be_visible()
     previous.click()
+    shows(page, RICH - 1)
     copy.click()
     expect(dialog.get_by_text("Copied.")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").startswith("diff --git a/src/")
@@ -272,6 +311,7 @@ def test_a_patch_is_taken_from_the_page(page: Page, tmp_path: Path) -> None:
 def test_a_small_screen(page: Page) -> None:
     """At 360 pixels nothing makes the page scroll sideways: the table and patches scroll in their own boxes."""
     page.set_viewport_size({"width": 360, "height": 740})
+    drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.evaluate("(box => box.scrollWidth > box.clientWidth)(document.querySelector('#runs .scroll'))")
     page.locator(ROWS).nth(9).locator("a").click()
@@ -281,7 +321,6 @@ def test_a_small_screen(page: Page) -> None:
     expect(dialog.locator(".diff").first).to_be_visible()
     assert page.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('dialog'))")
     go_to(page, CUT)
-    expect(dialog.locator(f"#run-{CUT}")).to_have_count(1)
     dialog.locator(".file > summary").first.click()
     assert dialog.locator(".diff").first.evaluate("box => { box.scrollLeft = 99; return box.scrollLeft }") == 99
 
@@ -335,7 +374,7 @@ def test_on_paper(page: Page) -> None:
         expect(page.locator(controls).first).to_be_hidden()
     opened = page.locator("details[open]").count()
     assert len(page.pdf()) > 10_000
-    assert page.locator("details[open]").count() == opened, "as before"
+    expect(page.locator("details[open]")).to_have_count(opened)  # as before
 
 
 def test_without_scripts(browser: Browser, report: Path) -> None:

@@ -19,6 +19,7 @@ from flaude.batch_file.nodes import (
 )
 from flaude.batch_file.problems import Problems, refusal
 
+_TOO_DEEP = f"lists and objects are nested more than {DEEPEST} deep"
 _WORD = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+)')
 
 
@@ -38,14 +39,27 @@ def read_json(text: str, lines: Lines, problems: Problems, offset: int = 0) -> N
         # Numbers are looked at below: Python raises a plain ValueError at very long ones.
         json.loads(text, parse_int=_nothing, parse_float=_nothing, parse_constant=_nothing)
     except json.JSONDecodeError as error:
+        # How deep Python reads differs from version to version: what is too deep for us is said first.
+        if (deep := _too_deep(text[: error.pos])) is not None:
+            raise refusal(lines.place(offset + deep), _TOO_DEEP) from None
         at, message = _sentence(error, text)
         raise refusal(lines.place(offset + at), message) from None
     except RecursionError:
-        raise refusal(lines.place(offset), f"lists and objects are nested more than {DEEPEST} deep") from None
+        raise refusal(lines.place(offset + (_too_deep(text) or 0)), _TOO_DEEP) from None
     return _Scan(lines, problems, offset).read(text)
 
 
 def _nothing(_: str) -> None:
+    return None
+
+
+def _too_deep(text: str) -> int | None:
+    """Where what is JSON up to its end is nested too deep; `None` when it is not."""
+    open_ = 0
+    for match in _WORD.finditer(text):
+        open_ += (match[1] in {"[", "{"}) - (match[1] in {"]", "}"})
+        if open_ > DEEPEST:
+            return match.start(1)
     return None
 
 
@@ -104,7 +118,7 @@ class _Scan:
                 self._add(parent, *key.pop(), node)
             if word in "{[":
                 if len(open_) >= DEEPEST:
-                    raise refusal(place, f"lists and objects are nested more than {DEEPEST} deep")
+                    raise refusal(place, _TOO_DEEP)
                 open_.append((node, []))
         return whole
 

@@ -20,6 +20,7 @@ from flaude.batch_file import BatchFileError, BatchSpec, Format, load
 from flaude.batch_file.durations import duration
 from flaude.batch_file.forecast import Forecast, forecast
 from flaude.batch_file.problems import printable
+from flaude.cli import fly_checks
 from flaude.cli.clocks import usual_timeouts
 from flaude.cli.source import Source
 from flaude.config import MachineConfig
@@ -44,8 +45,9 @@ async def check(
 ) -> int:
     """Check a batch file, and print what it would run and what that could cost; nothing is made.
 
-    Needs no token and no network. Exit code 2 when something in the file is wrong: all of it is printed, each on a line
-    `file:line:column field message`.
+    Needs no token and no network; with a Fly token it also counts the machines that are there, and says when an
+    organisation's machine limit may be in the way. Exit code 2 when something in the file is wrong: all of it is
+    printed, each on a line `file:line:column field message`.
 
     Parameters
     ----------
@@ -73,10 +75,13 @@ async def check(
             print(error, file=sys.stderr)
         return 2
     bounds = forecast(spec.settings, spec.requests)
+    limit = await fly_checks.beside(spec.settings.app, bounds.at_once)
     if json:
-        print(json_.dumps(_as_json(spec, bounds)))
+        print(json_.dumps({**_as_json(spec, bounds), "machine_limit": limit}))
     else:
         _print(spec, bounds)
+        if limit:
+            print(f"note: {limit}", file=sys.stderr)
     return 0
 
 
@@ -92,7 +97,7 @@ def _as_json(spec: BatchSpec, bounds: Forecast) -> dict[str, Any]:
                 "prompt": request.config.prompt,
                 "repos": [{"url": repo.url, "branch": repo.branch} for repo in request.config.repo_specs],
                 "model": request.config.model,
-                "region": request.config.region,
+                "region": ",".join(request.config.regions),
                 "machine": asdict(request.config.guest),
                 "max_budget_usd": request.config.max_budget_usd,
             }
@@ -162,7 +167,7 @@ def _row(request: ExecutionRequest) -> dict[str, str]:
 def _machine(config: MachineConfig) -> str:
     guest = config.guest
     prefix = "shared-cpu" if guest.cpu_kind == "shared" else guest.cpu_kind
-    return f"{prefix}-{guest.cpus}x {guest.memory_mb / 1024:g} GB {config.region or 'anywhere'}"
+    return f"{prefix}-{guest.cpus}x {guest.memory_mb / 1024:g} GB {','.join(config.regions) or 'anywhere'}"
 
 
 def _lines(spec: BatchSpec, bounds: Forecast) -> Iterator[tuple[str, str]]:

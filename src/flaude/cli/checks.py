@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from flaude.config import DEFAULT_IMAGE
 from flaude.errors import ConfigError, JournalError, NoTokenError
-from flaude.fly.settings import base_url, find_token_and_place
+from flaude.fly.settings import FLYCTL, base_url, find_token_and_place
 from flaude.journal.home import home_folder
 from flaude.journal.looking import look
 from flaude.local.choose_box import choose
@@ -24,6 +24,7 @@ from flaude.local.image import LocalImage
 from flaude.probe import saved
 
 _CREDENTIALS = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY")
+_LASTING = "fly tokens create deploy -a my-app -x 24h"
 _OLDEST_PYTHON = (3, 11)
 
 
@@ -86,14 +87,17 @@ async def bubblewrap() -> Check:
 
 
 async def fly_token(environ: Mapping[str, str]) -> Check:
-    """Where a Fly token is."""
+    """Where a Fly token is, and whether it lasts."""
+    lasts = f"export FLY_API_TOKEN=$({_LASTING})"
     try:
         _, place = await anyio.to_thread.run_sync(find_token_and_place, None, environ)
     except NoTokenError:
-        fix = "set FLY_API_TOKEN (`fly tokens create deploy -a APP`), or log in with `fly auth login`"
-        return Check("fly token", Verdict.WRONG, "there is none", fix)
+        return Check("fly token", Verdict.WRONG, "there is none", f"{lasts}; or log in with `fly auth login`")
     except ConfigError as error:
         return Check("fly token", Verdict.WRONG, str(error), "set it again, as `fly tokens create` has printed it")
+    if place == FLYCTL:
+        found = f"from {place}; it can die within minutes of your last `fly` command, in the middle of a batch"
+        return Check("fly token", Verdict.NOTE, found, lasts)
     return Check("fly token", Verdict.RIGHT, f"from {place}")
 
 

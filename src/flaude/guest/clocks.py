@@ -17,6 +17,7 @@ class Clocks:
         self._booted = self._sign_of_job = self._pulled = self._accepted = time.monotonic()
         self._pulling = 0
         self._done: float | None = None
+        self._stopped: float | None = None
         self._limits: Limits | None = None
 
     def accepted(self, limits: Limits) -> None:
@@ -66,6 +67,16 @@ class Clocks:
     def done(self) -> None:
         """The result waits to be taken."""
         self._done = time.monotonic()
+
+    def stopping(self) -> None:
+        """The machine is being stopped; the first time counts."""
+        self._stopped = self._stopped or time.monotonic()
+
+    @property
+    def is_held_enough(self) -> bool:
+        """Whether a machine that is being stopped has held what it has collected for as long as it may."""
+        hold_s = self._limits.stop_hold_s if self._limits else 0.0
+        return bool(hold_s) and self._stopped is not None and time.monotonic() - self._stopped > hold_s
 
     def ring(self, last_output: float | None, *, said_all: bool) -> tuple[str, str] | None:
         """The clock that has run out.

@@ -32,6 +32,14 @@ class Layout:
         """Whether the whole machine is ours: users may be made and switched to."""
         return str(self.root) == "/" and os.geteuid() == 0
 
+    @property
+    def is_denied(self) -> bool:
+        """Whether the machine is ours and we are not root in it: the image has a USER line.
+
+        In a box on somebody's own computer nobody is root, process 1 neither.
+        """
+        return str(self.root) == "/" and os.geteuid() != 0 and Path("/proc/1").stat().st_uid == 0
+
     def make(self) -> None:
         """Make the folders that only the supervisor may see."""
         for folder in (self.run, self.state, self.out):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -26,14 +27,27 @@ _LONGEST_WAIT_S = 45.0  # no controller asks for more: `LONGEST_MEASURED_WAIT_S`
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
 _AT_REST_S = 0.5  # Fly allows one exec a second and machine: whoever asked so long ago may soon ask again
+_HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
-EX_TEMPFAIL = 75
+EX_NOPERM = 77
+
+_STOPPED = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
 
 
 def supervise(layout: Layout) -> int:
-    """Run until the job is acknowledged or a clock runs out; returns the process's exit code."""
+    """Run until the job is acknowledged or a clock runs out; returns the process's exit code.
+
+    It is 0 where a clock has ended the machine: Fly may let one that has failed stand for hours before it destroys it
+    (`auto_destroy`; one client's report).
+    """
+    if layout.is_denied:
+        sys.stderr.write(
+            "flaude: the image has a USER line: flaude must be root in the machine, and runs the agent as an "
+            "unprivileged user of its own; remove USER from the Dockerfile\n"
+        )
+        return EX_NOPERM
     os.umask(0o022)
     layout.make()
     become_subreaper()
@@ -52,12 +66,11 @@ class Supervisor:
         self._pad = _take_pad(layout)
         self._used = ""
         self._newest_part = 0.0
-        self._hurried = 0
+        self._hurry_until = 0.0
         self._spool = Spool(layout.spool)
         self._outbox = Outbox(layout.out)
         self._task: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[int]
-        self._leaving = False
         self._orphaned = False
         self._orphan_since: float | None = None
         self._answered = 0.0
@@ -110,6 +123,8 @@ class Supervisor:
         if work is None:
             return {"error": "no job has been started"}
         self._clocks.pulled()
+        if verb != "pull":
+            self._hurry_until = 0.0
         if verb == "fetch":
             return self._outbox.fetch(request)
         if request.get("job_id") != work.job.job_id:
@@ -126,7 +141,7 @@ class Supervisor:
         elif work.result is None:
             return {"error": "the run is not done yet"}
         else:
-            self._leave()
+            self._leave(work.exit_code)
         return {"ok": True}
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -187,20 +202,21 @@ class Supervisor:
 
         After a while without an answer the next call may follow soon, so news need not wait for long.
         """
-        until, hurried = time.monotonic() + seconds, self._hurried
-        await self._spool.wait(offset, seconds)
+        until = time.monotonic() + seconds
+        if not self._hurrying:
+            await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while work.result is None and work.state != "ready" and (left := settled - time.monotonic()) > 0:
-            if self._hurried != hurried:
+            if self._hurrying:
                 return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, work: Work, seconds: float) -> None:
         """Wait until the agent may start: who knows that can let it start with the very next call."""
-        until, hurried = time.monotonic() + seconds, self._hurried
+        until = time.monotonic() + seconds
         while work.result is None and work.state != "ready" and (left := until - time.monotonic()) > 0:
-            if self._hurried != hurried:
+            if self._hurrying:
                 return
             await self._spool.wait(self._spool.size, left)
 
@@ -209,25 +225,37 @@ class Supervisor:
     def _on_done(self) -> None:
         self._clocks.done()
         self._spool.wake()
-        if self._leaving or self._orphaned:  # a controller that has pulled since is back, and takes the result
+        if self._orphaned:  # a controller that has pulled since is back, and takes the result
             self._leave()
 
     def _on_signal(self) -> None:
-        """The machine is being stopped: end the agent, collect, and exit without waiting to be asked."""
-        self._leaving = True
-        if self._work is None or self._work.result is not None:
+        """The machine is being stopped: end the agent, collect, and wait for the controller to take the harvest.
+
+        As long as `Limits.stop_hold_s` allows: after that the machine is killed. A second signal changes nothing.
+        """
+        self._clocks.stopping()
+        if self._work is None:
             self._leave()
+        elif self._work.running_agent:
+            self._work.stop("stopped", f"{_STOPPED}: the work so far was collected")
         else:
-            self._work.stop("cancelled", "the machine was stopped")
+            self._work.stop("stopped", f"{_STOPPED} before the agent had started")
 
     def _on_hurry(self) -> None:
-        """Somebody has another call to make, which may have to wait until the one that waits here has its answer."""
-        self._hurried += 1
+        """Somebody has another call to make, which may have to wait until the pull that waits here has its answer.
+
+        That pull may also be on its way yet: so for a while, until the other call comes, none waits.
+        """
+        self._hurry_until = time.monotonic() + _HURRY_S
         self._spool.wake()
 
-    def _leave(self) -> None:
+    @property
+    def _hurrying(self) -> bool:
+        return time.monotonic() < self._hurry_until
+
+    def _leave(self, code: int = 0) -> None:
         if not self._exit.done():
-            self._exit.set_result(self._work.exit_code if self._work and self._work.result else EX_TEMPFAIL)
+            self._exit.set_result(code)
 
     # --- the clocks ---
 
@@ -250,6 +278,8 @@ class Supervisor:
         work = self._work
         agent = work.running_agent if work else None
         last_output = agent.last_output if agent else None
+        if self._clocks.is_held_enough:
+            self._leave()
         ring = self._clocks.ring(last_output, said_all=bool(agent and agent.result_line))
         self._watch_orphan(ring is not None and ring[0] == "orphan")
         if ring is not None:

@@ -137,10 +137,10 @@ class Database:
             self.check_version(version, len(steps))
             if version < len(steps):
                 self._migrate(connection, steps)
+            self._lock.share()
         except BaseException:
             connection.close()
             raise
-        self._lock.share()
         return connection
 
     def _migrate(self, connection: sqlite3.Connection, steps: Sequence[str]) -> None:

@@ -42,6 +42,11 @@ class Call:
         return self.world.app(self.params["app"])
 
     @property
+    def grown_app(self) -> App:
+        """The same for what is done in it; refuses with 404 also while it is young."""
+        return self.world.grown_app(self.params["app"])
+
+    @property
     def machine(self) -> Machine:
         """The machine of the path; refuses with 404."""
         return self.world.machine(self.params["app"], self.params["machine"])

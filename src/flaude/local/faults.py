@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -128,15 +128,38 @@ class Dies(Effect):
     Attributes:
         after_s: Seconds.
         oom: Whether its exit event says that it ran out of memory.
+        when: Waited for before that, such as an event's `wait`: what has to have happened.
     """
 
     actions = frozenset({"create_machine"})
     after_s: float = 0.0
     oom: bool = False
+    when: Callable[[], Awaitable[object]] | None = None
 
     def __post_init__(self) -> None:
         """Check the time."""
         _time("after_s", self.after_s)
+
+
+@dataclass(frozen=True)
+class FlyStops(Effect):
+    """Fly stops the machine that is made some time after it has started, as it does on a trial account.
+
+    Its process gets the signal of its `stop_config`, and is killed at the end of that one's timeout.
+
+    Attributes:
+        after_s: Seconds.
+        timeout_s: Seconds until it is killed, whatever its `stop_config` says; None for what that says.
+    """
+
+    actions = frozenset({"create_machine"})
+    after_s: float = 0.0
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the times."""
+        _time("after_s", self.after_s)
+        _time("timeout_s", self.timeout_s or 0.0)
 
 
 @dataclass(frozen=True)
@@ -159,6 +182,23 @@ class HostGone(Effect):
         """Check the times."""
         _time("after_s", self.after_s)
         _time("back_s", self.back_s or 0.0)
+
+
+@dataclass(frozen=True)
+class NoCapacity(Effect):
+    """There is no room for a machine: a create is put into the next region that it allows, or answered 422.
+
+    Attributes:
+        regions: The codes of the regions that are full; empty for all.
+    """
+
+    actions = frozenset({"create_machine"})
+    regions: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the regions."""
+        if isinstance(self.regions, str):
+            raise ValueError(f"regions: give a list of codes, not {self.regions!r}")  # noqa: TRY004  # as the others do
 
 
 ACTIONS = frozenset(

@@ -18,9 +18,9 @@ import anyio
 
 from flaude.local import rootfs
 from flaude.local.boxes import Box, Running, Spec
-from flaude.local.faults import Dies, HostGone
+from flaude.local.faults import Dies, FlyStops, HostGone
 from flaude.local.image import LocalImage
-from flaude.local.machine import Machine, Order, now
+from flaude.local.machine import Machine, Order, Stop, now
 from flaude.local.quirks import Quirks
 
 _log = logging.getLogger(__name__)
@@ -187,9 +187,18 @@ async def _meet(machine: Machine, running: Running) -> None:
     """What was to go wrong with the machine goes wrong."""
     match machine.fate:
         case Dies() as fate:
+            if fate.when is not None:
+                await fate.when()
             await anyio.sleep(fate.after_s)
             machine.died = fate
             await running.kill()
+        case FlyStops(after_s=after_s, timeout_s=timeout_s):
+            await anyio.sleep(after_s)
+            if machine.is_up:
+                machine.state = "stopping"
+                machine.event("stop", "stopping", "flyd")
+                stop = machine.stop
+                machine.want(Order.REST, stop if timeout_s is None else Stop(stop.signal, timeout_s))
         case HostGone(after_s=after_s, back_s=back_s):
             await anyio.sleep(after_s)
             machine.host_gone = True
