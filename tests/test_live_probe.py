@@ -50,7 +50,6 @@ QUICK = Plan(
     then_s=0.2,
     settle_s=0.0,
     disk_mb=1,
-    young_s=10.0,
     deadline_s=60.0,
     egress=("127.0.0.1", 9),
 )
@@ -127,7 +126,7 @@ async def test_the_worst_reading(machines: Machines, measure: Measure) -> None:
     assert seen(rows, "duplicate_name")["recognised"] and not seen(rows, "duplicate_name")["made_another"]
     assert seen(rows, "machine")["uid"] == 0 and seen(rows, "machine")["python3"].endswith("python3")
     assert abs(seen(rows, "clock")["skew_s"]) < 5
-    assert rows["cost"]["found"].endswith("by Fly's prices")
+    assert rows["cost"]["found"].endswith("by Fly's prices") and "$0.00000 " not in rows["cost"]["found"]
 
 
 async def test_the_best_reading(machines: Machines, measure: Measure) -> None:
@@ -168,7 +167,7 @@ async def test_slow_young_things(machines: Machines, measure: Measure) -> None:
     async with machines(quirks=Quirks(exec_not_ready_s=1.5), boot_s=1.0, faults=faults) as fly:
         code, rows = await measure(fly)
     assert code == 0
-    assert seen(rows, "create")["unknown_for_s"] >= 1.5 and "unknown" in rows["create"]["found"]
+    assert seen(rows, "create")["unknown_for_s"] > 0.2 and "unknown" in rows["create"]["found"]
     assert seen(rows, "visible")["get_s"] < 1.5 <= seen(rows, "visible")["list_s"]
     assert seen(rows, "started")["seconds"] >= 0.8
     first = seen(rows, "first_exec")
@@ -348,10 +347,9 @@ async def test_the_command(machines: Machines, tmp_path: Path) -> None:
 
 
 async def test_options_that_go_with_live() -> None:
-    """`--image` and `--save` without `--live` are a mistake."""
-    for options in ({"image": "x"}, {"save": True}):
-        with pytest.raises(ConfigError, match="--live"):
-            await doctor(app="my-app", **options)
+    """`--save` without `--live` is a mistake, and so is an image that is none."""
+    with pytest.raises(ConfigError, match="--live"):
+        await doctor(app="my-app", save=True)
     with pytest.raises(ConfigError, match="--image"):
         await doctor(app="my-app", live=True, image="two words")
 

@@ -25,6 +25,7 @@ from flaude import (
 )
 from flaude.fly import FlyClient
 from flaude.fly.pacing import Pace
+from flaude.fly.sending import Call
 from flaude.local import LocalFly
 
 
@@ -63,7 +64,12 @@ async def test_every_call(fly: FlyClient) -> None:
     ours = {"managed_by": "test"}
     assert await call("machine_states", "other", metadata=ours, include_deleted=True) == {machine.id: "destroyed"}
     assert await fly.machine_states("other", metadata=ours) == {}
+    assert await call("count_machines", "personal") == 0
+    asked = Call("get_app", "other", "GET", "/apps/other")
+    await call("turn", asked)
+    assert (await call("answer", asked)).status == 200
     await call("delete_app", "other", force=True)
+    assert (await fly.answer(asked)).status == 404  # an answer too
     with pytest.raises(NotFoundError):
         await fly.get_app("other")
     public = {name for name, _ in inspect.getmembers(FlyClient, inspect.iscoroutinefunction) if name[0] != "_"}

@@ -126,7 +126,7 @@ def _with_image(plan: Plan, image: str) -> Plan:
 
 
 def _estimate(plan: Plan) -> Check:
-    cost = machine_cost_usd(SIZE, DEFAULT_REGION, plan.about_s + plan.exit_s)
+    cost = machine_cost_usd(SIZE, DEFAULT_REGION.split(",")[0], plan.about_s + plan.exit_s)
     told = f"one machine shared-cpu-1x with 256 MB for {about(plan.about_s)}, two more for seconds"
     return Check("cost", CheckVerdict.NOTE, f"{told}: about ${cost or 0.0:.5f} by Fly's prices")
 

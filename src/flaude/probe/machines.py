@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from flaude.destroying import destroy
 from flaude.diagnosis import GONE, UNKNOWN_S
-from flaude.errors import FlyError, NotFoundError
+from flaude.errors import FlyError
 from flaude.guest_program import GUEST_PATH, packed_guest, prepare
 from flaude.machine_spec import MANAGED_BY
 from flaude.machine_states import MachineStates
@@ -31,7 +31,6 @@ MARK = "flaude_probe"
 """The metadata by which a probe knows its machines."""
 
 _LOOK_AGAIN_S = 1.0
-_YOUNG_PAUSE_S = 1.0
 
 
 @dataclass
@@ -68,7 +67,7 @@ class ProbeMachines:
         self._app = app
         self._plan = plan
         self._mark = secrets.token_hex(4)
-        self._unknown = 0
+        self._unsure: set[str] = set()
         self._troubles: list[str] = []
         self.made: dict[str, Made] = {}
         self.left: list[Made] = []
@@ -126,36 +125,33 @@ class ProbeMachines:
         return f"flaude-probe-{self._mark}-{number}"
 
     async def create(self, name: str, config: Mapping[str, Any]) -> tuple[Machine, float]:
-        """A new machine, and how long the app was unknown before: it exists, and a young one may be answered 404.
+        """A new machine, and for how many seconds creates were answered that there is no such app.
 
         Raises:
             FlyError: Fly refused it.
         """
-        began = anyio.current_time()
-        identity = {MARK: self._mark}
-        while True:
-            asked = anyio.current_time()
-            try:
-                machine = await self._fly.create_machine(
-                    self._app,
-                    name=name,
-                    config=config,
-                    region=self._plan.region,
-                    identity=identity,
-                    on_turn=self._sent,
-                )
-            except FlyError as error:
-                self._unknown -= not error.may_have_been_done
-                if not isinstance(error, NotFoundError) or asked - began > self._plan.young_s:
-                    raise
-                await anyio.sleep(_YOUNG_PAUSE_S)
-            else:
-                self._unknown -= 1
-                self.add(machine.id, name, machine.region)
-                return machine, asked - began if asked - began > _YOUNG_PAUSE_S / 2 else 0.0
+        sent = list[float]()
 
-    async def _sent(self) -> None:
-        self._unknown += 1
+        async def send() -> None:
+            sent.append(anyio.current_time())
+            self._unsure.add(name)
+
+        try:
+            machine = await self._fly.create_machine(
+                self._app,
+                name=name,
+                config=config,
+                region=self._plan.region,
+                identity={MARK: self._mark},
+                on_turn=send,
+            )
+        except FlyError as error:
+            if not error.may_have_been_done:
+                self._unsure.discard(name)
+            raise
+        self._unsure.discard(name)
+        self.add(machine.id, name, machine.region)
+        return machine, sent[-1] - sent[0]
 
     def add(self, machine_id: str, name: str, region: str = "") -> None:
         """One was made."""
@@ -177,7 +173,7 @@ class ProbeMachines:
 
     async def _find_others(self) -> None:
         """Those whose create was sent and whose answer never came; a list may lag."""
-        until = anyio.current_time() + (UNKNOWN_S if self._unknown else 0.0)
+        until = anyio.current_time() + (UNKNOWN_S if self._unsure else 0.0)
         while True:
             before = len(self.made)
             try:

@@ -20,7 +20,6 @@ class Plan:
         image: Of the machines.
         region: Where; empty for Fly's choice.
         deadline_s: After so many seconds the measured machine ends by itself, whoever watches.
-        young_s: How long a create in an app that exists may be answered 404.
         visible_s: How long a new machine is looked for in lists.
         boot_s: How long it may take to start.
         first_exec_s: How long the first exec may be refused.
@@ -41,7 +40,6 @@ class Plan:
     image: str = DEFAULT_IMAGE
     region: str = ""
     deadline_s: float = 120.0
-    young_s: float = 60.0
     visible_s: float = 20.0
     boot_s: float = 180.0
     first_exec_s: float = 20.0
