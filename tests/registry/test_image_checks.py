@@ -13,7 +13,7 @@ import pytest
 from tests.registry.conftest import PASSWORD
 from tests.registry.pushing import LAYER, Registry, config, encoded
 
-from flaude.cli import checks, image_checks
+from flaude.cli import checks, fly_checks, image_checks
 from flaude.cli.checks import Check, Verdict
 from flaude.cli.doctor import doctor
 from flaude.cli.image_checks import image
@@ -69,9 +69,10 @@ async def test_an_image_that_it_cannot(registry: Registry, of: dict[str, Any], n
 async def test_how_large_it_is(registry: Registry, megabytes: int, verdict: Verdict, told: str) -> None:
     """What does not fit on a machine's disk is wrong, and what may not fit once unpacked is worth knowing."""
     of = config()
-    layers = [len(LAYER), megabytes * 10**6 - len(encoded(of))] if megabytes else [len(LAYER)]
-    # A registry takes the sizes of a manifest as they are told.
-    found = await looked_at(f"{registry.address}/size@{registry.push('size', of, layers=layers[-1:])['digest']}")
+    # A registry takes the sizes in a manifest as they are told.
+    layer = megabytes * 10**6 - len(encoded(of)) if megabytes else len(LAYER)
+    pushed = registry.push("size", of, layers=[layer])
+    found = await looked_at(f"{registry.address}/size@{pushed['digest']}")
     assert (found["image size"].verdict, told in found["image size"].found) == (verdict, True), found
     assert bool(found["image size"].fix) is (verdict is not Verdict.RIGHT)
 
@@ -142,6 +143,7 @@ async def test_no_registry_is_asked_unasked(
 async def test_a_registry_that_drips(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A registry that never comes to an end is given up, which is no mistake of the image's."""
     monkeypatch.setattr(image_checks, "WITHIN_S", 0.5)
+    monkeypatch.setattr(fly_checks, "WITHIN_S", 0.1)  # for whatever is asked once
 
     async def drip(stream: anyio.abc.SocketStream) -> None:
         async with stream:

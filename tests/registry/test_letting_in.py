@@ -61,7 +61,7 @@ def image(request: Request) -> Response:
     return Response(MANIFEST if "/manifests/" in request.url.path else CONFIG)
 
 
-def asking(challenge: str, token: str) -> Answering:
+def asking(challenge: str, token: str) -> Callable[[Request], Response]:
     """A registry that has the image for those alone who have the token."""
 
     def answer(request: Request) -> Response:
@@ -87,6 +87,36 @@ async def test_a_token_is_fetched_once() -> None:
         ("/v2/library/node/manifests/22", "Bearer anonymous-token"),
         (f"/v2/library/node/blobs/{digest_of(CONFIG)}", "Bearer anonymous-token"),
     ]
+
+
+async def test_a_token_that_does_not_help_is_fetched_once() -> None:
+    """A registry that hands out a token and refuses it is not asked for another one."""
+
+    def answer(request: Request) -> Response:
+        if request.url.path == "/token":
+            return JSONResponse({"token": "useless"})
+        challenge = f'Bearer realm="http://{request.url.netloc}/token"'
+        return Response(status_code=401, headers={"WWW-Authenticate": challenge})
+
+    async with server(answer) as registry:
+        with pytest.raises(NotReadError, match=r"does not let flaude read it \(HTTP 401\)"):
+            await read_image(registry.name)
+    image = "/v2/library/node/manifests/22"
+    assert [path.partition("?")[0] for path, _ in registry.asked] == [image, "/token", image]
+
+
+async def test_a_blob_that_is_refused() -> None:
+    """A token that is good for the manifest alone is used for the blob too, and no other one is fetched."""
+
+    def answer(request: Request) -> Response:
+        if "/blobs/" in request.url.path:
+            return Response(status_code=401, headers={"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/"'})
+        return asking('Bearer realm="http://{host}/token"', "t")(request)
+
+    async with server(answer) as registry:
+        with pytest.raises(NotReadError, match=r"does not let flaude read it \(HTTP 401\)"):
+            await read_image(registry.name)
+    assert registry.asked[-1] == (f"/v2/library/node/blobs/{digest_of(CONFIG)}", "Bearer t")
 
 
 async def test_a_password_is_shown_to_its_own_registry_alone() -> None:
