@@ -51,7 +51,7 @@ def kinds(batch: BatchResult) -> list[FailureKind | None]:
 
 
 async def test_no_capacity_is_tried_again(local: LocalFly) -> None:
-    """Where nobody waits for room, another attempt may find some; all are in the result, each with a name of its own."""
+    """Where nobody waits for room another attempt may find some; all are in the result, each with a name of its own."""
     told: list[int] = []
 
     def watch(event: Event) -> None:

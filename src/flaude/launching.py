@@ -149,6 +149,12 @@ class Launching:
             self._remove(group, waiter)
             waiter.woken.set()
 
+    def _changed(self) -> None:
+        """Places may have become free, or the time when one will."""
+        self._admit()
+        for queue in self._waiting.values():
+            queue[0].woken.set()
+
     def _remove(self, group: tuple[int, Hashable], waiter: _Waiter) -> None:
         queue = self._waiting[group]
         was_first = queue[0] is waiter
@@ -169,7 +175,7 @@ class Launching:
         place, now = self._held.pop(number), anyio.current_time()
         for room in (self._organization, place.room):
             room.leave(number, now, had_machine=place.has_machine)
-        self._admit()
+        self._changed()
 
     def _room(self, where: Hashable) -> Room:
         return self._rooms.setdefault(where, Room(self._capacity_s, halves=True))
@@ -200,7 +206,7 @@ class Launching:
         place.has_machine = True
         for room in (self._organization, place.room):
             room.made(number, anyio.current_time())
-        self._admit()
+        self._changed()
 
     def refused(self, number: int, error: MachineLimitError | NoCapacityError) -> Refusal:
         """Fly has no room for the machine of a launch, which is to leave its place now.
@@ -219,7 +225,7 @@ class Launching:
         """A run has succeeded: one more may go on at once, if there were more before."""
         if self._allowed < self._most:
             self._allowed += 1
-            self._admit()
+            self._changed()
 
     def failed(self, number: int, kind: FailureKind, *, lifted_at: float | None, account: int = 0) -> str:
         """A run has failed.

@@ -46,8 +46,8 @@ async def check(
     """Check a batch file, and print what it would run and what that could cost; nothing is made.
 
     Needs no token and no network; with a Fly token it also counts the machines that are there, and says when an
-    organisation's machine limit may be in the way. Exit code 2 when something in the file is wrong: all of it is printed, each on a line
-    `file:line:column field message`.
+    organisation's machine limit may be in the way. Exit code 2 when something in the file is wrong: all of it is
+    printed, each on a line `file:line:column field message`.
 
     Parameters
     ----------

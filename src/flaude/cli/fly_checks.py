@@ -109,7 +109,5 @@ async def beside(app_name: str, at_once: int) -> str:
     if at_once + there <= SMALLEST_LIMIT:
         return ""
     beside = f" beside the {there} that are in {counted.where} now" if counted and there else ""
-    return (
-        f"up to {at_once} machine{'s' if at_once != 1 else ''} at once{beside}: {LIMIT_IN_WORDS}; at the limit runs wait "
-        "for places"
-    )
+    machines = "1 machine" if at_once == 1 else f"{at_once} machines"
+    return f"up to {machines} at once{beside}: {LIMIT_IN_WORDS}; at the limit runs wait for places"
