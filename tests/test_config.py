@@ -254,3 +254,29 @@ def test_bad_timeouts_name_themselves(fields: dict[str, Any], named: str) -> Non
     Timeouts(idle=0)
     with pytest.raises(ConfigError, match=named):
         Timeouts(**fields)
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ("iad", ("iad",)),
+        ("iad, ewr,iad", ("iad", "ewr")),
+        (["iad", "eu"], ("iad", "eu")),
+        (("fra",), ("fra",)),
+        ("any", ("any",)),
+        ("", ()),
+    ],
+)
+def test_regions(region: Any, words: tuple[str, ...]) -> None:
+    """A code, several, with commas or as a list, an alias, or Fly's choice; each once, and the same in both forms."""
+    config = make(region=region)
+    assert config.regions == words and config == make(region=",".join(words))
+
+
+@pytest.mark.parametrize("region", ["IAD", "us-east-1", "iad,,ewr", "iad ewr", "Ashburn, Virginia", [], ["iad", ""], 5])
+def test_what_is_no_region(region: Any) -> None:
+    """What has not a region's form is refused here, by its field; "IAD" with what to write."""
+    with pytest.raises(ConfigError, match="region: ") as caught:
+        make(region=region)
+    assert [field for field, _ in caught.value.wrong] == ["region"]
+    assert "write iad" in str(caught.value) if region == "IAD" else "iad,ewr,ord" in str(caught.value)

@@ -225,3 +225,35 @@ def test_an_option_that_there_is_not_is_no_file(flaude: Command) -> None:
     """A misspelt option is not taken for the file, as `-` is."""
     code, out, err = flaude("check", "--jsn")
     assert (code, out) == (2, "") and "there is no option --jsn" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("app: a\ndefaults: {region: [iad, lhr]}\ntasks: [{tag: t, prompt: x}]\n", "b.yaml"),
+        ("app: a\ntasks: [{tag: t, prompt: x, region: 'iad, lhr'}]\n", "b.yaml"),
+        ('{"app": "a", "tasks": [{"tag": "t", "prompt": "x", "region": ["iad", "lhr"]}]}', "b.json"),
+        ('app = "a"\n[[tasks]]\ntag = "t"\nprompt = "x"\nregion = ["iad", "lhr"]\n', "b.toml"),
+        ('tag,prompt,region\nt,x,"iad,lhr"\n', "b.csv"),
+    ],
+)
+def test_several_regions(flaude: Command, text: str, name: str) -> None:
+    """A list of regions, or one with commas, in every format; the schema has both, and what is none is told by name."""
+    arguments = ("check", name, "--app", "my-app", "--json")
+    code, out, err = flaude(*arguments, **{name.replace(".", "_"): text})
+    assert code == 0, err
+    (task,) = json.loads(out)["tasks"]
+    assert task["region"] == "iad,lhr"
+    code, out, _ = flaude(*arguments, **{name.replace(".", "_"): text.replace("lhr", "us-east-1")})
+    assert code == 2 and "region" in json.loads(out)["problems"][0]["field"]
+
+
+def test_a_batch_beside_the_limit_is_told(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More machines at once than a new account may have are a note, without a token and a network too."""
+    rows = "".join(f"t{number},x\n" for number in range(30))
+    code, _, err = flaude("check", "b.csv", "--app", "my-app", b_csv=f"tag,prompt\n{rows}")
+    assert code == 0 and "note: up to 30 machines at once: an account may have 20 to 50 at first" in err
+    monkeypatch.setenv("FLY_FLAPS_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("FLY_API_TOKEN", "x")
+    code, out, _ = flaude("check", "b.csv", "--app", "my-app", "--json", b_csv=f"tag,prompt\n{rows}")
+    assert code == 0 and "up to 30 machines" in json.loads(out)["machine_limit"]

@@ -15,6 +15,7 @@ from tests.fly.proxy import Proxy, Trouble, refusal
 from flaude import (
     FlyError,
     InvalidRequestError,
+    MachineLimitError,
     NameTakenError,
     NoCapacityError,
     NotAllowedError,
@@ -46,6 +47,7 @@ async def test_every_call(fly: FlyClient) -> None:
     assert (await call("get_machine", "other", machine.id)).metadata["managed_by"] == "test"
     done = await call("exec_machine", "other", machine.id, ["echo", "text"], stdin="any", timeout_s=5)
     assert (done.exit_code, done.stdout) == (0, "text\n")
+    assert await call("count_machines", "personal") == 1
     for metadata, count in (({"flaude_batch": "b1"}, 1), ({"flaude_batch": "b2"}, 0)):
         assert len(await call("list_machines", "other", metadata=metadata, state="started", region="fra")) == count
     changed = {**SLEEPER, "metadata": {"managed_by": "test", "new": "1"}}
@@ -120,6 +122,12 @@ async def test_refusals_are_told_apart(local: LocalFly, fly: FlyClient) -> None:
         (refusal(409, "aborted: insufficient IPs available to fulfill request"), NoCapacityError),
         (refusal(409, "aborted: could not reserve resource for machine: insufficient CPUs"), NoCapacityError),
         (refusal(409, "aborted: no capacity"), NoCapacityError),
+        (
+            refusal(422, "Your organization has reached its machine limit. Please contact billing@fly.io"),
+            MachineLimitError,
+        ),
+        (refusal(403, "organization has reached its MACHINE LIMIT"), MachineLimitError),
+        (refusal(500, "organization has reached its machine limit"), UnreachableError),
         (refusal(409, "aborted: machine update failed due to concurrent update"), NotReadyError),
         (
             Trouble("answer", 409, '{"status":"error","message":"lease currently held by x","code":"invalid"}'),

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.local.conftest import Api, config, error, file, opened
 
-from flaude.local import Quirks
+from flaude.local import Fault, NoCapacity, Quirks
 
 
 async def test_create_answers_created(plain: Api) -> None:
@@ -169,3 +170,43 @@ async def test_a_destroyed_machine_can_be_read_for_a_while() -> None:
         assert waited.status_code in (200, 404)
         assert error(await api.call("GET", f"/machines/{machine}")) == (404, "not_found: machine not found")
         assert (await api.call("GET", "/machines", include_deleted="true")).json() == []
+
+
+async def test_a_full_region(plain: Api) -> None:
+    """With `NoCapacity` a create goes to the next region that it allows, and is refused when there is none."""
+    plain.fly.faults.add(Fault("create_machine", NoCapacity(["iad", "ewr"])))
+
+    async def asked(region: str) -> tuple[str, str, str]:
+        reply = (await plain.call("POST", "/machines", {"region": region, "config": config()})).json()
+        return reply.get("region", ""), reply.get("error", ""), reply.get("status", "")
+
+    full = ("", "could not find a candidate host", "insufficient_capacity")
+    assert await asked("iad") == await asked("ewr,iad") == await asked("") == full
+    assert [(await asked(region))[0] for region in ("iad,lhr", "us", "any")] == ["lhr", "dfw", "ams"]
+    plain.fly.faults.clear()
+    plain.fly.faults.add(Fault("create_machine", NoCapacity()))
+    assert await asked("any") == full
+    with pytest.raises(ValueError, match="regions: "):
+        NoCapacity("iad")
+    with pytest.raises(ValueError, match="effect: "):
+        Fault("get_machine", NoCapacity())
+
+
+async def test_the_machine_limit() -> None:
+    """All machines of all apps of an organization count, stopped ones too, destroyed ones not; it can be changed."""
+    async with opened(apps=["my-app", "other"], quirks=Quirks(machine_limit=2, young_app_s=0)) as api:
+        first = await api.create(name="one")
+        rests = {"name": "rests", "config": config(), "skip_launch": True}
+        assert (await api.client.post("/v1/apps/other/machines", json=rests)).status_code == 200
+        text = "Your organization has reached its machine limit. Please contact billing@fly.io"
+        assert error(await api.call("POST", "/machines", {"name": "two", "config": config()})) == (422, text)
+        assert error(await api.call("POST", "/machines", {"name": "one", "config": config()})) == (422, text)
+        await api.client.post("/v1/apps", json={"app_name": "far", "org_slug": "another"})
+        elsewhere = await api.client.post("/v1/apps/far/machines", json={"config": config()})
+        assert elsewhere.status_code == 200, "another organization has a limit of its own"
+        await api.call("DELETE", f"/machines/{first}", force="true")
+        await api.reach(first, "destroyed")
+        await api.create(name="two")
+        assert error(await api.call("POST", "/machines", {"config": config()})) == (422, text)
+        api.fly.quirks = replace(api.fly.quirks, machine_limit=None)
+        await api.create(name="three")
