@@ -34,6 +34,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.scale --json build/benchmarks.json $(ARGS)
 	$(BIN)/python benchmarks/watching.py
 	$(BIN)/python benchmarks/live.py
+	$(BIN)/python benchmarks/prompts.py
 	$(BIN)/python -m benchmarks.report
 
 soak: $(READY)

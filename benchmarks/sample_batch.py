@@ -118,7 +118,7 @@ class _Maker:
             prompt=_TASKS[task].format(area=area, repo=repo),
             repos=(f"https://github.com/your-org/{repo}",),
             model="claude-sonnet-5" if index % 3 else "claude-opus-5",
-            machine="performance-2x, 2 CPUs, 4 GB",
+            machine="shared-cpu-2x, 2 CPUs, 4 GB",
             result=result,
             events=tuple(story.events),
         )
@@ -174,7 +174,7 @@ class _Story:
             agent_started=started,
             cost_usd=cost,
             machine_seconds=seconds,
-            machine_cost_usd=seconds * 0.0000239,
+            machine_cost_usd=seconds * 0.0000098,
             times=times,
         )
         self._attempts.append(attempt)

@@ -50,6 +50,7 @@ def stand_in(*, box: str, limits: bool = False, cpus: Sequence[int] = (), nice: 
         nice: Its priority number.
     """
     argv = [sys.executable, "-m", "flaude", "local", "serve", "--port", "0", "--app", APP, "--box", box]
+    argv += ["--quirk", "machine_limit=none", "--quirk", "young_app_s=0"]  # a thousand at once, in apps made just now
     process = subprocess.Popen([*argv, *(["--limits"] if limits else [])], stdout=subprocess.PIPE, text=True)
     try:
         if process.stdout is None:

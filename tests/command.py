@@ -12,12 +12,13 @@ from flaude.cli import main  # noqa: E402
 from tests.blocking import detecting  # noqa: E402
 
 
-def _tell(what: str) -> None:
+def tell_and_end(what: str) -> None:
+    """Tell, and end the process at once."""
     # For good: the command may bear any exception, and its exit code is what tests look at.
     os.write(2, f"{what}\n".encode())
     os._exit(70)
 
 
 if __name__ == "__main__":
-    with detecting(_tell):
+    with detecting(tell_and_end):
         main()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flaude.config import TESTED_CLAUDE_CODE
 from flaude.local import LocalFly
 from tests.blocking import detecting
 from tests.gate import Gate
@@ -150,10 +151,10 @@ async def local(machines: Machines) -> AsyncIterator[LocalFly]:
 @pytest.fixture(scope="session")
 def claude_bin() -> Path:
     """Folder of the real Claude Code CLI that `scripts/install-test-tools` has installed."""
-    folders = sorted(_ROOT.glob(".cache/claude-code-*/node_modules/.bin"))
+    folder = _ROOT / f".cache/claude-code-{TESTED_CLAUDE_CODE}/node_modules/.bin"
     needs(
         "the Claude Code CLI",
         "run scripts/install-test-tools",
-        there=bool(folders) and shutil.which("node") is not None,
+        there=(folder / "claude").exists() and shutil.which("node") is not None,
     )
-    return folders[-1]
+    return folder

@@ -22,6 +22,7 @@ MACHINE = "/apps/{app_name}/machines/{machine_id}"
 
 EXTRA_QUERY: dict[tuple[str, str], set[str]] = {
     ("DELETE", "/apps/{app_name}"): {"force"},  # Fly docs, apps resource
+    ("POST", "/apps"): {"wait"},  # Fly's Go client sends it
     ("GET", "/apps"): {"cursor", "limit"},  # Fly's Go client (flaps_apps_test.go)
     ("DELETE", MACHINE): {"kill"},  # Fly's Go client always sends it
 }

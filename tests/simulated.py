@@ -19,9 +19,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flaude.errors import GuestError, NameTakenError, NoCapacityError, NotFoundError
+from flaude.errors import GuestError, MachineLimitError, NameTakenError, NoCapacityError, NotFoundError
 from flaude.fly import Machine
+from flaude.fly.exec_limits import ExecLimits
 from flaude.fly.models import ExecResult
+from flaude.guest.packing import unpack_request
 from flaude.guest.server import pack
 from flaude.journal import Journal, MemoryJournal
 from tests.conftest import TOKEN
@@ -95,6 +97,10 @@ class World:
         gone: Machines that are no more.
         at_work: Whether agents that have started go on and on.
         full: How many more times there is no room for a machine.
+        full_regions: Regions that have no room.
+        limit: How many machines the organisation may have.
+        others: How many of them are somebody else's.
+        asked: When creates were asked for, and in which regions.
     """
 
     guests: dict[str, Guest] = field(default_factory=dict)
@@ -102,21 +108,29 @@ class World:
     gone: set[str] = field(default_factory=set)
     at_work: bool = False
     full: int = 0
+    full_regions: set[str] = field(default_factory=set)
+    limit: int | None = None
+    others: int = 0
+    asked: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def alive(self) -> list[Guest]:
         """Machines that cost something."""
         return [guest for guest in self.guests.values() if guest.machine.id not in self.gone]
 
-    def create(self, name: str, config: Mapping[str, Any]) -> Machine:
+    def create(self, name: str, config: Mapping[str, Any], region: str) -> Machine:
         """As Fly does: a name belongs to one living machine."""
-        if self.full:
-            self.full -= 1
+        self.asked.append((anyio.current_time(), region))
+        if self.limit is not None and len(self.alive) + self.others >= self.limit:
+            raise MachineLimitError("reached its machine limit", method="POST", path="/machines")
+        free = [code for code in region.split(",") if code not in self.full_regions]
+        if self.full or not free:
+            self.full = max(0, self.full - 1)
             raise NoCapacityError("no room", method="POST", path="/machines")
         for guest in self.alive:
             if guest.machine.name == name:
                 raise NameTakenError("already_exists", method="POST", path="/machines", machine_id=guest.machine.id)
-        machine = Machine(id=f"m{len(self.guests)}", name=name, state="started", region="iad", config=dict(config))
+        machine = Machine(id=f"m{len(self.guests)}", name=name, state="started", region=free[0], config=dict(config))
         self.guests[machine.id] = Guest(machine)
         return machine
 
@@ -179,6 +193,7 @@ class SimulatedFly:
     def __init__(self, world: World, around: Around) -> None:
         self._world = world
         self._around = around
+        self.exec_limits = ExecLimits()
 
     async def __aenter__(self) -> Self:
         return self
@@ -200,13 +215,13 @@ class SimulatedFly:
         region: str,
         identity: Mapping[str, str],
         on_turn: Callable[[], Awaitable[None]],
+        **_more: Any,
     ) -> Machine:
         """A machine, or the one that was made before."""
-        del region
         await on_turn()
         await self._around("create")
         try:
-            machine = self._world.create(name, config)
+            machine = self._world.create(name, config, region)
         except NameTakenError as error:
             machine = self._world.guests[error.machine_id or ""].machine
             if not identity.items() <= machine.metadata.items():
@@ -241,17 +256,19 @@ class SimulatedFly:
         await self._around("wait")
         return self._guest(machine_id).machine.state == state
 
-    async def exec_machine(
-        self, _app: str, machine_id: str, command: Sequence[str], *, stdin: str, **_more: Any
-    ) -> ExecResult:
+    async def exec_machine(self, _app: str, machine_id: str, command: Sequence[str], **_more: Any) -> ExecResult:
         """A guest's answer."""
-        verb = command[-1]
+        verb = command[-2]
         await self._around(verb)
-        answer = self._world.answer(self._guest(machine_id), verb, json.loads(stdin))
+        answer = self._world.answer(self._guest(machine_id), verb, unpack_request(command[-1]))
         if verb == "pull" and not answer["data"]:
             await anyio.sleep(1)  # it waits for news, for a while
         await self._around(f"{verb} done")
         return ExecResult(stdout=json.dumps(answer))
+
+    async def signal_machine(self, _app: str, machine_id: str, _signal: str) -> None:
+        """Nobody waits in here."""
+        self._guest(machine_id)
 
     async def delete_machine(self, _app: str, machine_id: str, *, force: bool) -> None:
         """It is gone at once."""

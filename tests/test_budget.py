@@ -73,7 +73,12 @@ async def test_an_attempt_that_the_budget_refuses_is_told(local: LocalFly) -> No
     local.faults.add(no_room)
     requests = [request(str(index), "::cost 0.9\n::say done") for index in range(2)]
     executor = ConcurrentExecutor(
-        "my-app", fly=local, budget_usd=1.5, max_concurrency=1, retries=Retries(more=1, wait=1)
+        "my-app",
+        fly=local,
+        budget_usd=1.5,
+        max_concurrency=1,
+        retries=Retries(more=1, wait=1),
+        timeouts=Timeouts(capacity=0),
     )
     batch = await executor.run_batch(requests)
     failed = next(result for result in batch.results if not result.success)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import anyio
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
+from flaude.guest.packing import unpack_request
 from flaude.local import Exchange, Fault, Hook, LocalFly
 from tests.conftest import TOKEN
 
@@ -30,8 +30,8 @@ async def test_a_silent_agent_costs_one_call() -> None:
     waits_s: list[float] = []
 
     def look(exchange: Exchange) -> None:
-        if exchange.path.endswith("/exec") and exchange.request["command"][-1] == "pull":
-            waits_s.append(json.loads(exchange.request["stdin"])["wait_s"])
+        if exchange.path.endswith("/exec") and exchange.request["command"][-2] == "pull":
+            waits_s.append(unpack_request(exchange.request["command"][-1])["wait_s"])
 
     async with LocalFly(apps=["my-app"], box="simulated", on_exchange=look) as local:
         executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)

@@ -29,8 +29,8 @@ from flaude import (
 )
 from flaude.events import AssistantText, Event, Finished, Output
 from flaude.fly import FlyClient
+from flaude.guest_program import prepare
 from flaude.local import Answer, Fault, Hang, Hook, LocalFly
-from flaude.machine_spec import prepare
 from flaude.protocol import GuestFile, GuestRepo, GuestResult
 from flaude.run_driver import Run
 from flaude.run_plan import RunPlan

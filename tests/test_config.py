@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, MachineConfig, RepoSpec, Timeouts
-from flaude.vm_sizes import PRESETS, guest
+from flaude.vm_sizes import PRESETS, Guest, guest
 
 CANARY = "sk-ant-oat-canary-0123456789"
 
@@ -24,8 +24,13 @@ def make(**fields: Any) -> MachineConfig:
         ({"prompt": "a\0b"}, "prompt: holds a NUL"),
         ({"promt": "x"}, "promt: MachineConfig has no such field"),
         ({"vm_size": "huge-9x"}, "vm_size: Fly has no size 'huge-9x'; it has shared-cpu-1x"),
-        ({"vm_cpus": 5}, "vm_cpus: performance machines have 1, 2, 4"),
-        ({"vm_memory_mb": 1024}, "vm_memory_mb: 2 performance CPUs take 4096 to 16384 MB in steps of 2048, not 1024"),
+        ({"vm_cpus": 5}, "vm_cpus: shared machines have 1, 2, 4"),
+        ({"vm_memory_mb": 1000}, "vm_memory_mb: 2 shared CPUs take 512 to 4096 MB in steps of 256, not 1000"),
+        (
+            {"vm_size": "performance-2x", "vm_memory_mb": 1024},
+            "vm_memory_mb: 2 performance CPUs take 4096 to 16384 MB in steps of 2048, not 1024",
+        ),
+        ({"rootfs_gb": 0}, "rootfs_gb: "),
         ({"region": "Mars!"}, "region: "),
         ({"image": "no image"}, "image: "),
         ({"max_turns": 0}, "max_turns: "),
@@ -170,6 +175,10 @@ def test_repos_take_urls_specs_and_dicts() -> None:
     [
         ("shared-cpu-1x", None, None, ("shared", 1, 256)),
         ("shared-cpu-2x", None, 2048, ("shared", 2, 2048)),
+        ("shared-cpu-2x", None, None, ("shared", 2, 4096)),
+        ("shared-cpu-2x", 1, None, ("shared", 1, 2048)),
+        ("shared-cpu-2x", 8, None, ("shared", 8, 4096)),
+        ("shared-cpu-4x", None, None, ("shared", 4, 1024)),
         ("performance-2x", None, None, ("performance", 2, 4096)),
         ("performance-2x", 4, None, ("performance", 4, 8192)),
         ("shared-cpu-8x", 1, None, ("shared", 1, 2048)),
@@ -186,7 +195,13 @@ def test_vm_size_decides_the_guest(
 def test_every_preset_is_allowed() -> None:
     """Each of Fly's presets passes Fly's own rules."""
     for name, preset in PRESETS.items():
-        assert guest(name) == preset
+        assert guest(name, None, preset.memory_mb) == preset
+
+
+def test_the_default_size_is_what_every_account_may_have() -> None:
+    """Two shared CPUs with 4 GB, said or not: no trial account may have more, or other CPUs (Fly docs, free trial)."""
+    assert make().guest == make(vm_size="shared-cpu-2x").guest == Guest("shared", 2, 4096)
+    assert make(vm_size="performance-2x").guest == PRESETS["performance-2x"]
 
 
 @pytest.mark.parametrize(
@@ -239,3 +254,29 @@ def test_bad_timeouts_name_themselves(fields: dict[str, Any], named: str) -> Non
     Timeouts(idle=0)
     with pytest.raises(ConfigError, match=named):
         Timeouts(**fields)
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ("iad", ("iad",)),
+        ("iad, ewr,iad", ("iad", "ewr")),
+        (["iad", "eu"], ("iad", "eu")),
+        (("fra",), ("fra",)),
+        ("any", ("any",)),
+        ("", ()),
+    ],
+)
+def test_regions(region: Any, words: tuple[str, ...]) -> None:
+    """A code, several, with commas or as a list, an alias, or Fly's choice; each once, and the same in both forms."""
+    config = make(region=region)
+    assert config.regions == words and config == make(region=",".join(words))
+
+
+@pytest.mark.parametrize("region", ["IAD", "us-east-1", "iad,,ewr", "iad ewr", "Ashburn, Virginia", [], ["iad", ""], 5])
+def test_what_is_no_region(region: Any) -> None:
+    """What has not a region's form is refused here, by its field; "IAD" with what to write."""
+    with pytest.raises(ConfigError, match="region: ") as caught:
+        make(region=region)
+    assert [field for field, _ in caught.value.wrong] == ["region"]
+    assert "write iad" in str(caught.value) if region == "IAD" else "iad,ewr,ord" in str(caught.value)

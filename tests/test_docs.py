@@ -107,9 +107,10 @@ def test_what_is_not_run() -> None:
         "make demo": "these are the tests, and the demo has its own",
         "pip install .": "installs into the environment of whoever runs it",
         "fly auth login": "needs accounts at Fly and Anthropic",
-        "fly tokens create deploy -a my-app": "needs a Fly account",
+        "export FLY_API_TOKEN=$(fly tokens create deploy -a my-app -x 24h)": "needs a Fly account",
+        "flaude doctor --live --app my-app": "needs a Fly account",
         "claude setup-token": "needs a Claude account",
-        "docker build -t registry.fly.io/my-app:claude .": "needs docker and a Fly account",
+        "docker build --platform linux/amd64 -t registry.fly.io/my-app:claude .": "needs docker and a Fly account",
     }
 
 

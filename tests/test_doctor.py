@@ -16,9 +16,10 @@ import pytest
 from flaude.cli import checks, fly_checks
 from flaude.cli.checks import Check, Verdict
 from flaude.cli.doctor import doctor
+from flaude.fly import FlyClient
 from flaude.journal import SqliteJournal
-from flaude.local import LocalFly
-from tests.conftest import TOKEN
+from flaude.local import Answer, Fault, LocalFly, Quirks
+from tests.conftest import TOKEN, Machines
 
 
 @pytest.fixture
@@ -58,6 +59,7 @@ async def test_all_is_right(on_local: LocalFly, capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     found = {line[7:27].strip(): (line[:7].strip(), line[27:]) for line in captured.out.splitlines() if line[0] != " "}
     names = ["python", "git", "bubblewrap", "journal", "claude credentials", "fly token", "fly api", "clock", "app"]
+    names += ["machine limit"]
     assert list(found) == [*names, "image"]
     assert {found[name][0] for name in names if name != "bubblewrap"} == {"ok"}
     assert found["fly token"][1] == "from FLY_API_TOKEN"
@@ -154,7 +156,7 @@ async def test_the_app(
     """An app that is not there, or that the token may not use, is wrong."""
     if token is not None:
         monkeypatch.setenv("FLY_API_TOKEN", token)
-    found = await fly_checks.app(app)
+    (found,) = await fly_checks.app(app)
     assert (found.verdict is verdict and told in found.found and found.fix) or verdict is Verdict.NOTE
     assert on_local.token not in f"{found}"
 
@@ -174,7 +176,9 @@ async def test_where_the_token_is(tmp_path: Path, environ: dict[str, str], verdi
     assert (found.verdict, told in found.found) == (verdict, True) and "canary" not in f"{found}"
     (tmp_path / "config.yml").write_text("access_token: canary\n")
     found = await checks.fly_token({"FLY_CONFIG_DIR": str(tmp_path)})
-    assert found == Check("fly token", Verdict.RIGHT, "from access_token in flyctl's config.yml")
+    assert found.verdict is Verdict.NOTE and "from access_token in flyctl's config.yml" in found.found
+    assert "within minutes" in found.found and "fly tokens create deploy -a my-app -x 24h" in found.fix
+    assert "canary" not in f"{found}"
 
 
 @pytest.mark.parametrize(
@@ -214,3 +218,52 @@ async def test_the_journal(tmp_path: Path) -> None:
     found = await checks.journal({"FLAUDE_HOME": str(tmp_path / "file" / "home")})
     assert (found.verdict, found.found) == (Verdict.WRONG, f"{tmp_path / 'file'} is no folder")
     assert "FLAUDE_HOME" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("refused", "where"),
+    [
+        ((), "the organisation personal: 20"),
+        (("org",), "2 apps of personal: 20"),
+        (("org", "apps"), "the app my-app: 18"),
+    ],
+)
+async def test_machines_are_counted(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...], where: str
+) -> None:
+    """The organisation's where the token may see them, else the apps', else the app's own; 20 are worth a note."""
+    faults = {"org": "list_org_machines", "apps": "list_apps"}
+    quirks = Quirks(machine_limit=None, young_app_s=0)
+    async with machines(apps=["my-app", "theirs"], quirks=quirks, box="simulated") as fly:
+        monkeypatch.setenv("FLY_FLAPS_BASE_URL", fly.base_url)
+        monkeypatch.setenv("FLY_API_TOKEN", fly.token)
+        spec = {"image": "x", "init": {"exec": ["sleep", "600"]}}
+        made = []
+        async with FlyClient(base_url=fly.base_url, token=fly.token, rate_limits=None) as client:
+            for app, number in [*(("my-app", n) for n in range(18)), ("theirs", 18), ("theirs", 19)]:
+                made.append((app, (await client.create_machine(app, name=f"m{number}", config=spec)).id))
+            fly.faults.add(*(Fault(faults[one], Answer(403, "unauthorized")) for one in refused))
+            _, limit = await fly_checks.app("my-app")
+            assert limit.name == "machine limit" and f"machines now in {where}; an account may have 20" in limit.found
+            assert limit.verdict is (Verdict.RIGHT if where.endswith("18") else Verdict.NOTE)
+            assert "flaude reap" in limit.fix or limit.verdict is Verdict.RIGHT
+            beside = await fly_checks.beside("my-app", 3)
+            assert beside.startswith("up to 3 machines at once beside the ") and where.partition(":")[0] in beside
+            for app, machine in made:
+                await client.delete_machine(app, machine, force=True)
+                await client.wait_machine(app, machine, state="destroyed", timeout_s=10)
+            assert await fly_checks.beside("my-app", 20) == "", "those that are gone do not count"
+    assert await fly_checks.beside("my-app", 20) == "", "it needs no network"
+    assert "up to 21 machines at once: an account may have 20 to 50 at first" in await fly_checks.beside("my-app", 21)
+
+
+async def test_machines_are_counted_page_by_page(local: LocalFly) -> None:
+    """A page may be empty with more to come: the cursor alone tells, and one that comes again is the last."""
+    pages = [
+        {"machines": [], "next_cursor": "a"},
+        {"machines": [{"id": "1", "state": "stopped"}, {"id": "2", "state": "destroyed"}], "next_cursor": "b"},
+        {"machines": [{"id": "3", "state": "started"}], "next_cursor": "a"},
+    ]
+    local.faults.add(*(Fault("list_org_machines", Answer(200, body=json.dumps(page)), times=1) for page in pages))
+    async with FlyClient(base_url=local.base_url, token=local.token) as client:
+        assert await client.count_machines("personal") == 2

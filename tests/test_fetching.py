@@ -26,6 +26,8 @@ from flaude import (
 )
 from flaude.fetching import Fetching
 from flaude.fly import FlyClient
+from flaude.fly.exec_limits import ExecLimits
+from flaude.guest.packing import unpack_request
 from flaude.guest.server import pack
 from flaude.link import GuestLink
 from flaude.local import DropAfter, Fault, LocalFly, Truncate
@@ -54,12 +56,13 @@ class Guest:
         self.together: list[list[str]] = []
         self.at_once = 1000
         self.longest = 1 << 40
+        self.exec_limits = ExecLimits()
         self._damage = damage
 
-    async def exec_machine(self, *arguments: Any, stdin: str, **_options: Any) -> SimpleNamespace:
+    async def exec_machine(self, _app: str, _machine: str, command: list[str], **_options: Any) -> SimpleNamespace:
         """Answer a `fetch`."""
-        assert arguments[2][-1] == "fetch"
-        request = json.loads(stdin)
+        assert command[-2] == "fetch"
+        request = unpack_request(command[-1])
         if "names" in request:
             self.together.append(request["names"])
             packed = [pack(self.files[name]) for name in request["names"]]
@@ -150,7 +153,7 @@ def test_a_size_that_failed_is_tried_again_after_a_while() -> None:
     assert pieces == 32
     for _ in range(20):
         size.failed()
-    assert size.bytes == 64 * 1024
+    assert size.bytes == 4 * 1024
 
 
 async def test_small_files_come_together(tmp_path: Path) -> None:

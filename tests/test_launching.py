@@ -11,7 +11,16 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flaude import BatchResult, ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Phase, Retries
+from flaude import (
+    BatchResult,
+    ConcurrentExecutor,
+    ExecutionRequest,
+    FailureKind,
+    MachineConfig,
+    Phase,
+    Retries,
+    Timeouts,
+)
 from flaude.events import Event, Notice, PhaseBegan, RateLimited
 from flaude.launching import Breaker, Launching
 from flaude.local import Answer, Fault, LocalFly
@@ -311,7 +320,9 @@ def test_what_working_credentials_come_to_ends_the_row(kind: FailureKind) -> Non
 async def test_no_further_attempt_once_launching_has_stopped(local: LocalFly) -> None:
     """A run that waits for its next attempt gets none any more."""
     local.faults.add(Fault("create_machine", Answer(409, "aborted: no capacity"), times=1))
-    executor = ConcurrentExecutor("my-app", fly=local, max_auth_failures=1, retries=Retries(wait=30))
+    executor = ConcurrentExecutor(
+        "my-app", fly=local, max_auth_failures=1, retries=Retries(wait=30), timeouts=Timeouts(capacity=0)
+    )
     batch = await executor.run_batch(requests(["::api-error 401 Failed to authenticate"] * 2))
     kinds = {result.failure.kind for result in batch.results if result.failure}
     assert kinds == {FailureKind.AUTH, FailureKind.CAPACITY}

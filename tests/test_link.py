@@ -16,13 +16,17 @@ from flaude.agent_events import output_events
 from flaude.event_json import dump_event
 from flaude.fetching import Arrived
 from flaude.fly import FlyClient
+from flaude.fly.exec_limits import ExecLimits
+from flaude.guest.packing import unpack_request
 from flaude.guest.server import pack
+from flaude.guest_program import prepare
 from flaude.harvest import Harvest, dump_harvest
 from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
-from flaude.machine_spec import machine_spec, prepare
+from flaude.machine_spec import machine_spec
 from flaude.protocol import GuestFile, PullReply, SpoolReader, unpack
+from flaude.run_plan import new_pad
 from tests.conftest import TOKEN
 
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
@@ -50,7 +54,8 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
     records: list[dict[str, Any]] = []
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
         await prepare()
-        spec = machine_spec(config, metadata={}, start_deadline_s=60)
+        pad = new_pad()
+        spec = machine_spec(config, metadata={}, start_deadline_s=60, pad=pad)
         machine = await fly.create_machine("my-app", name="filtered", config=spec)
         await fly.wait_machine("my-app", machine.id, state="started")
         link = GuestLink(fly, "my-app", machine.id, [UNKNOWN])
@@ -58,12 +63,12 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
         message = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials=credentials)
         while True:
             try:
-                await link.start(message)
-                break
+                if await link.start(message, pad):
+                    break
             except NotReadyError:
                 continue
         with pytest.raises(JobRefusedError, match="has the job j already"):
-            await link.start({**message, "job_id": "another"})
+            await link.start({**message, "job_id": "another"}, pad)
         offset, raw = 0, b""
         while (reply := await link.pull("j", offset)).result is None or reply.next > offset:
             offset = reply.next
@@ -89,7 +94,16 @@ def test_the_job_has_the_limits_of_the_config() -> None:
     assert made["collect"] == {"patches": True, "artifacts": ["*.log"], "transcript": True, "push_branch": "b"}
 
 
-class Impatient:
+class Client:
+    """What a link needs to know of its client."""
+
+    share = 1.0
+
+    def __init__(self) -> None:
+        self.exec_limits = ExecLimits()
+
+
+class Impatient(Client):
     """A client whose every exec is too long for Fly.
 
     Args:
@@ -97,6 +111,7 @@ class Impatient:
     """
 
     def __init__(self, share: float = 1.0) -> None:
+        super().__init__()
         self.asked: list[int] = []
         self.share = share
 
@@ -125,12 +140,11 @@ async def test_where_connections_are_few_a_pull_waits_less() -> None:
         assert fly.asked == [asked]
 
 
-class Answering:
+class Answering(Client):
     """A client whose every exec is answered so."""
 
-    share = 1.0
-
     def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__()
         self.answer = answer
 
     async def exec_machine(self, *_arguments: Any, **_options: Any) -> SimpleNamespace:
@@ -153,24 +167,24 @@ async def test_an_answer_to_something_else_is_refused(answer: dict[str, Any], er
         await link.pull("j", 0)
 
 
-class Chatty:
+class Chatty(Client):
     """A client whose guest has as much to tell as it is asked for.
 
     Args:
         torn: The numbers of the answers that arrive in part.
     """
 
-    share = 1.0
-
     def __init__(self, torn: set[int]) -> None:
+        super().__init__()
         self.asked: list[int] = []
         self._torn = torn
 
-    async def exec_machine(self, *_arguments: Any, stdin: str, **_options: Any) -> SimpleNamespace:
+    async def exec_machine(self, _app: str, _machine: str, command: list[str], **_options: Any) -> SimpleNamespace:
         """Answer a `pull`."""
-        request = json.loads(stdin)
+        request = unpack_request(command[-1])
         self.asked.append(request["max_bytes"])
-        answer = {"state": "running", "offset": request["offset"], "next": request["offset"] + request["max_bytes"]}
+        most, offset = request["max_bytes"], request["offset"]
+        answer = {"state": "running", "offset": offset, "next": offset + most, "data": "x" * most}
         cut = -1 if len(self.asked) in self._torn else None
         return SimpleNamespace(exit_code=0, stdout=json.dumps(answer)[:cut], stderr="")
 

@@ -61,6 +61,13 @@ def test_amounts_that_fly_writes_out(size: str, memory_mb: int | None, region: s
     assert month(size, region, memory_mb) == expected
 
 
+def test_the_default_machine_costs_two_fifths_of_a_performance_one() -> None:
+    """Its additional memory is in the price, and most of it."""
+    extra_gb = (4096 - 2 * 256) / 1024
+    assert month("shared-cpu-2x") == pytest.approx(2 * 2.19 + extra_gb * 6.00, abs=0.03) == 25.40
+    assert month("performance-2x") == 66.00
+
+
 def test_additional_memory() -> None:
     """A GB more costs six dollars for 30 days, whatever machine it is added to."""
     for size in ("shared-cpu-8x", "performance-2x"):

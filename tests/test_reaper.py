@@ -27,13 +27,15 @@ from flaude import (
 from flaude.destroying import destroy
 from flaude.events import Event, Output
 from flaude.fly import FlyClient, Machine
+from flaude.guest_program import prepare
 from flaude.job import job
 from flaude.link import GuestLink
 from flaude.local import Answer, Fault, Hook, HostGone, ListLag, LocalFly
-from flaude.machine_spec import machine_spec, prepare
+from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.protocol import GuestState, StatusReply
 from flaude.reaping import is_ours, judge
+from flaude.run_plan import new_pad
 from tests.conftest import TOKEN, Machines
 from tests.controlling import COMMAND
 
@@ -60,7 +62,8 @@ def orphan(client: FlyClient) -> Make:
     async def make(batch: str = "b1", name: str = "orphan", orphan_s: float = 600) -> Machine:
         metadata = {"managed_by": "flaude", "flaude_batch": batch, "flaude_index": "0"}
         await prepare()
-        spec = machine_spec(CONFIG, metadata=metadata, start_deadline_s=300)
+        pad = new_pad()
+        spec = machine_spec(CONFIG, metadata=metadata, start_deadline_s=300, pad=pad)
         machine = await client.create_machine("my-app", name=name, config=spec)
         await client.wait_machine("my-app", machine.id, state="started")
         link = GuestLink(client, "my-app", machine.id)
@@ -68,10 +71,10 @@ def orphan(client: FlyClient) -> Make:
         message = job(CONFIG, job_id="j", run_s=600, timeouts=timeouts, credentials={"A": TOKEN})
         while True:
             try:
-                await link.start(message)
+                if await link.start(message, pad):
+                    return machine
             except NotReadyError:
                 continue  # it boots
-            return machine
 
     return make
 

@@ -35,7 +35,9 @@ results = st.builds(
     GuestResult,
     job_id=st.just("job"),
     exit_code=st.sampled_from([0, 1, 70, 124, 130, 143, None]),
-    ended_by=st.sampled_from(["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "internal"]),
+    ended_by=st.sampled_from(
+        ["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "stopped", "internal"]
+    ),
     result_line=st.none() | st.just({"type": "result", "is_error": False, "result": "ok", "total_cost_usd": 0.5}),
 )
 trouble = st.builds(StopAsked, kinds, st.just("stop")) | st.builds(GaveUp, kinds, st.just("gave up"))

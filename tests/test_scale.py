@@ -9,12 +9,12 @@ from benchmarks.scale import incomplete, main, pace, quantiles, table
 from benchmarks.stand_in import APP, stand_in
 
 from flaude.fly import FlyClient
-from flaude.local import LocalFly
+from flaude.local import LocalFly, Quirks
 
 
 async def test_a_measured_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each run it is told when it was launched, and how long after its agent's end its work and result were here."""
-    async with LocalFly(apps=[APP], box="simulated") as fly:
+    async with LocalFly(apps=[APP], box="simulated", quirks=Quirks(machine_limit=None)) as fly:
         monkeypatch.setenv("FLY_FLAPS_BASE_URL", fly.base_url)
         monkeypatch.setenv("FLY_API_TOKEN", fly.token)
         taken = await run(Task(APP, [0.3] * 3, watch=True))

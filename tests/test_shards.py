@@ -29,6 +29,7 @@ from flaude import (
     MachineConfig,
     NameTakenError,
     NotAllowedError,
+    NotFoundError,
     Retries,
     Terminated,
     Timeouts,
@@ -59,6 +60,7 @@ from tests.controlling import controller
 from tests.gate import Gate
 from tests.journaling import OTHER
 
+NO_ROW = "internal: failed to get app: sql: no rows in result set"
 COUNTS = st.integers(1, MOST_SHARDS)
 
 
@@ -290,13 +292,17 @@ async def test_the_last_batch_removes_the_shards(machines: Machines, gate: Gate)
         assert set(await apps(fly)) == {"my-app"}
 
 
-async def test_a_shard_that_was_removed_meanwhile_is_made_again(local: LocalFly, client: FlyClient) -> None:
-    """Seen within the last minute, but Fly refuses a machine in it: the next batch looks again."""
+async def test_a_shard_that_was_removed_meanwhile_is_made_again(
+    local: LocalFly, client: FlyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen within the last minute, but Fly refuses a machine in it for as long: the next batch looks again."""
+    monkeypatch.setattr("flaude.fly.young_apps.YOUNG_S", 4)
     async with ConcurrentExecutor("my-app", shards=2, fly=local) as executor:
         assert (await executor.run_batch(requests(2))).all_succeeded
         await client.delete_app("my-app-2")
         failed = [result for result in (await executor.run_batch(requests(2))).results if not result.success]
         assert [result.failure and result.failure.kind for result in failed] == ["create_refused"]
+        assert "the app my-app-2 is gone" in str(failed[0].failure)
         assert (await executor.run_batch(requests(2))).all_succeeded
 
 
@@ -310,11 +316,11 @@ async def test_shards_that_were_removed_are_made_again(local: LocalFly) -> None:
 
 async def test_each_shard_that_stays_is_named(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that Fly does not delete in time is the only one that is told of; the others are gone."""
-    monkeypatch.setattr("flaude.app_pool._REMOVED_WITHIN_S", 1)
+    monkeypatch.setattr("flaude.app_pool._REMOVED_WITHIN_S", 6)
     local.faults.add(Fault("delete_app", Hang(), times=1))
     batch = await ConcurrentExecutor("my-app", shards=4, keep_shards=False, fly=local).run_batch(requests(1))
     (stays,) = set(await apps(local)) - {"my-app"}
-    assert batch.shards_left == (f"{stays} stays: it was not removed within 1 s",)
+    assert batch.shards_left == (f"{stays} stays: it was not removed within 6 s",)
 
 
 async def test_a_batch_that_others_outlive_waits_for_nobody(local: LocalFly, client: FlyClient) -> None:
@@ -364,7 +370,8 @@ async def test_another_attempt_is_in_another_app(local: LocalFly) -> None:
     """Where one app got no machine, the next one may."""
     full = Answer(422, body='{"error": "could not find a candidate host", "status": "insufficient_capacity"}')
     local.faults.add(Fault("create_machine", full, times=1))
-    executor = ConcurrentExecutor("my-app", shards=2, fly=local, retries=Retries(wait=0))
+    timeouts = Timeouts(capacity=0)
+    executor = ConcurrentExecutor("my-app", shards=2, fly=local, retries=Retries(wait=0), timeouts=timeouts)
     batch = await executor.run_batch(requests(1))
     assert batch.all_succeeded and sorted(*apps_of(batch)) == ["my-app", "my-app-2"]
 
@@ -481,6 +488,49 @@ async def test_a_new_app_whose_answer_was_lost_is_waited_for(local: LocalFly, cl
     local.faults.add(Fault("create_app", DropAfter(), times=1))
     local.faults.add(Fault("get_app", Answer(404, "not found"), after=1, times=1))
     assert (await make_shard(client, "my-app-2", "personal")).name == "my-app-2"
+
+
+@pytest.mark.parametrize("status", [404, 401])
+async def test_an_app_that_never_appears(local: LocalFly, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Fly has made the shard and does not show it: that is said, nothing is launched, and the shard is deleted."""
+    monkeypatch.setattr("flaude.fly.young_apps.YOUNG_S", 2)
+    local.faults.add(Fault("get_app", Answer(status, "not found"), after=2))
+    executor = ConcurrentExecutor("my-app", shards=2, keep_shards=False, fly=local)
+    (result,) = (await executor.run_batch(requests(1))).results
+    assert isinstance(result.error, NotFoundError | NotAllowedError)
+    assert "Fly has made the app my-app-2, and does not show it within 2 s" in str(result.error)
+    assert "ensure_app" not in str(result.error) and not local.created
+    local.faults.clear()
+    assert set(await apps(local)) == {"my-app"}
+
+
+async def test_apps_in_which_no_machine_can_be_made(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in one fails after a while and says why; no machine is left, and the shard is removed all the same."""
+    monkeypatch.setattr("flaude.fly.young_apps.YOUNG_S", 4)
+    no_app = Answer(404, "app not found")
+    async with ConcurrentExecutor("my-app", shards=2, keep_shards=False, fly=local) as executor:
+        local.faults.add(Fault("create_machine", no_app))
+        batch = await executor.run_batch(requests(1))
+        (result,) = batch.results
+        assert result.failure and result.failure.kind == "create_refused", result.failure
+        assert "Fly shows the app my-app" in result.failure.message and not result.attempts[0].machine_id
+        assert batch.shards_left == () and set(await apps(local)) == {"my-app"} and local.created == []
+
+
+async def test_a_list_that_denies_the_app_is_no_word_on_its_machines(
+    local: LocalFly, client: FlyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Fly shows the shard it is not taken for gone: it is removed when it can be listed, and else named."""
+    await ensure_app("my-app", shards=2, fly=local)
+    local.faults.add(Fault("list_machines", Answer(500, NO_ROW), times=2))
+    assert await remove_shard(client, "my-app-2") == ""
+    assert set(await apps(local)) == {"my-app"} and local.requests["list_machines", 500] == 2
+    monkeypatch.setattr("flaude.fly.young_apps.YOUNG_S", 1)
+    await ensure_app("my-app", shards=2, fly=local)
+    local.faults.add(Fault("list_machines", Answer(404, "app not found")))
+    told = await remove_shard(client, "my-app-2")
+    assert told.startswith("my-app-2 stays: Fly shows the app my-app-2, and says for")
+    assert set(await apps(local)) == {"my-app", "my-app-2"}
 
 
 async def test_the_organisation_of_the_first_app(local: LocalFly, client: FlyClient) -> None:

@@ -105,7 +105,9 @@ async def test_a_retry_is_told(machines: Any) -> None:
     """An attempt that failed says why, and that another one follows."""
     fault = Fault("create_machine", Answer(409, "aborted: no capacity"), times=1)
     async with machines(faults=[fault]) as fly:
-        executor = ConcurrentExecutor("my-app", fly=fly, retries=Retries(more=1, wait=0.1))
+        executor = ConcurrentExecutor(
+            "my-app", fly=fly, retries=Retries(more=1, wait=0.1), timeouts=Timeouts(capacity=0)
+        )
         events = [event async for event in executor.stream(requests("::say x"))]
     (retried,) = (event for event in events if isinstance(event, Retried))
     assert (retried.attempt, retried.failure.kind) == (1, FailureKind.CAPACITY)

@@ -28,8 +28,9 @@ from flaude import (
 )
 from flaude.events import AssistantText, Event, OtherOutput, Output
 from flaude.fly import FlyClient
-from flaude.local import LocalFly, LocalImage
+from flaude.local import Answer, Fault, LocalFly, LocalImage, Quirks
 from tests.conftest import TOKEN, Machines
+from tests.openapi import check_exchange
 
 
 async def run_one(fly: LocalFly, prompt: str, *repos: Any, on_event: Any = None, **fields: Any) -> ExecutionResult:
@@ -93,8 +94,53 @@ async def test_no_claude_credentials(local: LocalFly, monkeypatch: pytest.Monkey
 
 
 async def test_unknown_region(local: LocalFly) -> None:
-    """A region that Fly does not have is refused with Fly's own words."""
-    failed(await run_one(local, "x", region="zzz"), FailureKind.CREATE_REFUSED, Phase.CREATE, "zzz")
+    """A region that Fly does not have is refused with Fly's own words, and the field's name."""
+    failed(
+        await run_one(local, "x", region="zzz"),
+        FailureKind.CREATE_REFUSED,
+        Phase.CREATE,
+        "region: Fly refuses this region",
+    )
+
+
+async def test_an_account_without_performance_cpus(machines: Machines) -> None:
+    """The default size runs; what a trial account may not have is refused once, with what to do."""
+    async with machines(quirks=Quirks(performance_cpus=False)) as fly:
+        assert (await run_one(fly, "::say done")).success
+        result = await run_one(fly, "::say done", vm_size="performance-2x")
+        words = ("no performance CPUs", "vm_size shared-cpu-2x", "payment method")
+        failed(result, FailureKind.CREATE_REFUSED, Phase.CREATE, *words)
+        assert len(result.attempts) == 1 and len(fly.created) == 1
+
+
+async def test_an_account_that_has_not_paid(local: LocalFly) -> None:
+    """It is no fault of the token, and is not tried again."""
+    text = "To create more than 1 machine per app please add a payment method. https://fly.io/dashboard/me/billing"
+    local.faults.add(Fault("create_machine", Answer(403, text)))
+    result = await run_one(local, "::say done")
+    told = failed(result, FailureKind.CREATE_REFUSED, Phase.CREATE, "add a payment method at", "dashboard/me/billing")
+    assert "token" not in told and len(result.attempts) == 1
+
+
+async def test_an_image_that_fly_does_not_get(local: LocalFly) -> None:
+    """What the registry refuses is a failure of the image."""
+    local.faults.add(Fault("create_machine", Answer(422, "failed to get manifest ghcr.io/a/b:1: unauthorized")))
+    failed(await run_one(local, "::say done"), FailureKind.IMAGE, Phase.CREATE, "image=", "unauthorized")
+
+
+async def test_a_larger_disk(machines: Machines) -> None:
+    """It is asked for where it was given, and Fly's own size is left alone otherwise."""
+    seen: list[Any] = []
+
+    def keep(exchange: Any) -> None:
+        check_exchange(exchange)
+        if exchange.method == "POST" and exchange.path.endswith("/machines"):
+            seen.append(exchange.request["config"].get("rootfs"))
+
+    async with machines(on_exchange=keep) as fly:
+        assert (await run_one(fly, "::say done", rootfs_gb=20)).success
+        assert (await run_one(fly, "::say done")).success
+    assert seen == [{"size_gb": 20}, None]
 
 
 async def test_name_taken_by_a_machine_that_is_not_ours(local: LocalFly) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from flaude.errors import FlyError, NameTakenError, RateLimitedError, UnreachableError
+from flaude.errors import FlyError, NameTakenError, RateLimitedError, TokenExpiredError, UnreachableError
 from flaude.jitter import jitter
 from flaude.making_apps import find_shard, make_shard, remove_shard, side_by_side
 from flaude.patience import Patience
@@ -128,7 +128,7 @@ class AppPool:
             began = anyio.current_time()
             try:
                 app = await ask()
-            except (RateLimitedError, UnreachableError) as error:
+            except (RateLimitedError, TokenExpiredError, UnreachableError) as error:
                 if patience.failed(began, anyio.current_time(), counts=True):
                     raise
                 _log.warning("waiting out: %s", error)

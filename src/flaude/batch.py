@@ -17,19 +17,20 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from flaude import claude
 from flaude.app_pool import HeldApps
 from flaude.budget import Budget
-from flaude.errors import ConfigError, FlaudeError, LeaseLostError, NoCredentialsError
+from flaude.errors import BatchLeftError, ConfigError, FlaudeError, LeaseLostError, NoCredentialsError
 from flaude.event_buffer import EventBuffer
 from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
 from flaude.failure import FailureKind
+from flaude.guest_program import prepare
 from flaude.journal.entries import CANCEL, Wish
 from flaude.launching import Breaker, Launching
-from flaude.machine_spec import prepare
 from flaude.machine_states import StatesOfApps
 from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord
+from flaude.refused_token import RefusedToken
 from flaude.request import ExecutionRequest
-from flaude.results import BatchResult, ExecutionResult
+from flaude.results import BatchResult, ExecutionResult, Leftover
 from flaude.run_plan import RunPlan, batch_metadata
 from flaude.settings import ExecutorSettings
 from flaude.signals import Member, heeding
@@ -102,6 +103,7 @@ class Batch:
         self._shards = apps.shards if apps else rules.settings.apps
         self._shards_left: tuple[str, ...] = ()
         self._stopping = Stopping()
+        self._token = RefusedToken(self._stopping, recorded=recording is not None)
         self._breaker = Breaker(self._stopping, rules.settings.max_auth_failures)
         self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
         self._budget = Budget(rules.settings.budget_usd, self._past.spent_usd)
@@ -122,6 +124,7 @@ class Batch:
             Interrupted: SIGINT.
             Terminated: SIGTERM.
             LeaseLostError: Another process has taken the batch over.
+            BatchLeftError: Fly refuses the token for longer than anybody's patience.
             BaseException: What `on_event`, or the program in the middle of a run, has raised to end the program.
         """
         member = Member(self._stopping, self._result, self._last_words, self._owner)
@@ -135,7 +138,26 @@ class Batch:
                 raise ending
         if self._lost is not None:
             raise self._lost
+        if self._token.left is not None:
+            raise self._left(self._token.left) from self._token.left
         return self._result()
+
+    def _left(self, error: FlaudeError) -> BatchLeftError:
+        t, machines = self._rules.settings.timeouts, self._leftovers
+        told = f"{len(machines)} machine{'s' if len(machines) != 1 else ''}"
+        return BatchLeftError(
+            f"batch {self._id} is interrupted: {error}\n"
+            f"Fly has refused the token for {t.patience:g} s. {told} of the batch may be running, and will stop by "
+            f"themselves in about {t.orphan - t.patience:g} s. With a token that works, continue with: "
+            f"flaude resume {self._id}",
+            self._result(),
+            machines,
+        )
+
+    @property
+    def _leftovers(self) -> list[Leftover]:
+        """Machines that may be alive if everything ended now."""
+        return [leftover for execution in self._executions.values() for leftover in execution.leftovers]
 
     def _result(self) -> BatchResult:
         results = [self._results[index] for index in sorted(self._results)]
@@ -336,10 +358,11 @@ class Batch:
                     record,
                     left,
                     self._states,
+                    self._token,
                 )
                 self._executions[index] = execution
                 try:
-                    if left is None:
+                    if left is None or not left.under_way:
                         emit(Queued(self._id, index, plan.tag, plan.queued, ""))
                     await execution.execute(self._breaker)
                 except (KeyboardInterrupt, SystemExit) as ending:
@@ -374,7 +397,7 @@ class Batch:
                 await self._done(result)
 
     def _last_words(self) -> str:
-        leftovers = [leftover for execution in self._executions.values() for leftover in execution.leftovers]
+        leftovers = self._leftovers
         if not leftovers:
             return ""
         commands = [f"flaude reap --app {self._rules.settings.app} --batch {self._id} --all"]

@@ -20,14 +20,23 @@ from pydantic import (
 )
 
 from flaude.errors import ConfigError
+from flaude.regions import as_regions
 from flaude.repos import RepoSpec, as_repo_specs, is_branch
-from flaude.vm_sizes import Guest, guest
+from flaude.vm_sizes import DEFAULT_VM_SIZE, Guest, guest
 
 DEFAULT_IMAGE = "node:22-bookworm"
 """The stock image: Debian with python3, git and npm, so that nobody has to build one before the first run."""
 
-DEFAULT_REGION = "iad"
-DEFAULT_VM_SIZE = "performance-2x"
+TESTED_CLAUDE_CODE = "2.1.197"
+"""The version of Claude Code that is installed, that flaude's tests run, and that `scripts/install-test-tools` reads.
+
+Not `latest`: that tag has named a version whose program for linux-x64 was never published
+(anthropics/claude-code#88103).
+"""
+
+DEFAULT_REGION = "iad,ewr,ord"
+"""Several, so that a region that is full stops no batch; a list and not an alias, so that what a machine costs at most
+is known. All are in the same country: work does not go abroad unasked."""
 
 _OWN_ENV = frozenset(
     {
@@ -114,11 +123,16 @@ class MachineConfig(BaseModel):
         repos: Repositories to clone, as URLs or `RepoSpec`s. With exactly one, the agent works in it, else in the
             workspace that holds them.
         image: Container image with python3 and git; `claude` is installed with npm when it is not in it.
-        claude_code_version: npm version or tag of Claude Code to install when the image has none.
-        region: Fly region such as `iad`, a comma list, or an alias such as `eu`; empty for Fly's choice.
+        claude_code_version: npm version or tag of Claude Code to install when the image has none: the version that
+            flaude is tested with, `latest` if you ask for it.
+        region: Fly region such as `iad`; several of them, as a list or with commas (`iad,ewr,ord`); or one of Fly's
+            aliases: apac, eu, na, sa, us, usa, any. Fly takes one that has room; the result has which. Empty for Fly's
+            choice.
         vm_size: Fly's preset, such as `shared-cpu-2x` or `performance-2x`.
         vm_cpus: CPUs instead of the preset's number.
-        vm_memory_mb: Memory in MB instead of the preset's.
+        vm_memory_mb: Memory in MB instead of the preset's; without it `shared-cpu-2x` has 4096.
+        rootfs_gb: Size of the machine's disk in GB, from 1; Fly's own is 8 (image, Claude Code and repositories share
+            it), and Fly does not publish the largest.
         github_username: User name that goes with `github_token`.
         github_token: Token for cloning private repositories; it goes to git alone, never to the agent.
         github_host: The host that the token is for.
@@ -155,11 +169,12 @@ class MachineConfig(BaseModel):
     repos: Annotated[Sequence[str | RepoSpec], BeforeValidator(as_repo_specs)] = ()
 
     image: str = Field(DEFAULT_IMAGE, pattern=r"^[^\s]+$")
-    claude_code_version: str = Field("latest", pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
-    region: str = Field(DEFAULT_REGION, pattern=r"^([a-z]{2,4}(,[a-z]{2,4})*)?$")
+    claude_code_version: str = Field(TESTED_CLAUDE_CODE, pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]*$")
+    region: Annotated[str | Sequence[str], BeforeValidator(as_regions)] = DEFAULT_REGION
     vm_size: str = DEFAULT_VM_SIZE
     vm_cpus: int | None = None
     vm_memory_mb: int | None = None
+    rootfs_gb: int | None = Field(None, ge=1)
 
     github_username: str = Field("", pattern=r"^[^\s\x00]*$")
     github_token: Secret = SecretStr("")
@@ -201,6 +216,11 @@ class MachineConfig(BaseModel):
     def repo_specs(self) -> tuple[RepoSpec, ...]:
         """`repos`, each as a `RepoSpec`."""
         return as_repo_specs(self.repos)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The words of `region`; none for Fly's choice."""
+        return tuple(word for word in as_regions(self.region).split(",") if word)
 
     @property
     def guest(self) -> Guest:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flaude.diagnosis import GONE
-from flaude.errors import FlyError, NotFoundError
+from flaude.errors import FlyError, NotFoundError, TokenExpiredError
 from flaude.jitter import jitter
 from flaude.machine_states import MachineStates
 
@@ -27,6 +27,8 @@ async def destroy(
     within_s: float,
     known_from: float,
     notice: Callable[[str], None],
+    failed: Callable[[FlyError], None] | None = None,
+    leaves_token: bool = False,
 ) -> str:
     """Delete a machine by force and wait until it is gone: "accepted" is not "gone".
 
@@ -38,12 +40,17 @@ async def destroy(
         within_s: Seconds after which it is left to others.
         known_from: From when on, by the event loop's clock, a 404 means that it is gone: a new machine may be unknown
             to the node that answers (Fly staff, flyctl PR 4618).
-        notice: Takes what goes wrong on the way, as text.
+        notice: Takes what goes wrong on the way, as text; the same text once.
+        failed: Takes each call that failed.
+        leaves_token: Whether the caller waits for a token that works, and comes back then.
 
     Returns:
         The state that was last seen: `destroyed` when Fly has confirmed that it is gone, empty when it was never seen.
+
+    Raises:
+        TokenExpiredError: Fly refuses the token that has worked; only with `leaves_token`.
     """
-    state = ""
+    state = said = ""
     with anyio.move_on_after(within_s):
         while True:
             try:
@@ -61,7 +68,12 @@ async def destroy(
                     return GONE
                 await anyio.sleep(jitter(1.0))
             except FlyError as error:
-                notice(f"destroying machine {machine_id}: {error}")
+                if failed is not None:
+                    failed(error)
+                if leaves_token and isinstance(error, TokenExpiredError):
+                    raise
+                if said != (said := str(error)):
+                    notice(f"destroying machine {machine_id}: {said}")
                 await anyio.sleep(jitter(1.0))
     notice(f"machine {machine_id} could not be confirmed as gone (last seen: {state or 'unknown'})")
     return state

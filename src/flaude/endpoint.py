@@ -59,10 +59,16 @@ def client_for(
         ConfigError: See `check_endpoint`; or the address or token is of no use.
     """
     from flaude.fly import FlyClient  # noqa: PLC0415  # with all of HTTP: only who connects
+    from flaude.probe.saved import measured_limits  # noqa: PLC0415  # as above
 
     check_endpoint(fly, token=token, base_url=base_url)
     if fly is not None:
         base_url, token = fly.base_url, fly.token
     return FlyClient(
-        base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
+        base_url=base_url,
+        token=token,
+        timeout_s=timeout_s,
+        retry_for_s=retry_for_s,
+        rate_limits=rate_limits,
+        measured=measured_limits if fly is None else None,
     )

@@ -9,7 +9,10 @@ FlaudeError
 │   ├── NotFoundError               create it, or correct the name
 │   ├── NameTakenError              choose another name
 │   ├── NoCapacityError             try later, elsewhere or smaller
+│   ├── MachineLimitError           wait until machines have gone, or ask Fly for more
 │   ├── InvalidRequestError         correct what was asked for
+│   │   └── PayloadTooLargeError    send less at once
+│   ├── NoSuchProgramError          use an image that has the program
 │   ├── NotReadyError               wait: the machine's state forbids this now
 │   ├── RateLimitedError            wait
 │   └── UnreachableError            wait, or look at the network
@@ -31,14 +34,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from flaude.kinds import FailureKind, Phase
 
 if TYPE_CHECKING:  # they are pydantic's, and everything imports the errors
     from flaude.failure import Failure
-    from flaude.results import BatchResult
+    from flaude.results import BatchResult, Leftover
     from flaude.run_result import RunResult
+
+
+_Error = TypeVar("_Error", bound="FlaudeError")
 
 
 class FlaudeError(Exception):
@@ -49,7 +55,7 @@ class FlaudeError(Exception):
         return _made_again, (type(self), self.args, self.__dict__)
 
 
-def _made_again(kind: type[FlaudeError], args: tuple[object, ...], state: dict[str, object]) -> FlaudeError:
+def _made_again(kind: type[_Error], args: tuple[object, ...], state: dict[str, object]) -> _Error:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -126,13 +132,21 @@ class FlyError(_RefusalError):
         fly_text: str = "",
         request_id: str = "",
     ) -> None:
-        where = f" [{method} {path}{f' -> {status}' if status is not None else ''}]" if method else ""
-        super().__init__(message + where)
+        super().__init__(message + _place(method, path, status))
         self.method = method
         self.path = path
         self.status = status
         self.fly_text = fly_text
         self.request_id = request_id
+
+    def meaning(self, told: str) -> Self:
+        """The same error with a sentence that says what it means to the caller, before Fly's own text."""
+        message = f"{told}: {self.fly_text}" if self.fly_text else told
+        return _made_again(type(self), (message + _place(self.method, self.path, self.status),), self.__dict__)
+
+
+def _place(method: str, path: str, status: int | None) -> str:
+    return f" [{method} {path}{f' -> {status}' if status is not None else ''}]" if method else ""
 
 
 class NoTokenError(FlyError):
@@ -140,8 +154,8 @@ class NoTokenError(FlyError):
 
     def __init__(self) -> None:
         super().__init__(
-            "token: no Fly.io token; set FLY_API_TOKEN (`fly tokens create deploy -a APP`), log in with "
-            "`fly auth login`, or pass token="
+            "token: no Fly.io token; put the one that `fly tokens create deploy -a my-app -x 24h` prints into "
+            "FLY_API_TOKEN, pass token=, or log in with `fly auth login` (that token dies within minutes)"
         )
 
 
@@ -149,8 +163,23 @@ class NotAllowedError(FlyError):
     """Fly refused the token (401), or the token may not do this (403)."""
 
 
+class TokenExpiredError(NotAllowedError):
+    """A token that has worked until now is refused (401, 403): renew it; what was begun with it goes on then.
+
+    Nothing was done. The client has looked for another token before: see `flaude.fly.FlyClient`.
+    """
+
+    _kind = FailureKind.API
+
+
 class NotFoundError(FlyError):
-    """The app, machine or other thing does not exist (404)."""
+    """The app, machine or other thing does not exist (404).
+
+    Attributes:
+        denies_app: Whether Fly says that it is the app that does not exist.
+    """
+
+    denies_app = False
 
 
 class NameTakenError(FlyError):
@@ -182,8 +211,24 @@ class NoCapacityError(FlyError):
     _kind = FailureKind.CAPACITY
 
 
+class MachineLimitError(FlyError):
+    """The organisation has as many machines as Fly lets it have, in all its apps and stopped ones too (422)."""
+
+    _kind = FailureKind.CAPACITY
+
+
 class InvalidRequestError(FlyError):
     """Fly refused the request as invalid (400, 422)."""
+
+
+class PayloadTooLargeError(InvalidRequestError):
+    """What was sent is larger than Fly takes at once; nothing of it was used."""
+
+
+class NoSuchProgramError(FlyError):
+    """A command could not be started in a machine: its image does not have the program."""
+
+    _kind = FailureKind.IMAGE
 
 
 class NotReadyError(FlyError):
@@ -217,6 +262,24 @@ class BatchHeldError(JournalError):
 
 class LeaseLostError(JournalError):
     """Another process has taken this batch over, because it did not hear of this one for too long."""
+
+
+class BatchLeftError(FlaudeError):
+    """A batch was left as it is, for `resume`: Fly has refused its token for longer than `Timeouts.patience`.
+
+    Its machines go on alone, for as long as `Timeouts.orphan` and `linger` say. With a token that works,
+    `ConcurrentExecutor.resume` (`flaude resume`) collects their work; nothing is paid twice.
+
+    Args:
+        message: Why, and what to do.
+        batch: The results of the runs that are over, and the batch's id.
+        leftovers: The machines that may be alive.
+    """
+
+    def __init__(self, message: str, batch: BatchResult, leftovers: Sequence[Leftover] = ()) -> None:
+        super().__init__(message)
+        self.batch = batch
+        self.leftovers = tuple(leftovers)
 
 
 class GuestError(FlaudeError):

@@ -45,7 +45,10 @@ class PhaseBegan(Event):
 
 @dataclass(frozen=True)
 class Queued(PhaseBegan):
-    """The request waits for a place, for the budget, or for its turn at Fly's rate limits."""
+    """The request waits for a place, for the budget, or for its turn at Fly's rate limits.
+
+    It comes again when Fly has had no room for its machine (`Timeouts.capacity`).
+    """
 
     phase = Phase.QUEUED
 

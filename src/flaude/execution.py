@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,23 +12,28 @@ import anyio
 from flaude import claude
 from flaude.agent_events import Where
 from flaude.budget import Budget, dollars
-from flaude.events import Notice, Resumed, Retried, StopRequested
+from flaude.errors import MachineLimitError
+from flaude.events import Notice, Queued, Resumed, Retried, StopRequested
 from flaude.failure import Failure, FailureKind, Phase
 from flaude.launching import Breaker, Launching
 from flaude.left_run import LeftRun, checkpoint
 from flaude.machine_states import StatesOfApps
 from flaude.outcome import execution_result, failure_of, not_launched
 from flaude.recording import NoRecord, RunRecord
+from flaude.refused_token import RefusedToken
 from flaude.results import ExecutionResult, Leftover, leftover
 from flaude.retries import Retries
+from flaude.room import never_room, no_room
 from flaude.run_driver import Run
-from flaude.run_plan import RunPlan, batch_metadata
-from flaude.run_state import Step
+from flaude.run_plan import RunPlan, batch_metadata, new_pad
+from flaude.run_state import RunState, Step
 from flaude.stopping import Stop, Stopping
 from flaude.watching import Emit
 
 if TYPE_CHECKING:
     from flaude.fly import FlyClient
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 63
 
@@ -46,6 +52,7 @@ class Execution:
         record: Takes how far it is.
         left: Where another controller has left it.
         states: See how the machines of the batch are.
+        token: Hears when Fly refuses the token.
     """
 
     def __init__(
@@ -60,8 +67,10 @@ class Execution:
         record: RunRecord | None = None,
         left: LeftRun | None = None,
         states: StatesOfApps | None = None,
+        token: RefusedToken | None = None,
     ) -> None:
         self._fly = fly
+        self._token = token
         self._states = states or StatesOfApps(fly, batch_metadata(plan.batch))
         self._plan = plan
         self._emit = emit
@@ -73,7 +82,7 @@ class Execution:
         self._earlier = left.earlier if left else ()
         self._superseded = left.superseded if left else ()
         self._run: Run | None = None
-        self._unlaunched = ""
+        self._unlaunched = self._no_room = ""
         self._goes_on = True
         self._is_over = False
         self.waits = self.waits_for_place = False
@@ -93,13 +102,19 @@ class Execution:
     async def _make_attempts(self, breaker: Breaker) -> None:
         plan = self._plan
         if self._left:
-            plan = self._again(self._left.attempt, self._left.app)
+            plan = self._again(self._left.attempt, self._left)
         while run := await self._attempt(plan, breaker):
             if self._has_left(run):
                 return
             failure = failure_of(run.state, run.fetching.arrived)
             started = run.state.agent_started
-            if failure is None or not self._retries.again(failure, attempts=plan.attempt, agent_started=started):
+            # Who has waited for room in vain has done what another attempt would do.
+            in_vain = self._no_room and plan.timeouts.capacity
+            if (
+                failure is None
+                or in_vain
+                or not self._retries.again(failure, attempts=plan.attempt, agent_started=started)
+            ):
                 self._is_over = True
                 return
             pause_s = self._retries.pause_s(plan.attempt)
@@ -108,14 +123,15 @@ class Execution:
                 await anyio.sleep(pause_s)
             plan = self._again(plan.attempt + 1)
 
-    def _again(self, number: int, left_in: str = "") -> RunPlan:
-        name = attempt_name(self._plan.name, number)
-        return replace(self._plan, attempt=number, name=name, queued=datetime.now(UTC), left_in=left_in)
+    def _again(self, number: int, left: LeftRun | None = None) -> RunPlan:
+        name, queued = attempt_name(self._plan.name, number), datetime.now(UTC)
+        left_in, pad = (left.app, left.pad or new_pad()) if left else ("", new_pad())
+        return replace(self._plan, attempt=number, name=name, queued=queued, left_in=left_in, pad=pad)
 
     async def _attempt(self, plan: RunPlan, breaker: Breaker) -> Run | None:
         """One attempt, in a place and with a part of the budget; None when there was none to be had."""
         # The budget first: nobody waits for money in a place that another run could use.
-        self.waits, under_way = True, self._left is not None
+        self.waits, under_way = True, self._left is not None and self._left.under_way
         most_usd = plan.config.max_budget_usd
         async with self._budget.reserve(most_usd, self._stopping, under_way=under_way) as reservation:
             if not reservation.granted:
@@ -123,36 +139,81 @@ class Execution:
                     return None
                 self._unlaunched = f"{self._budget.told}, and this run may cost {dollars(reservation.usd)}"
                 return None
-            self.waits_for_place = True
-            place = self._launching.place(self._stopping, plan.account, under_way=under_way)
-            async with place as number:
-                self.waits = self.waits_for_place = False
-                if number is None:
-                    reservation.charge(0.0, agent_started=False)
-                    return None
-                await self._keep_last()
-                run = self._begin(plan)
-                try:
-                    await run.execute()
-                finally:
+            while True:
+                self.waits = self.waits_for_place = True
+                place = self._launching.place(
+                    self._stopping, plan.account, where=plan.where, under_way=under_way and self._left is not None
+                )
+                async with place as number:
+                    self.waits = self.waits_for_place = False
+                    if number is None:
+                        reservation.charge(0.0, agent_started=False)
+                        return None
+                    before = self._run, self._earlier, self._superseded
+                    await self._keep_last()
+                    run = self._begin(plan, number)
+                    try:
+                        await run.execute()
+                    except BaseException:
+                        reservation.charge(run.attempt.cost_usd, agent_started=run.state.agent_started)
+                        raise
+                    if self._has_no_room(number, run):
+                        self._wait_again(plan)
+                        self._run, self._earlier, self._superseded = before
+                        # As it is from now on: its metadata says for how long its machine may be there.
+                        plan = replace(plan)
+                        continue
                     reservation.charge(run.attempt.cost_usd, agent_started=run.state.agent_started)
-                if self._has_left(run):
+                    if self._has_left(run):
+                        return run
+                    failure = failure_of(run.state, run.fetching.arrived)
+                    breaker.ended(failure.kind if failure else None)
+                    self._learn(number, run, failure)
                     return run
-                failure = failure_of(run.state, run.fetching.arrived)
-                breaker.ended(failure.kind if failure else None)
-                self._learn(number, run, failure)
-                return run
 
-    def _begin(self, plan: RunPlan) -> Run:
+    def _has_no_room(self, number: int, run: Run) -> bool:
+        """Whether Fly has surely made no machine, because it has no room, and the run waits on for one."""
+        if run.refused is None or not run.state.gone or run.state.machine_id:
+            return False
+        refusal = self._launching.refused(number, run.refused)
+        limit, config = isinstance(run.refused, MachineLimitError), self._plan.config
+        regions = ", ".join(config.regions)
+        if refusal.is_news:
+            told = no_room(refusal, limit=limit, regions=regions, wait_s=self._plan.timeouts.capacity)
+            _log.warning("%s (%s)", told, run.refused)
+            self._notice(told)
+        if refusal.is_final and self._stopping.stage is Stop.NOTHING:
+            self._no_room = never_room(refusal, limit=limit, regions=regions)
+        return not refusal.is_final
+
+    def _wait_again(self, plan: RunPlan) -> None:
+        """As if it had not been launched yet: for who watches, and for who takes it up."""
+        waiting = checkpoint(plan.attempt, RunState(), 0, {Phase.QUEUED.value: plan.queued}, self._earlier, plan.app)
+        self._record.checkpoint = lambda: (Phase.QUEUED.value, waiting)
+        self._record.moved()
+        self._emit(Queued(*self._where()))
+
+    def _begin(self, plan: RunPlan, number: int) -> Run:
         left, self._left = self._left, None
+        self._no_room = ""
         run = self._run = Run(
-            self._fly, plan, self._emit, self._stopping, self._record, left, self._states.of(plan.app)
+            self._fly,
+            plan,
+            self._emit,
+            self._stopping,
+            self._record,
+            left,
+            self._states.of(plan.app),
+            self._token,
+            made=lambda: self._launching.made(number),
         )
         self._record.checkpoint = lambda: (
             run.state.phase.value,
-            checkpoint(plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app),
+            checkpoint(
+                plan.attempt, run.state, run.told, run.began_at, self._earlier, plan.app, plan.pad, run.provider
+            ),
         )
-        if left:
+        if left and left.under_way:
             self._emit(Resumed(*self._where(), phase=left.state.phase))
         return run
 
@@ -199,9 +260,10 @@ class Execution:
         if run is None:
             if self._unlaunched:
                 return not_launched(self._plan.tag, FailureKind.BUDGET, self._unlaunched)
-            return not_launched(self._plan.tag, self._stopping.kind, self._stopping.reason)
+            stopping, earlier = self._stopping, (self._earlier, self._superseded)
+            return not_launched(self._plan.tag, stopping.kind, stopping.reason, *earlier)
         attempts = (*self._earlier, run.attempt)
-        note = f"not tried again: {self._unlaunched}" if self._unlaunched else ""
+        note = f"not tried again: {self._unlaunched}" if self._unlaunched else self._no_room
         arrived = run.fetching.arrived
         return execution_result(self._plan.tag, run.state, run.times, arrived, attempts, self._superseded, note)
 

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 class _Open:
     """What the batches of one executor share while at least one of them goes on: connections, pace, apps and cap."""
 
-    def __init__(self, fly: FlyClient, max_concurrency: int | None, patience_s: float) -> None:
+    def __init__(self, fly: FlyClient, max_concurrency: int | None, timeouts: Timeouts) -> None:
         self.fly = fly
-        self.apps = AppPool(fly, patience_s)
-        self.launching = Launching(max_concurrency)
+        self.apps = AppPool(fly, timeouts.patience)
+        self.launching = Launching(max_concurrency, capacity_s=timeouts.capacity)
         self.opening = anyio.Lock()
         self.is_open = False
 
@@ -181,6 +181,8 @@ class ConcurrentExecutor:
             JournalError: There is a `journal`, and the batch could not be written to it; nothing was made.
             LeaseLostError: Another process has taken the batch over, of which this one had not let the journal hear for
                 too long (a laptop that slept); the machines are its now.
+            BatchLeftError: There is a `journal`, and Fly has refused the token, which had worked, for longer than
+                `timeouts.patience`. The machines keep running, and `resume` collects their work.
             Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
             Terminated: SIGTERM; likewise.
         """
@@ -444,7 +446,7 @@ class ConcurrentExecutor:
                 rate_limits=self.settings.rate_limits,
             )
             # No await between the test above and this: two batches would open two.
-            self._shared = _Open(client, self.settings.max_concurrency, self.settings.timeouts.patience)
+            self._shared = _Open(client, self.settings.max_concurrency, self.settings.timeouts)
         shared = self._shared
         self._users += 1
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaude import claude
-from flaude.config import MachineConfig, reveal
+from flaude.config import TESTED_CLAUDE_CODE, MachineConfig, reveal
 from flaude.protocol import PROTOCOL
 from flaude.timeouts import Timeouts
 
@@ -40,7 +40,11 @@ def job(
         if token
         else None,
         "repos": [{"url": repo.url, "ref": repo.branch, "target_dir": repo.folder} for repo in config.repo_specs],
-        "install": {"package": "@anthropic-ai/claude-code", "version": config.claude_code_version},
+        "install": {
+            "package": "@anthropic-ai/claude-code",
+            "version": config.claude_code_version,
+            "fallback": TESTED_CLAUDE_CODE,
+        },
         "limits": {
             "run_s": run_s,
             "idle_s": timeouts.idle,

@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     DEADLINE = "deadline"
     OOM = "oom"
     MACHINE_LOST = "machine_lost"
+    MACHINE_STOPPED = "machine_stopped"
     CANCELLED = "cancelled"
     API = "api"
     INTERNAL = "internal"
@@ -55,6 +56,7 @@ _RETRYABLE = frozenset(
         FailureKind.OVERLOADED,
         FailureKind.IDLE,
         FailureKind.MACHINE_LOST,
+        FailureKind.MACHINE_STOPPED,
         FailureKind.CANCELLED,
         FailureKind.API,
     }

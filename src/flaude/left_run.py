@@ -10,7 +10,8 @@ from typing import Any
 from flaude.failure import Failure, FailureKind, Phase
 from flaude.fetching import Arrived
 from flaude.harvest import Harvest
-from flaude.run_result import Attempt, RunResult
+from flaude.provider_record import ProviderRecord
+from flaude.run_result import Attempt, ExitEvent, FlyRequest, RunResult
 from flaude.run_state import RunState, Step
 
 
@@ -26,6 +27,9 @@ class LeftRun:
         earlier: The attempts before.
         superseded: What those have brought whose agents had started.
         app: The app of its machine; empty when that was not written down.
+        pad: The pad of its machine (`RunPlan.pad`).
+        requests: What is known of its requests to Fly.
+        exit_event: How its machine ended, where Fly has shown it.
     """
 
     attempt: int
@@ -35,6 +39,14 @@ class LeftRun:
     earlier: tuple[Attempt, ...] = ()
     superseded: tuple[RunResult, ...] = ()
     app: str = ""
+    pad: bytes = field(default=b"", repr=False)
+    requests: tuple[FlyRequest, ...] = ()
+    exit_event: ExitEvent | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether its attempt has a machine, or may have; else it waited for a place at Fly."""
+        return self.state.step is not Step.CREATE or self.state.unsure or bool(self.state.machine_id)
 
 
 def checkpoint(
@@ -44,6 +56,8 @@ def checkpoint(
     began_at: Mapping[str, datetime],
     earlier: tuple[Attempt, ...],
     app: str = "",
+    pad: bytes = b"",
+    provider: ProviderRecord | None = None,
 ) -> dict[str, Any]:
     """What is written of a run while it goes on.
 
@@ -54,10 +68,14 @@ def checkpoint(
         began_at: When each of its phases began.
         earlier: The attempts before.
         app: The app of its machine.
+        pad: The pad of its machine.
+        provider: What Fly has shown of the attempt.
     """
+    event = provider.exit_event if provider else None
     return {
         "attempt": attempt,
         "app": app,
+        "pad": pad.hex(),
         "step": state.step.value,
         "phase": state.phase.value,
         "machine_id": state.machine_id,
@@ -70,6 +88,8 @@ def checkpoint(
         "failure": state.failure.model_dump(mode="json") if state.failure else None,
         "began_at": {phase: at.isoformat() for phase, at in began_at.items()},
         "earlier": [one.model_dump(mode="json") for one in earlier],
+        "requests": [one.model_dump(mode="json") for one in provider.requests] if provider else [],
+        "exit_event": event.model_dump(mode="json") if event else None,
     }
 
 
@@ -81,7 +101,7 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
         harvest: What its machine has given, if all of it had arrived.
         superseded: What earlier attempts have brought.
     """
-    failure = kept["failure"]
+    failure, event = kept["failure"], kept.get("exit_event")
     state = RunState(
         step=Step(kept["step"]),
         phase=Phase(kept["phase"]),
@@ -102,6 +122,9 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
         tuple(Attempt.model_validate(one) for one in kept["earlier"]),
         superseded,
         kept.get("app", ""),
+        bytes.fromhex(kept.get("pad", "")),
+        tuple(FlyRequest.model_validate(one) for one in kept.get("requests", ())),
+        ExitEvent.model_validate(event) if event else None,
     )
 
 

@@ -1,10 +1,12 @@
 """The link to the guest: its verbs as calls of Fly's exec endpoint.
 
-Every verb may be asked again without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name
-their offset), so calls are repeated as if they were reads. No call waits longer than 15 seconds inside the machine,
-because Fly does not say how long an exec may last and users saw 408 from 25 seconds on; each 408 halves the wait.
-How much one answer may hold is not documented either: pieces grow while they arrive whole, and shrink when one does
-not.
+A request travels in argv, packed into one word, because Fly may drop the standard input of an exec; one that is too
+long for a call goes before, in parts, or by standard input where that was seen to arrive. Every verb may be asked again
+without harm (a second `start` of the same job starts nothing, `pull` and `fetch` name their offset), so calls are
+repeated as if they were reads. No call waits longer than 15 seconds inside the machine, or than was measured to be
+possible; each 408 halves the wait. What an exec may send and answer is not documented either: what is refused as too
+large is sent in smaller parts, pieces of answers grow while they arrive whole, and shrink when one does not
+(`fly.exec_limits` has what is known).
 
 The guest takes the run's secrets out of all that it tells. What comes through here is filtered once more: a proxy may
 show a request in its error, and the agent, who knows its own token, may have found a way past the first filter.
@@ -14,14 +16,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets as random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from flaude.claude import cut_nesting
-from flaude.errors import GuestError, NotReadyError, UnreachableError
+from flaude.errors import GuestError, NotReadyError, PayloadTooLargeError, UnreachableError
+from flaude.fly.exec_limits import EXEC_MARGIN_S, LONGEST_WORD, SMALLEST_BODY_BYTES
+from flaude.guest.ctl import STDIN
+from flaude.guest.packing import pack_request
+from flaude.guest.pad import NONCE_BYTES, masked
+from flaude.guest.parts import name_of
 from flaude.guest.redact import Redactor
+from flaude.guest_program import GUEST_PATH, guest_sha256, packed_guest
 from flaude.offloading import offload
 from flaude.piece_size import PieceSize
 from flaude.protocol import GuestFile, GuestResult, PullReply, Record, SpoolReader, StatusReply, unpack
@@ -29,15 +38,20 @@ from flaude.protocol import GuestFile, GuestResult, PullReply, Record, SpoolRead
 if TYPE_CHECKING:
     from flaude.fly import FlyClient
 
-GUEST_PATH = "/opt/flaude/guest.pyz"
-"""Where the guest lies in the machine."""
+ANSWER_AT_ONCE = "SIGUSR1"
+"""The signal by which the guest answers whoever waits for news at once."""
 
-_LONGEST_WAIT_S = 15.0
 _SHORTEST_WAIT_S = 2.0
 _FIRST_WAIT_S = 1.0
-_EXEC_MARGIN_S = 10
 _MOST_DAMAGED = 3
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
+_ALL_HERE = -1  # the guest's word for: all of the guest is in the machine
+
+# Without what it does not need (site packages, the environment): it starts every second, on a busy machine.
+_GUEST = ("python3", "-I", "-S", GUEST_PATH)
+_LONGEST_REASON = 500
+_SHORTEST_PART = 512
+_FETCH_OVERHEAD = 200
 
 
 class JobRefusedError(GuestError):
@@ -45,7 +59,15 @@ class JobRefusedError(GuestError):
 
 
 class NoGuestError(GuestError):
-    """What was run there is not the guest: it failed without the guest's answer."""
+    """What was run there is not the guest: it failed, or ended, without the guest's answer."""
+
+
+class CutAnswerError(GuestError):
+    """The beginning of an answer arrived; `size` is its length."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 class GuestLink:
@@ -72,19 +94,101 @@ class GuestLink:
         self._fly = fly
         self._app = app
         self._machine_id = machine_id
-        self._wait_s = _LONGEST_WAIT_S
-        self._pieces = PieceSize()
+        self._wait_s = fly.exec_limits.longest_wait_s
+        self._pieces = PieceSize(fly.exec_limits.answer_bytes)
+        self._packed_job = ("", "")
+        self._sent = 0
+        self._guest_sent: int | None = None
 
-    async def start(self, job: Mapping[str, Any]) -> PullReply:
-        """Hand over the job, secrets included: the one time that they travel. Returns what a `pull` then has to tell.
+    async def start(self, job: Mapping[str, Any], pad: bytes) -> PullReply | None:
+        """One step of handing over the job, secrets included: the one time that they travel.
 
-        Calls are rationed: with one less, the agent begins a second earlier.
+        Calls are rationed: the last one brings what a `pull` then has to tell, so that the agent begins a second
+        earlier.
+
+        Args:
+            job: The job.
+            pad: The machine's pad; what is secret travels under it.
+
+        Returns:
+            What has been told, when the guest has taken the job; None when there is more to be sent.
         """
-        pull = {"offset": 0, "wait_s": _FIRST_WAIT_S, "max_bytes": self._pieces.bytes}
-        answer = await self._call("start", {**job, "pull": pull}, wait_s=_FIRST_WAIT_S)
+        if self._guest_sent is not None:
+            await self._send_guest(self._guest_sent)
+            return None
+        packed = self._pack(job, pad)
+        try:
+            if len(packed) <= self._room("start"):
+                answer = await self._ctl("start", packed, wait_s=_FIRST_WAIT_S)
+            elif self._fits_stdin(packed):
+                answer = await self._ctl("start", STDIN, wait_s=_FIRST_WAIT_S, stdin=packed)
+            elif (word := await self._send_part(packed)) is not None:
+                answer = await self._ctl("start", word, wait_s=_FIRST_WAIT_S)
+            else:
+                return None
+        except PayloadTooLargeError:
+            if self._fly.exec_limits.body_bytes > SMALLEST_BODY_BYTES:
+                return None
+            raise
+        if "guest_bytes" in answer:
+            self._guest_sent = 0
+            return None
+        if answer.get("stdin") == "empty":
+            self._fly.exec_limits.stdin = False  # it was measured elsewhere, or Fly has changed: in parts then
+            return None
+        if "missing" in answer:
+            self._sent = int(answer["missing"])
+            return None
         if not answer.get("accepted"):
             raise JobRefusedError(self.clean(f"the guest refused the job: {answer.get('error', answer)}"))
-        return self._pulled(answer.get("pull"), 0)
+        if "pull" not in answer:  # it had the job already
+            return PullReply(state="waiting", offset=0, next=0)
+        return self._pulled(answer["pull"], 0)
+
+    def _pack(self, job: Mapping[str, Any], pad: bytes) -> str:
+        """The job as it travels: each time the same, so that its parts fit together."""
+        job_id, packed = self._packed_job
+        if job_id != job["job_id"]:
+            nonce = random.token_bytes(NONCE_BYTES)
+            hidden = json.dumps({name: job[name] for name in ("secrets", "git")}).encode()
+            open_ = {name: value for name, value in job.items() if name not in ("secrets", "git")}
+            pull = {"offset": 0, "wait_s": _FIRST_WAIT_S, "max_bytes": self._pieces.bytes}
+            message = {**open_, "masked": masked(hidden, pad, nonce).hex(), "nonce": nonce.hex(), "pull": pull}
+            packed = pack_request(message)
+            self._packed_job, self._sent = (job["job_id"], packed), 0
+        return packed
+
+    async def _send_part(self, packed: str) -> str | None:
+        """Send one more part of a request; or the word by which all of it is called, when the guest has it."""
+        name = name_of(packed)
+        if self._sent >= len(packed):
+            return f"@{name}:{len(packed)}"
+        where = f"{name}:{self._sent}"
+        part = packed[self._sent : self._sent + self._room("part", where)]
+        answer = await self._ctl("part", where, part)
+        if "guest_bytes" in answer:
+            self._guest_sent = 0
+        elif answer.get("ok"):
+            self._sent += len(part)
+        else:
+            raise GuestError(self.clean(f"part: {answer.get('error', answer)}"))
+        return None
+
+    async def _send_guest(self, offset: int) -> None:
+        """Send one more part of the guest itself, to the program that keeps its place (`guest/bootstrap.py`)."""
+        whole = packed_guest()
+        if offset < len(whole):
+            command = [*_GUEST, "part", str(offset)]
+            command.append(whole[offset : offset + self._room_beside(command)])
+        else:
+            command = [*_GUEST, "join", guest_sha256()]
+        try:
+            there = int((await self._exec("part", command)).get("guest_bytes", _ALL_HERE))
+        except PayloadTooLargeError:
+            if self._fly.exec_limits.body_bytes > SMALLEST_BODY_BYTES:
+                return
+            raise
+        self._guest_sent = None if there == _ALL_HERE else there
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
@@ -97,10 +201,17 @@ class GuestLink:
                 self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)
             self._pieces.failed()
             raise
-        except GuestError:
-            self._pieces.failed()
+        except GuestError as error:
+            self._shrink(error)
             raise
         return self._pulled(answer, offset)
+
+    def _shrink(self, error: Exception) -> None:
+        """An answer was too long, or may have been."""
+        if isinstance(error, CutAnswerError):
+            self._pieces.cut(error.size)
+        else:
+            self._pieces.failed()
 
     def _pulled(self, answer: Any, offset: int) -> PullReply:
         try:
@@ -162,9 +273,9 @@ class GuestLink:
             except UnreachableError:
                 self._pieces.failed()
                 raise
-            except GuestError:
+            except GuestError as error:
                 damaged += 1
-                self._pieces.failed()
+                self._shrink(error)
                 if damaged == _MOST_DAMAGED:
                     raise
             else:
@@ -173,11 +284,11 @@ class GuestLink:
 
     async def fetch_together(self, files: Sequence[GuestFile]) -> dict[str, bytes]:
         """Small files in one call: the contents of those that fit into it, by name; at least the first one's."""
-        request = {"names": [file.name for file in files], "length": self._pieces.bytes}
+        request = {"names": self._names_in_one_call(files), "length": self._pieces.bytes}
         try:
             answer = await self._call("fetch", request)
-        except (UnreachableError, GuestError):
-            self._pieces.failed()
+        except (UnreachableError, GuestError) as error:
+            self._shrink(error)
             raise
         told = answer.get("files")
         found = await offload(self._pieces.bytes, _contents, files, told if isinstance(told, list) else [])
@@ -185,9 +296,19 @@ class GuestLink:
             raise GuestError(f"{files[0].name} did not arrive")
         return found
 
+    def _names_in_one_call(self, files: Sequence[GuestFile]) -> list[str]:
+        """The first names, as many as fit into one call, were they as dense as they can be."""
+        left, names = self._room("fetch") * 3 // 4, list[str]()
+        for file in files:
+            left -= len(json.dumps(file.name)) + 1
+            if names and left < _FETCH_OVERHEAD:
+                break
+            names.append(file.name)
+        return names
+
     async def cancel(self, job_id: str, reason: str) -> None:
         """Ask the agent to stop; what it did is collected all the same."""
-        await self._call("cancel", {"job_id": job_id, "reason": reason})
+        await self._call("cancel", {"job_id": job_id, "reason": reason[:_LONGEST_REASON]})
 
     async def ack(self, job_id: str) -> None:
         """Say that everything has arrived: the guest exits, with the agent's exit code."""
@@ -201,18 +322,40 @@ class GuestLink:
         except ValidationError as error:
             raise GuestError(f"the guest's status is not readable: {error}") from None
 
-    async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float = 0.0) -> dict[str, Any]:
-        reply = await self._fly.exec_machine(
-            self._app,
-            self._machine_id,
-            # Without what it does not need (site packages, the environment): it starts every second, on a busy machine.
-            ["python3", "-I", "-S", GUEST_PATH, "ctl", verb],
-            stdin=json.dumps(request),
-            timeout_s=round(wait_s) + _EXEC_MARGIN_S,
-            retry=True,
-            waits=wait_s > 0,
-            clean=self.clean,
-        )
+    async def _call(self, verb: str, request: Mapping[str, Any], *, wait_s: float | None = None) -> dict[str, Any]:
+        try:
+            answer = await self._ctl(verb, pack_request(dict(request)), wait_s=wait_s)
+        except PayloadTooLargeError as error:
+            raise GuestError(f"{verb}: {error}") from error
+        if "error" in answer:
+            raise GuestError(self.clean(f"{verb}: {answer['error']}"))
+        return answer
+
+    async def _ctl(self, verb: str, *words: str, wait_s: float | None = None, stdin: str = "") -> dict[str, Any]:
+        return await self._exec(verb, [*_GUEST, "ctl", verb, *words], wait_s=wait_s, stdin=stdin)
+
+    async def _exec(
+        self, verb: str, command: list[str], *, wait_s: float | None = None, stdin: str = ""
+    ) -> dict[str, Any]:
+        """The guest's answer; `wait_s` is for how long it may wait for news.
+
+        A machine may run one exec at a time: what does not wait itself may have to wait for one that does.
+        """
+        longest_s = self._fly.exec_limits.longest_wait_s
+        try:
+            reply = await self._fly.exec_machine(
+                self._app,
+                self._machine_id,
+                command,
+                stdin=stdin,
+                timeout_s=round(longest_s if wait_s is None else wait_s) + EXEC_MARGIN_S,
+                retry=True,
+                waits=bool(wait_s),
+                clean=self.clean,
+            )
+        except PayloadTooLargeError:
+            self._fly.exec_limits.body_refused(_body_bytes(command, stdin))
+            raise
         stderr = self.clean(reply.stderr).strip()[-500:]
         if reply.exit_code == _NOT_YET:
             raise NotReadyError(f"the guest does not answer {verb} yet: {stderr}")
@@ -220,13 +363,32 @@ class GuestLink:
             answer = await offload(len(reply.stdout), json.loads, reply.stdout)
         except ValueError:
             answer = None
-        if not isinstance(answer, dict):
+        if isinstance(answer, dict):
+            return answer
+        told = f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}"
+        if reply.exit_code == 0 and reply.stdout.startswith("{"):
             # The guest exits with 0 when it has answered: an answer that is none was cut on the way.
-            kind = GuestError if reply.exit_code == 0 else NoGuestError
-            raise kind(f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}")
-        if "error" in answer and verb != "start":
-            raise GuestError(self.clean(f"{verb}: {answer['error']}"))
-        return answer
+            self._fly.exec_limits.answer_cut(len(reply.stdout))
+            raise CutAnswerError(told, len(reply.stdout))
+        raise NoGuestError(told)
+
+    def _room(self, *words: str) -> int:
+        """How long one more word of a `ctl` command may be."""
+        return self._room_beside([*_GUEST, "ctl", *words])
+
+    def _room_beside(self, command: list[str]) -> int:
+        left = self._fly.exec_limits.body_bytes - _body_bytes([*command, ""])
+        return max(_SHORTEST_PART, min(left, LONGEST_WORD))
+
+    def _fits_stdin(self, packed: str) -> bool:
+        """Whether a request that is too long for a word goes in one call all the same."""
+        limits, command = self._fly.exec_limits, [*_GUEST, "ctl", "start", STDIN]
+        return limits.stdin and _body_bytes(command, packed) <= limits.body_bytes
+
+
+def _body_bytes(command: list[str], stdin: str = "") -> int:
+    """How long the body of an exec is."""
+    return len(json.dumps({"command": command, "timeout": 60, **({"stdin": stdin} if stdin else {})}))
 
 
 def _contents(files: Sequence[GuestFile], told: Sequence[object]) -> dict[str, bytes]:

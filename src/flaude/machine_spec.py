@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
-import anyio.to_thread
-
 from flaude.config import MachineConfig
-from flaude.guest import archive
-from flaude.link import GUEST_PATH
+from flaude.guest.layout import PAD_FILE
+from flaude.guest_program import GUEST_PATH, packed_bootstrap, packed_guest
 
 MANAGED_BY = "flaude"
 """The metadata `managed_by` of every machine of ours."""
@@ -21,35 +18,44 @@ START_DEADLINE = "FLAUDE_START_DEADLINE_S"
 """The variable that tells a guest how many seconds to wait for a job."""
 
 
-def machine_spec(config: MachineConfig, *, metadata: Mapping[str, str], start_deadline_s: float) -> dict[str, Any]:
+STOP_CONFIG = {"signal": "SIGTERM", "timeout": "300s"}
+"""How Fly is to stop a machine: the guest then collects, and holds the harvest until it was pulled.
+
+Without it a machine has 5 s; 300 s are the most (Fly docs, `kill_timeout`). Trial accounts have their machines stopped
+after 5 minutes (Fly docs, about/free-trial), others when a host is maintained.
+"""
+
+
+def machine_spec(
+    config: MachineConfig, *, metadata: Mapping[str, str], start_deadline_s: float, pad: bytes, whole: bool = True
+) -> dict[str, Any]:
     """Fly's `config` for one throw-away machine (fields: Fly's OpenAPI document, `fly.MachineConfig`).
 
     Restart policy `no` must be said: without it Fly restarts on failure. `auto_destroy` makes every exit of the guest
     the end of the machine, also when the controller is gone.
+
+    Args:
+        config: What the run is.
+        metadata: How the machine is told to be ours.
+        start_deadline_s: Seconds for which it waits for its job.
+        pad: What the secrets of its job will be hidden by.
+        whole: Whether it holds the whole guest; else what waits for it.
     """
+    guest = packed_guest() if whole else packed_bootstrap()
     return {
         "image": config.image,
         "guest": asdict(config.guest),
+        **({"rootfs": {"size_gb": config.rootfs_gb}} if config.rootfs_gb else {}),
         # Without site packages and the environment: it needs neither, and starts sooner.
         "init": {"exec": ["python3", "-I", "-S", GUEST_PATH]},
         "env": {START_DEADLINE: f"{start_deadline_s:g}"},
-        "files": [{"guest_path": GUEST_PATH, "raw_value": _guest_archive()}],
+        "files": [
+            {"guest_path": GUEST_PATH, "raw_value": guest},
+            {"guest_path": PAD_FILE, "raw_value": base64.b64encode(pad).decode("ascii"), "mode": 0o400},
+        ],
         "restart": {"policy": "no"},
+        "stop_config": STOP_CONFIG,
         "auto_destroy": True,
         "metadata": {**config.metadata, **metadata},
         "dns": {"skip_registration": True},
     }
-
-
-async def prepare() -> None:
-    """Build what all machines have in common, once a process and in a worker thread: dozens of files are read for it.
-
-    Without it the first `machine_spec` does.
-    """
-    if not _guest_archive.cache_info().currsize:
-        await anyio.to_thread.run_sync(_guest_archive)
-
-
-@cache
-def _guest_archive() -> str:
-    return base64.b64encode(archive.build()).decode("ascii")

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from flaude.diagnosis import GONE
-from flaude.errors import FlyError, InvalidRequestError, NameTakenError, NotAllowedError, NotFoundError, NotReadyError
+from flaude.errors import (
+    FlyError,
+    InvalidRequestError,
+    NameTakenError,
+    NotAllowedError,
+    NotFoundError,
+    NotReadyError,
+    TokenExpiredError,
+)
+from flaude.fly import young_apps
+from flaude.fly.young_apps import pause_s
 from flaude.jitter import jitter
 from flaude.shards import Shards, is_shard_name, shard_network
 
 if TYPE_CHECKING:
     from flaude.fly import App, FlyClient
 
-_KNOWN_WITHIN_S = 30.0
+_FORBIDDEN = 403
 _LIST_LAGS_S = 15.0
 
 T = TypeVar("T")
@@ -27,6 +38,7 @@ async def make_app(fly: FlyClient, name: str, *, org: str, network: str) -> App:
 
     Raises:
         NameTakenError: Somebody else has the name.
+        NotFoundError: Fly has made it, and never shows it.
         FlyError: Any other refusal.
     """
     try:
@@ -34,22 +46,35 @@ async def make_app(fly: FlyClient, name: str, *, org: str, network: str) -> App:
     except NameTakenError as taken:
         # Somebody may have made it just now, and that may have been us, in an attempt that was not answered.
         try:
-            return await _known(fly, name, _KNOWN_WITHIN_S if taken.may_have_been_done else 0.0)
+            return await _known(fly, name, young_apps.YOUNG_S if taken.may_have_been_done else 0.0)
+        except TokenExpiredError:
+            raise
         except (NotAllowedError, NotFoundError):
             raise taken from None
-    return await _known(fly, name, _KNOWN_WITHIN_S)
+    try:
+        return await _known(fly, name, young_apps.YOUNG_S)
+    except TokenExpiredError:
+        raise
+    except (NotAllowedError, NotFoundError) as error:
+        if error.status == _FORBIDDEN:
+            raise
+        told = f"Fly has made the app {name}, and does not show it within {young_apps.YOUNG_S:g} s; try again later"
+        raise error.meaning(told) from error
 
 
 async def _known(fly: FlyClient, name: str, within_s: float) -> App:
-    """The app; one that is new is a 404 or a 401 until it is known everywhere (flyctl, WaitForApp)."""
-    ends = anyio.current_time() + within_s
+    """The app; one that is new is a 404 or a 401 until it is known everywhere (see `young_apps`)."""
+    began = anyio.current_time()
     while True:
         try:
             return await fly.get_app(name)
+        except TokenExpiredError:
+            raise
         except (NotAllowedError, NotFoundError) as error:
-            if error.status not in (401, 404) or anyio.current_time() >= ends:  # HTTP
+            waited_s = anyio.current_time() - began
+            if error.status == _FORBIDDEN or waited_s >= within_s:
                 raise
-        await anyio.sleep(jitter(1.0))
+        await anyio.sleep(jitter(pause_s(waited_s)))
 
 
 async def make_shard(fly: FlyClient, name: str, org: str) -> App:
@@ -66,15 +91,19 @@ async def make_shard(fly: FlyClient, name: str, org: str) -> App:
     try:
         app = await make_app(fly, name, org=org, network=shard_network(name))
     except NameTakenError as error:
-        raise _said(error, _taken(name)) from error
+        raise error.meaning(_taken(name)) from error
+    except TokenExpiredError:
+        raise
     except NotAllowedError as error:
+        if error.method != "POST":
+            raise  # it is made, and may not be read
         told = (
             f"shards: {name} is not there, and the token may not make it; give an org token (`fly tokens create org`), "
             "or have somebody make the shards who may (`flaude app create NAME --shards N`)"
         )
-        raise _said(error, told) from error
+        raise error.meaning(told) from error
     except InvalidRequestError as error:
-        raise _said(error, f"shards: {name} could not be made in the organisation {org}") from error
+        raise error.meaning(f"shards: {name} could not be made in the organisation {org}") from error
     return _checked(app)
 
 
@@ -90,12 +119,14 @@ async def find_shard(fly: FlyClient, name: str) -> App | None:
         return _checked(await fly.get_app(name))
     except NotFoundError:
         return None
+    except TokenExpiredError:
+        raise
     except NotAllowedError as error:
         told = (
             f"shards: the token may not see {name}: it is somebody else's (names are unique over all of Fly; take "
             "another app_name), or the token is for another app alone (give an org token, `fly tokens create org`)"
         )
-        raise _said(error, told) from error
+        raise error.meaning(told) from error
 
 
 def _checked(app: App) -> App:
@@ -110,18 +141,6 @@ def _checked(app: App) -> App:
 
 def _taken(name: str) -> str:
     return f"shards: somebody else has an app {name}, and names are unique over all of Fly; take another app_name"
-
-
-def _said(error: FlyError, told: str) -> FlyError:
-    """The same error with a sentence that says what it means here."""
-    return type(error)(
-        f"{told}: {error.fly_text}" if error.fly_text else told,
-        method=error.method,
-        path=error.path,
-        status=error.status,
-        fly_text=error.fly_text,
-        request_id=error.request_id,
-    )
 
 
 def is_shard(app: App) -> bool:
@@ -179,18 +198,34 @@ async def remove_shard(fly: FlyClient, name: str, *, batch: str = "") -> str:
         Why it stays, in a sentence; empty when it is gone.
     """
     try:
+        return await _remove_shard(fly, name, batch)
+    except FlyError as error:
+        return f"{name} stays: {error}"
+
+
+async def _remove_shard(fly: FlyClient, name: str, batch: str) -> str:
+    try:
         app = await fly.get_app(name)
-        if not is_shard(app):
-            return f"{name} stays: flaude did not make it as a shard (its network is {app.network or 'not told'})"
-        ends = anyio.current_time() + _LIST_LAGS_S
+    except (NotAllowedError, NotFoundError) as error:
+        if error.status != _FORBIDDEN and fly.may_be_hidden(name):
+            # Ours, and without machines: nobody makes any in an app that Fly does not show.
+            await fly.delete_app(name)
+        elif isinstance(error, NotAllowedError):
+            raise
+        return ""
+    if not is_shard(app):
+        return f"{name} stays: flaude did not make it as a shard (its network is {app.network or 'not told'})"
+    ends = anyio.current_time() + _LIST_LAGS_S
+    try:
         while told := await _delete_if_empty(fly, name, batch):
             if anyio.current_time() >= ends or not told.passes:
                 return f"{name} stays: {told.why}"
             await anyio.sleep(jitter(1.0))
-    except NotFoundError:
-        return ""
-    except FlyError as error:
-        return f"{name} stays: {error}"
+    except NotFoundError as error:
+        # Of its list: it has gone meanwhile, unless Fly still shows it.
+        with suppress(NotFoundError):
+            await fly.get_app(name)
+            return f"{name} stays: {error}"
     return ""
 
 

@@ -9,6 +9,7 @@ from flaude.failure import Failure, FailureKind, Phase
 from flaude.fetching import Arrived
 from flaude.prices import machine_cost_usd
 from flaude.protocol import EndedBy, GuestRepo, GuestResult
+from flaude.provider_record import ProviderRecord
 from flaude.results import ExecutionResult
 from flaude.run_plan import RunPlan
 from flaude.run_result import Attempt, Branch, Omitted, RepoResult, RunResult, Times
@@ -31,6 +32,7 @@ _ENDED: dict[EndedBy, tuple[FailureKind, Phase]] = {
     "idle": (FailureKind.IDLE, Phase.AGENT),
     "cancelled": (FailureKind.CANCELLED, Phase.AGENT),
     "orphan": (FailureKind.CANCELLED, Phase.AGENT),
+    "stopped": (FailureKind.MACHINE_STOPPED, Phase.AGENT),
     "internal": (FailureKind.INTERNAL, Phase.AGENT),
 }
 
@@ -65,13 +67,25 @@ def execution_result(
     return ExecutionResult(tag=tag, run_result=run_result, error=error, attempts=attempts, superseded=superseded)
 
 
-def not_launched(tag: str, kind: FailureKind, reason: str) -> ExecutionResult:
+def not_launched(
+    tag: str,
+    kind: FailureKind,
+    reason: str,
+    attempts: tuple[Attempt, ...] = (),
+    superseded: tuple[RunResult, ...] = (),
+) -> ExecutionResult:
     """The outcome of a run that got no machine because launching had stopped, or the budget has no room for it."""
     failure = Failure(kind=kind, phase=Phase.QUEUED, message=f"not launched: {reason}")
-    return ExecutionResult(tag=tag, error=RunFailedError(failure))
+    return ExecutionResult(tag=tag, error=RunFailedError(failure), attempts=attempts, superseded=superseded)
 
 
-def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = _NOTHING) -> Attempt:
+def attempt_of(
+    plan: RunPlan,
+    state: RunState,
+    times: Times,
+    arrived: Arrived = _NOTHING,
+    provider: ProviderRecord | None = None,
+) -> Attempt:
     """What is kept of an attempt that is over."""
     seconds = (times.seconds or 0.0) if state.machine_id else 0.0
     return Attempt(
@@ -88,6 +102,8 @@ def attempt_of(plan: RunPlan, state: RunState, times: Times, arrived: Arrived = 
         machine_cost_usd=machine_cost_usd(plan.config.guest, state.region, seconds) if seconds else 0.0,
         times=times,
         app=plan.app,
+        requests=provider.requests if provider else (),
+        exit_event=provider.exit_event if provider else None,
     )
 
 
@@ -103,7 +119,10 @@ def failure_of(state: RunState, arrived: Arrived = _NOTHING) -> Failure | None:
     if state.failure is not None:
         return state.failure
     kind, phase = _ENDED[result.ended_by]
-    return Failure(kind=kind, phase=phase, message=result.message or f"the guest ended the run: {result.ended_by}")
+    if result.ended_by == "stopped" and result.exit_code is None:
+        phase = Phase.CLONE
+    message = result.message or f"the guest ended the run: {result.ended_by}"
+    return Failure(kind=kind, phase=phase, message=message, transient=result.transient)
 
 
 def _agent_failure(result: GuestResult) -> Failure | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-_FIRST_BYTES = 1024 * 1024
+from flaude.fly.exec_limits import FIRST_ANSWER_BYTES, SMALLEST_ANSWER_BYTES
+
 _LARGEST_BYTES = 8 * 1024 * 1024
-_SMALLEST_BYTES = 64 * 1024
 _WHOLE_ONES = 8
 
 
@@ -14,10 +14,13 @@ class PieceSize:
     Calls are rationed, and how long an answer may be is not documented: as long as pieces arrive whole, the next one is
     twice as long. One that fails may have been too long: half of it is enough then, until many of those have arrived;
     and twice as many after each failure, so that a limit is not run into again and again.
+
+    Args:
+        first: The first one's.
     """
 
-    def __init__(self) -> None:
-        self.bytes = _FIRST_BYTES
+    def __init__(self, first: int = FIRST_ANSWER_BYTES) -> None:
+        self.bytes = first
         self._most = _LARGEST_BYTES
         self._wanted = _WHOLE_ONES
         self._whole_ones = 0
@@ -36,6 +39,13 @@ class PieceSize:
 
     def failed(self) -> None:
         """A piece of this size did not arrive."""
-        self.bytes = self._most = max(_SMALLEST_BYTES, self.bytes // 2)
+        self._fall_to(self.bytes // 2)
+
+    def cut(self, size: int) -> None:
+        """Of an answer so many bytes arrived: the next one, with what stands around its content, has to fit in."""
+        self._fall_to(min(self.bytes // 2, size * 3 // 4))
+
+    def _fall_to(self, size: int) -> None:
+        self.bytes = self._most = max(SMALLEST_ANSWER_BYTES, size)
         self._wanted *= 2
         self._whole_ones = 0

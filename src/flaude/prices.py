@@ -1,6 +1,6 @@
 """What a machine costs: Fly's list prices, from one dated data file (`prices.toml`).
 
-An estimate: no discount, tax, volume or traffic is in it. Fly bills a started machine by the second.
+An estimate: no discount, tax, volume, larger disk or traffic is in it. Fly bills a started machine by the second.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flaude.errors import GuestError
 from flaude.run_result import Commit, FileChange, Omitted
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class _Message(BaseModel):
@@ -76,19 +76,21 @@ class GuestLines(_Message):
     dropped: int = 0
 
 
-EndedBy = Literal["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "internal"]
+EndedBy = Literal["exit", "clone", "image", "deadline", "idle", "cancelled", "orphan", "stopped", "internal"]
 
 
 class GuestResult(_Message):
     """The supervisor's account of the run.
 
-    `exit_code` is `None` when the agent never started; `oom` says that the kernel killed it for want of memory.
+    `exit_code` is `None` when the agent never started; `oom` says that the kernel killed it for want of memory;
+    `transient` that the network or a registry made it fail.
     """
 
     job_id: str
     exit_code: int | None
     ended_by: EndedBy
     oom: bool = False
+    transient: bool = False
     message: str = ""
     session_id: str = ""
     result_line: dict[str, Any] | None = None

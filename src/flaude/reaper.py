@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from flaude.destroying import destroy
 from flaude.diagnosis import GONE, UNKNOWN_S, has_ended
 from flaude.endpoint import FlyEndpoint, check_app_name, client_for
-from flaude.errors import ConfigError, FlaudeError, FlyError, NotAllowedError, NotFoundError
+from flaude.errors import ConfigError, FlaudeError, FlyError, NotAllowedError, NotFoundError, TokenExpiredError
 from flaude.link import GuestLink
 from flaude.machine_spec import MANAGED_BY
 from flaude.machine_states import MachineStates
@@ -184,6 +184,8 @@ async def _find_shards(fly: FlyClient, app: App) -> tuple[list[str], str, str]:
     """The app's shards; else why the token may not list them, or what kept them from being listed."""
     try:
         return await list_shards(fly, app), "", ""
+    except TokenExpiredError as error:
+        return [], "", f"shards of {app.name}: {error}"
     except (NotAllowedError, NotFoundError):
         told = (
             f"shards of {app.name} were not looked for: the token may not list its organisation's apps; name one "
@@ -268,6 +270,8 @@ class _Reaper:
     async def _ask(self, machine: Machine) -> StatusReply | None:
         try:
             return await GuestLink(self._fly, self._app, machine.id).status()
+        except TokenExpiredError:
+            raise  # nobody has asked the guest: that says nothing about its owner
         except FlaudeError:
             return None
 

@@ -13,7 +13,15 @@ from flaude.kinds import FailureKind
 if TYPE_CHECKING:
     from flaude.failure import Failure
 
-INFRASTRUCTURE = frozenset({FailureKind.CAPACITY, FailureKind.BOOT_TIMEOUT, FailureKind.MACHINE_LOST, FailureKind.API})
+INFRASTRUCTURE = frozenset(
+    {
+        FailureKind.CAPACITY,
+        FailureKind.BOOT_TIMEOUT,
+        FailureKind.MACHINE_LOST,
+        FailureKind.MACHINE_STOPPED,
+        FailureKind.API,
+    }
+)
 """Failures that are Fly's and not the request's: another machine may well do."""
 
 _LONGEST_WAIT_S = 30.0
@@ -25,7 +33,7 @@ class Retries:
 
     Attributes:
         more: How many more attempts a run may have; 0 for none.
-        kinds: The kinds of failure that are worth another.
+        kinds: The kinds of failure that are worth another. If there are any, so is a failure that is `transient`.
         after_start: Also when the agent has started, or may have: its work is done, and paid for, once more.
         wait: Seconds until the second attempt; twice as long each time, 30 at most, with jitter.
 
@@ -52,7 +60,8 @@ class Retries:
 
     def again(self, failure: Failure, *, attempts: int, agent_started: bool) -> bool:
         """Whether a run that has had `attempts` attempts, the last one with this failure, gets another."""
-        worth_it = attempts <= self.more and failure.kind in self.kinds
+        kind_counts = failure.kind in self.kinds or (failure.transient and bool(self.kinds))
+        worth_it = attempts <= self.more and kind_counts
         return worth_it and (self.after_start or not agent_started)
 
     def pause_s(self, attempts: int) -> float:

@@ -8,35 +8,43 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from flaude.destroying import destroy
-from flaude.diagnosis import GONE, STARTED, UNKNOWN_S, cause, create_failure, has_ended
+from flaude.diagnosis import GONE, NEEDS_PYTHON, STARTED, UNKNOWN_S, cause, create_failure, has_ended
 from flaude.errors import (
     FlaudeError,
     FlyError,
     GuestError,
     JournalError,
+    MachineLimitError,
+    NoCapacityError,
+    NoSuchProgramError,
     NotFoundError,
     NotReadyError,
+    PayloadTooLargeError,
     RateLimitedError,
+    TokenExpiredError,
     UnreachableError,
 )
 from flaude.failure import FailureKind, Phase
 from flaude.fetching import Fetching
+from flaude.fly.exec_limits import NOT_READY_S
 from flaude.harvest import Harvest
 from flaude.jitter import jitter
 from flaude.job import job, secret_values
 from flaude.left_run import LeftRun
-from flaude.link import GuestLink, JobRefusedError, NoGuestError
+from flaude.link import ANSWER_AT_ONCE, GuestLink, JobRefusedError, NoGuestError
 from flaude.machine_spec import machine_spec
 from flaude.machine_states import MachineStates
 from flaude.outcome import attempt_of
 from flaude.patience import Patience
 from flaude.protocol import GuestState, PullReply
+from flaude.provider_record import ProviderRecord
 from flaude.recording import NoRecord, RunRecord
+from flaude.refused_token import RefusedToken
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
 from flaude.run_result import Attempt, Times
@@ -69,13 +77,14 @@ if TYPE_CHECKING:
     from flaude.fly import FlyClient
 
 _log = logging.getLogger(__name__)
+_steps_log = logging.getLogger("flaude.run")
 
 _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
 _BOOTING = 4
 _UNKEPT_S = 2.0
-_UNANSWERED = (RateLimitedError, UnreachableError)
+_UNANSWERED = (RateLimitedError, TokenExpiredError, UnreachableError)
 _BLIPS = (NotReadyError, JournalError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
@@ -91,6 +100,11 @@ class Run:
         record: Takes how far it is.
         left: Where another controller has left it; it is taken up there.
         states: Sees how the machines of the batch are.
+        token: Hears when Fly refuses the token.
+        made: Called when Fly has made the machine.
+
+    Attributes:
+        refused: Fly's refusal, where it has no room for the machine now.
     """
 
     def __init__(
@@ -102,19 +116,27 @@ class Run:
         record: RunRecord | None = None,
         left: LeftRun | None = None,
         states: MachineStates | None = None,
+        token: RefusedToken | None = None,
+        made: Callable[[], None] | None = None,
     ) -> None:
+        self._made = made
+        self.refused: MachineLimitError | NoCapacityError | None = None
         self._fly = fly
+        self._token = token or RefusedToken(stopping, recorded=plan.recorded)
         self._states = states or MachineStates(fly, plan.app, plan.identity)
         self._plan = plan
         self._telling = Telling(plan, emit, lambda: self.state)
         self._stopping = stopping
         self._record = record or NoRecord()
         self.state = left.state if left else RunState()
+        self.provider = ProviderRecord(*((left.requests, left.exit_event) if left else ()))
         self.fetching = Fetching(plan.folder, left.arrived if left else None, anew=left is not None)
         self._began_at = dict(left.began_at) if left else {Phase.QUEUED.value: plan.queued}
         self.told = self.state.offset
         self._deadline = self._known_from = self._collect_until = self._keep_until = float("inf")
         self._began_step = float("inf")
+        self._ready_by = anyio.current_time() + NOT_READY_S
+        self._pull_waits = False
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
         self._start_recorded = self.state.agent_started
@@ -171,7 +193,7 @@ class Run:
     @property
     def attempt(self) -> Attempt:
         """What is to be kept of it."""
-        return attempt_of(self._plan, self.state, self.times, self.fetching.arrived)
+        return attempt_of(self._plan, self.state, self.times, self.fetching.arrived, self.provider)
 
     @property
     def leftover(self) -> Leftover | None:
@@ -256,7 +278,10 @@ class Run:
         return StopAsked(kind, message)
 
     def _see(self, seen: Observation) -> None:
+        before = self.state.step
         self.state = advance(self.state, seen)
+        # The observation's name alone: what is in it may be long, and is the agent's.
+        _steps_log.debug("%s: %s -> %s, %s", self._plan.name, before, self.state.step, type(seen).__name__)
         self._record.moved()
         self._enter(self.state.phase)
 
@@ -273,17 +298,36 @@ class Run:
 
     # --- one method a step: do it, say what was seen ---
 
-    async def _create(self) -> Observation:
+    async def _create(self) -> Observation | None:
         plan = self._plan
-        spec = machine_spec(plan.config, metadata=plan.metadata, start_deadline_s=plan.timeouts.start_deadline)
-        machine = await self._fly.create_machine(
-            plan.app,
-            name=plan.name,
-            config=spec,
-            region=plan.config.region,
-            identity=plan.identity,
-            on_turn=self._has_its_turn,
+        limits = self._fly.exec_limits
+        whole = limits.whole_creates
+        spec = machine_spec(
+            plan.config,
+            metadata=plan.metadata,
+            start_deadline_s=plan.timeouts.start_deadline,
+            pad=plan.pad,
+            whole=whole,
         )
+        try:
+            machine = await self._fly.create_machine(
+                plan.app,
+                name=plan.name,
+                config=spec,
+                region=",".join(plan.config.regions),
+                identity=plan.identity,
+                on_turn=self._has_its_turn,
+                heard=self.provider.heard,
+            )
+        except PayloadTooLargeError as error:
+            if not whole or error.may_have_been_done:
+                raise
+            if limits.whole_creates:  # the first of those that were under way together
+                limits.whole_creates = False
+                self._telling.notice(f"flaude's own program goes to the machines in parts: {error}")
+            return None
+        if self._made:
+            self._made()
         self._known_from = anyio.current_time() + UNKNOWN_S
         self._deadline = anyio.current_time() + plan.timeouts.boot
         return Created(machine.id, machine.region, machine.state)
@@ -303,6 +347,9 @@ class Run:
                 try:
                     found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
                 except FlyError as error:
+                    self.provider.failed(error)
+                    if isinstance(error, TokenExpiredError) and self._token.can_be_left(self._stopping):
+                        raise
                     self._telling.notice(f"looking for machine {self._plan.name}: {error}")
                 else:
                     if found:
@@ -316,21 +363,21 @@ class Run:
 
     async def _boot(self) -> Observation | None:
         if await self._states.wait(self.state.machine_id, STARTED, timeout_s=_POLL_S):
-            return Booted()
+            return self._booted()
         return await self._look() or self._overdue(FailureKind.BOOT_TIMEOUT, "did not start")
 
+    def _booted(self) -> Booted:
+        self._ready_by = anyio.current_time() + NOT_READY_S
+        return Booted()
+
     async def _start(self) -> Observation | None:
+        # One part of it a step: what has arrived shows that Fly answers, and a stop is heard in between.
         plan = self._plan
-        reply = await self._link.start(
-            job(
-                plan.config,
-                job_id=self._plan.job_id,
-                run_s=plan.run_s,
-                timeouts=plan.timeouts,
-                credentials=plan.credentials,
-                push_branch=plan.push_branch,
-            )
-        )
+        reply = await self._link.start(self._job, plan.pad)
+        if reply is None:
+            # A machine to which a long job is on its way is there: it has as long again for the next part.
+            self._deadline = max(self._deadline, anyio.current_time() + plan.timeouts.boot)
+            return None
         self._known_from = anyio.current_time()  # the node that answers knows it: a list would not have shown that
         self._deadline = self._known_from + self._longest_s
         self._see(Accepted())
@@ -347,7 +394,10 @@ class Run:
             # The guest starts the agent when this pull shows that we know: so shall whoever comes after us.
             await self._record.durable()
             self._start_recorded = True
-        return await self._take(await self._link.pull(self._plan.job_id, self.state.offset))
+        self._pull_waits = True
+        reply = await self._link.pull(self._plan.job_id, self.state.offset)
+        self._pull_waits = False
+        return await self._take(reply)
 
     async def _take(self, reply: PullReply) -> Observation | None:
         """What the guest has told by now."""
@@ -364,6 +414,11 @@ class Run:
     async def _cancel(self) -> Observation | None:
         if not await self._is_ours():
             return None
+        if self._pull_waits:
+            # A machine may run one exec at a time: the pull that we have turned away from still waits in there.
+            self._pull_waits = False
+            with suppress(FlyError):  # then the next call waits until that pull has waited
+                await self._fly.signal_machine(self._plan.app, self.state.machine_id, ANSWER_AT_ONCE)
         failure = self.state.failure
         await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()
@@ -417,6 +472,9 @@ class Run:
             within_s=plan.timeouts.destroy,
             known_from=self._known_from,
             notice=self._telling.notice,
+            failed=self.provider.failed,
+            # Whoever takes it up destroys it; until then its own clocks hold.
+            leaves_token=self._token.can_be_left(self._stopping),
         )
         return Destroyed(confirmed=state == GONE, machine_state=state)
 
@@ -425,36 +483,57 @@ class Run:
     async def _trouble(self, error: FlaudeError) -> Observation | None:
         """What an error means for the run; `None`: nothing yet, the step is tried again after a while."""
         step = self.state.step
+        if isinstance(error, FlyError):
+            self.provider.failed(error)
         if self._stopping.stage is Stop.LEAVE:
             return None  # what goes wrong now is somebody else's
         if step is Step.CREATE:
             if getattr(error, "may_have_been_done", False):
                 self._see(CreateUnanswered())
+            elif isinstance(error, TokenExpiredError) and not self.state.unsure:
+                # Who is not let in has made nothing: it is as if the create had never begun.
+                self._began_at.pop(Phase.CREATE.value, None)
+                self._record.moved()
             if not isinstance(error, _BLIPS):
+                self.refused = error if isinstance(error, MachineLimitError | NoCapacityError) else None
                 return CreateFailed(create_failure(error), str(error))
         elif isinstance(error, NotFoundError):
             return await self._look() or await self._wait_out(error)
         elif isinstance(error, JobRefusedError):
             return GaveUp(FailureKind.INTERNAL, str(error))
-        elif isinstance(error, NoGuestError) and step is Step.START:
-            # The image has no python3, or the guest has died.
-            return await self._look() or GaveUp(FailureKind.IMAGE, f"the guest does not run in this image: {error}")
+        elif isinstance(error, NoGuestError | NoSuchProgramError) and step is Step.START:
+            return await self._no_guest(error)
         elif not isinstance(error, (*_BLIPS, GuestError)):
             return GaveUp(FailureKind.API, str(error))
         elif isinstance(error, NotReadyError) and (seen := await self._look()):
             return seen
         return await self._wait_out(error)
 
+    async def _no_guest(self, error: FlaudeError) -> Observation | None:
+        """What answers is not the guest: the machine is not ready yet, its image has no python3, or the guest died."""
+        if seen := await self._look():
+            return seen
+        if anyio.current_time() < self._ready_by:
+            return await self._wait_out(NotReadyError(f"the machine is not ready: {error}"))
+        return GaveUp(FailureKind.IMAGE, f"{NEEDS_PYTHON}: {error}")
+
     async def _wait_out(self, error: FlaudeError) -> Observation | None:
         """A blip never ends a healthy run: wait a while, unless Fly has failed for longer than anybody's patience."""
         patience, now = self._patience, anyio.current_time()
         counts = self.state.step not in (Step.BOOT, Step.START) or isinstance(error, _UNANSWERED)
-        if patience.failed(self._began_step, now, counts=counts):
+        over = patience.failed(self._began_step, now, counts=counts)
+        if isinstance(error, TokenExpiredError):
+            if over and self._token.give_up(error, self._stopping):
+                return None
+            over = over or (self._token.patience_over and self.state.step is Step.CREATE)
+            if not over and self._token.is_news(now):
+                self._telling.notice(f"waiting {patience.limit_s:g} s at most for a Fly token that works: {error}")
+        if over:
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
         # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
-        if patience.failures > (1 if counts else _BOOTING):
+        if patience.failures > (1 if counts else _BOOTING) and not isinstance(error, TokenExpiredError):
             self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None
@@ -486,9 +565,10 @@ class Run:
         except _BLIPS:
             return None
         if self.state.step is Step.BOOT and machine.state == STARTED:
-            return Booted()  # the lists are behind
+            return self._booted()  # the lists are behind
         if not has_ended(machine):
             return None
+        self.provider.ended(machine)
         kind, message = cause(machine, booting=self.state.step in (Step.BOOT, Step.START))
         return GaveUp(kind, message, machine_state=machine.state)
 
@@ -503,6 +583,18 @@ class Run:
     def _reached(self, offset: int) -> None:
         self.told = offset
         self._record.moved()
+
+    @cached_property
+    def _job(self) -> Mapping[str, Any]:
+        plan = self._plan
+        return job(
+            plan.config,
+            job_id=plan.job_id,
+            run_s=plan.run_s,
+            timeouts=plan.timeouts,
+            credentials=plan.credentials,
+            push_branch=plan.push_branch,
+        )
 
     @cached_property
     def _link(self) -> GuestLink:

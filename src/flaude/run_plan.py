@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from flaude.config import MachineConfig
+from flaude.guest.pad import PAD_BYTES
 from flaude.machine_spec import MANAGED_BY
 from flaude.shards import Shards
 from flaude.tags import slug
 from flaude.timeouts import Timeouts
 
 
+def new_pad() -> bytes:
+    """A pad for one machine."""
+    return secrets.token_bytes(PAD_BYTES)
+
+
 @dataclass(frozen=True)
 class RunPlan:
     """What an attempt needs to know of its request and its place in the batch; `recorded` when a journal has it.
 
-    `left_in` is the app in which another controller has left the attempt.
+    `left_in` is the app in which another controller has left the attempt. `pad` hides the secrets on their way to the
+    machine: its config has it, and whoever takes the attempt up needs the same.
     """
 
     shards: Shards
@@ -37,6 +45,7 @@ class RunPlan:
     output_dir: Path
     recorded: bool = False
     left_in: str = ""
+    pad: bytes = field(default_factory=new_pad, repr=False)
 
     @cached_property
     def app(self) -> str:
@@ -58,6 +67,11 @@ class RunPlan:
     def push_branch(self) -> str:
         """The branch to push the work to; empty for none."""
         return self.config.push_branch.replace("{tag}", slug(self.tag) or self.name)
+
+    @property
+    def where(self) -> tuple[object, ...]:
+        """What tells apart the places at Fly that runs ask for: the regions, and the size of the machine."""
+        return *self.config.regions, self.config.guest
 
     @property
     def account(self) -> int:

@@ -156,6 +156,40 @@ class Times(Frozen):
         return (self.done - self.create).total_seconds()
 
 
+class FlyRequest(Frozen):
+    """A request to Fly's API by which Fly's support can find it.
+
+    Attributes:
+        id: Fly's id of it: the `fly-request-id` header of the answer.
+        method: HTTP method.
+        path: URL path with query, without `/v1`.
+        status: HTTP status of the answer.
+    """
+
+    id: str
+    method: str
+    path: str
+    status: int | None = None
+
+
+class ExitEvent(Frozen):
+    """How a machine's process ended, as Fly has shown it in the machine's `exit` event.
+
+    Attributes:
+        exit_code: The exit code of the machine's program.
+        signal: The signal that ended it; -1 for none.
+        oom_killed: Whether the machine ran out of memory.
+        requested_stop: Whether somebody had asked for its stop.
+        exited_at: When; `None` when Fly did not say.
+    """
+
+    exit_code: int = 0
+    signal: int = -1
+    oom_killed: bool = False
+    requested_stop: bool = False
+    exited_at: datetime | None = None
+
+
 class Attempt(Frozen):
     """One try of a run, on a machine of its own.
 
@@ -173,6 +207,8 @@ class Attempt(Frozen):
         machine_cost_usd: What the machine cost in US dollars, by `flaude.prices`; `None` when its price is not known.
         times: When each phase began.
         app: The Fly app of the machine; empty in what an older flaude has written.
+        requests: Fly's ids of the creates, and of the last calls that failed: for Fly's support.
+        exit_event: How the machine ended, where flaude had to ask; of a run that ends well it does not.
     """
 
     number: int
@@ -188,6 +224,8 @@ class Attempt(Frozen):
     machine_cost_usd: float | None = 0.0
     times: Times = Times()
     app: str = ""
+    requests: tuple[FlyRequest, ...] = ()
+    exit_event: ExitEvent | None = None
 
 
 class RunResult(Frozen):

@@ -9,6 +9,9 @@ from flaude.errors import ConfigError
 LONGEST_S = 366 * 24 * 3600.0
 """A year, in seconds: no limit may be longer."""
 
+MAY_BE_0 = ("idle", "capacity")
+"""The fields that may be 0."""
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -22,6 +25,8 @@ class Timeouts:
         destroy: For destroying the machine and seeing it gone.
         patience: How long Fly may fail to answer, without a break, before a run is given up. Shorter than `orphan` and
             `linger`: a machine that waits for a controller must not end before the controller gives up.
+        capacity: How long runs wait for a place at Fly, where a region is full or the organisation's machine limit is
+            reached, while no machine of the executor is there that would make room when it ends; 0 for not at all.
         request: For connecting, for sending, or for the answer of a single call, besides the time that the call itself
             takes inside Fly.
         retry: How long a single call is repeated before it counts as failed.
@@ -42,6 +47,7 @@ class Timeouts:
     boot: float = 300.0
     destroy: float = 120.0
     patience: float = 300.0
+    capacity: float = 900.0
     request: float = 30.0
     retry: float = 60.0
 
@@ -58,7 +64,7 @@ class Timeouts:
         """Check every value."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "idle" or isinstance(value, bool) or value != 0:
+            if field.name not in MAY_BE_0 or isinstance(value, bool) or value != 0:
                 check_seconds(f"timeouts.{field.name}", value)
         for name in ("orphan", "linger"):
             ends_after = getattr(self, name)

@@ -47,13 +47,20 @@ PRESETS: dict[str, Guest] = {
 }
 
 
+DEFAULT_VM_SIZE = "shared-cpu-2x"
+"""For 30 days in iad 25 dollars with its 4 GB, where `performance-2x` is 66; and a trial account may have it."""
+
+DEFAULT_MEMORY_MB = 4096
+"""Memory of the default size: Fly's preset has 512 MB, and Claude Code asks for 4 GB (its docs, requirements)."""
+
+
 def guest(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = None) -> Guest:
     """The `config.guest` that a preset's name and its two overrides mean.
 
     Args:
         vm_size: One of Fly's presets, such as `shared-cpu-2x` or `performance-4x`.
         vm_cpus: Number of CPUs instead of the preset's.
-        vm_memory_mb: Memory in MB instead of the preset's.
+        vm_memory_mb: Memory in MB instead of the preset's; of the default size, instead of `DEFAULT_MEMORY_MB`.
 
     Raises:
         ConfigError: Fly has no such size, or refuses this combination; the message names the field and what is allowed.
@@ -68,9 +75,10 @@ def guest(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = N
         raise ConfigError(f"vm_cpus: {preset.cpu_kind} machines have {numbers} CPUs, not {cpus}")
     least, most = cpus * allowed.min_memory_mb, cpus * allowed.max_memory_mb
     # With more CPUs than the preset has, its memory may lie under Fly's minimum: then the minimum is meant.
-    memory_mb = max(preset.memory_mb, least) if vm_memory_mb is None else vm_memory_mb
-    if vm_memory_mb is None:
-        memory_mb = min(memory_mb, most)
+    memory_mb = vm_memory_mb
+    if memory_mb is None:
+        usual_mb = DEFAULT_MEMORY_MB if vm_size == DEFAULT_VM_SIZE else preset.memory_mb
+        memory_mb = min(max(usual_mb, least), most)
     if not least <= memory_mb <= most or memory_mb % allowed.memory_step_mb:
         raise ConfigError(
             f"vm_memory_mb: {cpus} {preset.cpu_kind} CPUs take {least} to {most} MB in steps of "

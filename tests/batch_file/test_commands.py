@@ -48,13 +48,13 @@ def test_what_would_be_run(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> 
         " Review the auth module for security issues ",
         " your-repo ",
         " default ",
-        " performance-2x 4 GB iad ",
+        " shared-cpu-2x 4 GB iad,ewr,ord ",
     ]
     assert lines[6:] == [
         "machines  1, one for each task; at most 1 at once",
         "pace      all at once",
         "agents    no bound: 1 task without max_budget_usd, and no budget",
-        "Fly       at most $0.65: 1 task with 3 attempts each, 2h22m at the longest, at Fly's prices of 2026-10-09",
+        "Fly       at most $0.25: 1 task with 3 attempts each, 2h22m at the longest, at Fly's prices of 2026-10-09",
     ]
 
 
@@ -65,7 +65,7 @@ def test_what_is_the_same_for_all_is_said_once(flaude: Command) -> None:
         "check", "b.yaml", "--app", "other", b_yaml=text.replace("max_turns: 3", "max_budget_usd: 1")
     )
     assert code == 0
-    assert "machine   performance-2x 4 GB iad" in out and "12 tasks for the app other" in out
+    assert "machine   shared-cpu-2x 4 GB iad,ewr,ord" in out and "12 tasks for the app other" in out
     assert "│ Write-the-docs-api-v2-sonnet │ Write the docs" in out
     out = " ".join(out.split())
     assert "the first 5 within 3s, each of the other 7 when one has ended" in out
@@ -145,8 +145,8 @@ def test_json(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             "prompt": "Review the auth module for security issues",
             "repos": [{"url": "https://github.com/your-org/your-repo", "branch": ""}],
             "model": None,
-            "region": "iad",
-            "machine": {"cpu_kind": "performance", "cpus": 2, "memory_mb": 4096},
+            "region": "iad,ewr,ord",
+            "machine": {"cpu_kind": "shared", "cpus": 2, "memory_mb": 4096},
             "max_budget_usd": None,
         }
     ]
@@ -225,3 +225,35 @@ def test_an_option_that_there_is_not_is_no_file(flaude: Command) -> None:
     """A misspelt option is not taken for the file, as `-` is."""
     code, out, err = flaude("check", "--jsn")
     assert (code, out) == (2, "") and "there is no option --jsn" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("app: a\ndefaults: {region: [iad, lhr]}\ntasks: [{tag: t, prompt: x}]\n", "b.yaml"),
+        ("app: a\ntasks: [{tag: t, prompt: x, region: 'iad, lhr'}]\n", "b.yaml"),
+        ('{"app": "a", "tasks": [{"tag": "t", "prompt": "x", "region": ["iad", "lhr"]}]}', "b.json"),
+        ('app = "a"\n[[tasks]]\ntag = "t"\nprompt = "x"\nregion = ["iad", "lhr"]\n', "b.toml"),
+        ('tag,prompt,region\nt,x,"iad,lhr"\n', "b.csv"),
+    ],
+)
+def test_several_regions(flaude: Command, text: str, name: str) -> None:
+    """A list of regions, or one with commas, in every format; the schema has both, and what is none is told by name."""
+    arguments = ("check", name, "--app", "my-app", "--json")
+    code, out, err = flaude(*arguments, **{name.replace(".", "_"): text})
+    assert code == 0, err
+    (task,) = json.loads(out)["tasks"]
+    assert task["region"] == "iad,lhr"
+    code, out, _ = flaude(*arguments, **{name.replace(".", "_"): text.replace("lhr", "us-east-1")})
+    assert code == 2 and "region" in json.loads(out)["problems"][0]["field"]
+
+
+def test_a_batch_beside_the_limit_is_told(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More machines at once than a new account may have are a note, without a token and a network too."""
+    rows = "".join(f"t{number},x\n" for number in range(30))
+    code, _, err = flaude("check", "b.csv", "--app", "my-app", b_csv=f"tag,prompt\n{rows}")
+    assert code == 0 and "note: up to 30 machines at once: an account may have 20 to 50 at first" in err
+    monkeypatch.setenv("FLY_FLAPS_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("FLY_API_TOKEN", "x")
+    code, out, _ = flaude("check", "b.csv", "--app", "my-app", "--json", b_csv=f"tag,prompt\n{rows}")
+    assert code == 0 and "up to 30 machines" in json.loads(out)["machine_limit"]

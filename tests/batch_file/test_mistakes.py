@@ -90,8 +90,8 @@ b.yaml:32:18 tasks[3].prompt_file 'nowhere.md': there is no such file
 b.yaml:33:15 tasks[3].metadata 'a b' is no name; use letters, digits, '_', '-' and '.'
 b.yaml:33:15 tasks[3].metadata managed_by is set by flaude or Fly; choose another name
 b.yaml:34:18 tasks[3].claude_args for --model use the field model
-b.yaml:35:13 tasks[3].region does not fit: Fly region such as `iad`, a comma list, or an alias such as `eu`; empty for \
-Fly's choice
+b.yaml:35:13 tasks[3].region does not fit: a region's code such as iad, several of them (iad,ewr,ord), or one of apac, \
+eu, na, sa, us, usa, any
 b.yaml:36:5 tasks[4] is a text; give a task such as {tag: auth-review, prompt: Review the auth module}
 b.yaml:37:5 tasks[5].prompt is empty; give a text, or leave it out
 b.yaml:38:16 tasks[5].max_turns is 0; give a whole number from 1
@@ -207,7 +207,7 @@ ONE = {
     ),
     "a default that no task can have": (
         "defaults: {vm_memory_mb: 5}\ntasks: [{prompt: x}, {prompt: y}]",
-        "b.yaml:1:26 defaults.vm_memory_mb 2 performance CPUs take 4096 to 16384 MB",
+        "b.yaml:1:26 defaults.vm_memory_mb 2 shared CPUs take 512 to 4096 MB",
     ),
     "one place, two fields": (
         "tasks: [{prompt: x, repos: ['https://h/a/x', 'https://h/b/x']}]",

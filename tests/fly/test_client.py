@@ -15,6 +15,7 @@ from tests.fly.proxy import Proxy, Trouble, refusal
 from flaude import (
     FlyError,
     InvalidRequestError,
+    MachineLimitError,
     NameTakenError,
     NoCapacityError,
     NotAllowedError,
@@ -25,6 +26,7 @@ from flaude import (
 )
 from flaude.fly import FlyClient
 from flaude.fly.pacing import Pace
+from flaude.fly.sending import Call
 from flaude.local import LocalFly
 
 
@@ -43,8 +45,9 @@ async def test_every_call(fly: FlyClient) -> None:
     assert (machine.name, machine.state, machine.region) == ("one", "created", "fra")
     assert await call("wait_machine", "other", machine.id, state="started", timeout_s=20)
     assert (await call("get_machine", "other", machine.id)).metadata["managed_by"] == "test"
-    done = await call("exec_machine", "other", machine.id, ["cat"], stdin="text in", timeout_s=5)
-    assert (done.exit_code, done.stdout) == (0, "text in")
+    done = await call("exec_machine", "other", machine.id, ["echo", "text"], stdin="any", timeout_s=5)
+    assert (done.exit_code, done.stdout) == (0, "text\n")
+    assert await call("count_machines", "personal") == 1
     for metadata, count in (({"flaude_batch": "b1"}, 1), ({"flaude_batch": "b2"}, 0)):
         assert len(await call("list_machines", "other", metadata=metadata, state="started", region="fra")) == count
     changed = {**SLEEPER, "metadata": {"managed_by": "test", "new": "1"}}
@@ -56,13 +59,19 @@ async def test_every_call(fly: FlyClient) -> None:
     assert event is not None and event.requested_stop and event.exited_at is not None
     await call("start_machine", "other", machine.id)
     assert await fly.wait_machine("other", machine.id, state="started", timeout_s=20)
+    await call("signal_machine", "other", machine.id, "SIGTERM")
     await call("delete_machine", "other", machine.id)
     assert await fly.wait_machine("other", machine.id, state="destroyed", timeout_s=20)
     assert len(await fly.list_machines("other", include_deleted=True)) == 1
     ours = {"managed_by": "test"}
     assert await call("machine_states", "other", metadata=ours, include_deleted=True) == {machine.id: "destroyed"}
     assert await fly.machine_states("other", metadata=ours) == {}
+    assert await call("count_machines", "personal") == 0
+    asked = Call("get_app", "other", "GET", "/apps/other")
+    await call("turn", asked)
+    assert (await call("answer", asked)).status == 200
     await call("delete_app", "other", force=True)
+    assert (await fly.answer(asked)).status == 404  # an answer too
     with pytest.raises(NotFoundError):
         await fly.get_app("other")
     public = {name for name, _ in inspect.getmembers(FlyClient, inspect.iscoroutinefunction) if name[0] != "_"}
@@ -113,6 +122,12 @@ async def test_refusals_are_told_apart(local: LocalFly, fly: FlyClient) -> None:
         (refusal(409, "aborted: insufficient IPs available to fulfill request"), NoCapacityError),
         (refusal(409, "aborted: could not reserve resource for machine: insufficient CPUs"), NoCapacityError),
         (refusal(409, "aborted: no capacity"), NoCapacityError),
+        (
+            refusal(422, "Your organization has reached its machine limit. Please contact billing@fly.io"),
+            MachineLimitError,
+        ),
+        (refusal(403, "organization has reached its MACHINE LIMIT"), MachineLimitError),
+        (refusal(500, "organization has reached its machine limit"), UnreachableError),
         (refusal(409, "aborted: machine update failed due to concurrent update"), NotReadyError),
         (
             Trouble("answer", 409, '{"status":"error","message":"lease currently held by x","code":"invalid"}'),
@@ -221,7 +236,7 @@ async def test_a_token_is_never_told(
 ) -> None:
     """No log record and no error has the token, whatever goes wrong."""
     caplog.set_level(logging.DEBUG)
-    net.troubles = [Trouble("drop"), refusal(500, "x"), refusal(401, "no")]
+    net.troubles = [Trouble("drop"), refusal(500, "x"), refusal(401, "no"), refusal(401, "no")]
     with pytest.raises(NotAllowedError) as caught:
         await far.get_app("my-app")
     assert local.token not in caplog.text + repr(caught.value) + str(caught.value.__dict__)

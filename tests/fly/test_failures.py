@@ -11,6 +11,7 @@ from flaude import (
     InvalidRequestError,
     NameTakenError,
     NoCapacityError,
+    NotAllowedError,
     NotReadyError,
     RateLimitedError,
     UnreachableError,
@@ -82,6 +83,8 @@ TAKEN = 'unique machine name violation, machine ID 148e21 already exists with na
         (409, {"error": TAKEN}, NameTakenError),
         (422, {"error": "Validation failed: Name has already been taken"}, NameTakenError),
         (422, {"error": "x", "status": "name_taken"}, NameTakenError),
+        (422, {"error": "machine name already taken"}, NameTakenError),
+        (409, {"error": "already_exists: already taken"}, NameTakenError),
         (400, {"error": TAKEN}, InvalidRequestError),
         (412, {"error": TAKEN}, NotReadyError),
         (500, {"error": "uniqueness constraint violated"}, UnreachableError),
@@ -93,7 +96,41 @@ def test_name_taken(status: int, body: object, error: type[FlyError]) -> None:
     found = told(status, body)
     assert type(found) is error
     if isinstance(found, NameTakenError):
-        assert found.machine_id == ("148e21" if status == 409 else None)
+        assert found.machine_id == ("148e21" if body == {"error": TAKEN} else None)
+
+
+PAYMENT = "To create more than 1 machine per app please add a payment method. https://fly.io/dashboard/me/billing"
+
+
+@pytest.mark.parametrize("status", [402, 403, 422])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PAYMENT, ["payment method", "fly.io/dashboard/"]),
+        ("Performance CPUs are not available", ["no performance CPUs", "shared-cpu-2x", "fly.io/dashboard/"]),
+        ("performance-2x: not for you", ["no performance CPUs"]),
+        ("not in your trial", ["free trial", "shared-cpu-2x", "fly.io/dashboard/"]),
+    ],
+)
+def test_what_an_account_may_not_have(status: int, text: str, words: list[str]) -> None:
+    """The three refusals say what to do, and are no fault of the token, whatever the status."""
+    found = told(status, {"error": text})
+    assert type(found) is InvalidRequestError and text in str(found)
+    assert all(word in str(found) for word in words) and "token" not in str(found)
+
+
+@pytest.mark.parametrize("name", ["trial-app", "my-trial", "registry.fly.io/trial:1", "performance-app", '"trial"'])
+def test_a_name_is_no_limit_of_the_account(name: str) -> None:
+    """An app or an image may be called like one."""
+    assert "payment" not in str(told(422, {"error": f"{name} is not valid"}))
+    assert type(told(403, {"error": f"{name} is not yours"})) is NotAllowedError
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_an_image_that_fly_does_not_get(status: int) -> None:
+    """It is no word on the app or the token, whatever the registry's own refusal has made of the status."""
+    found = told(status, {"error": "failed to get manifest ghcr.io/org/image:1: unauthorized"})
+    assert type(found) is InvalidRequestError and "image=" in str(found)
 
 
 @pytest.mark.parametrize("body", ["", "[" * 100_000, "[1]", "null", '"text"', '{"error": {"a": 1}}', "\x00\xff"])

@@ -3,20 +3,25 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flaude.guest import archive
-from flaude.protocol import SpoolReader, unpack
+from flaude.guest import archive, processes
+from flaude.guest.packing import pack_request
+from flaude.guest.parts import name_of
+from flaude.protocol import PROTOCOL, SpoolReader, unpack
 
 SECRET = "sk-ant-oat-guest-canary-77"
+LONGEST_WORD = 10_000
 PYTHON = os.environ.get("FLAUDE_GUEST_PYTHON", sys.executable)
 """What runs the guest: any Python from 3.9 on will do."""
 
@@ -44,17 +49,25 @@ class Guest:
         self.env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **(env or {})}
         self.process = subprocess.Popen([*(prefix or []), PYTHON, "-I", "-S", str(self.pyz)], env=self.env)
 
-    def ctl_command(self, verb: str) -> list[str]:
+    def ctl_command(self, *words: str) -> list[str]:
         """The command of a `ctl` call."""
-        return [PYTHON, "-I", "-S", str(self.pyz), "ctl", verb]
+        return [PYTHON, "-I", "-S", str(self.pyz), "ctl", *words]
 
-    def ctl(
-        self, verb: str, request: dict[str, Any], *, raw: bytes | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        """One `ctl` call."""
+    def ctl(self, verb: str, request: dict[str, Any]) -> subprocess.CompletedProcess[bytes]:
+        """One `ctl` call, and those before it that a long request needs."""
+        packed = pack_request(request)
+        if len(packed) <= LONGEST_WORD:
+            return self.said(verb, packed)
+        name = name_of(packed)
+        for offset in range(0, len(packed), LONGEST_WORD):
+            assert self.said("part", f"{name}:{offset}", packed[offset : offset + LONGEST_WORD]).returncode == 0
+        return self.said(verb, f"@{name}:{len(packed)}")
+
+    def said(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """What `ctl` says to these words; it has no standard input."""
         return subprocess.run(
-            self.ctl_command(verb),
-            input=json.dumps(request).encode() if raw is None else raw,
+            self.ctl_command(*words),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
             env=self.env,
@@ -75,7 +88,7 @@ class Guest:
     def start(self, agent: list[str], **job: Any) -> dict[str, Any]:
         """Hand over a job."""
         whole = {
-            "protocol": 1,
+            "protocol": PROTOCOL,
             "prompt": "do it",
             "argv": agent,
             "secrets": {"CLAUDE_CODE_OAUTH_TOKEN": SECRET},
@@ -123,14 +136,14 @@ class Guest:
         return self.process.wait(seconds)
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill what is left: a signal that it can hear would have it wait for a controller."""
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            found = processes.descendants(self.process.pid)
+            self.process.kill()
+            self.process.wait()
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import base64
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +28,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _answer(self) -> None:
+        self.server.asked.append(self.path)
+        if self.server.failures:
+            answer = self.server.failures.pop(0)
+            if answer:
+                self.send_response(answer)
+                self.end_headers()
+            self.close_connection = True
+            return
         given = self.headers.get("Authorization")
         if self.server.credentials and given != self.server.credentials:
             self.send_response(401)
@@ -73,13 +81,29 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     folder: Path
     credentials: str | None
+    failures: list[int]
+    asked: list[str]
 
 
 @contextmanager
-def git_server(folder: Path, credentials: tuple[str, str] | None = None) -> Iterator[str]:
-    """Serve the repositories below `folder`; yields `host:port`."""
+def git_server(
+    folder: Path,
+    credentials: tuple[str, str] | None = None,
+    failures: Sequence[int] = (),
+    asked: list[str] | None = None,
+) -> Iterator[str]:
+    """Serve the repositories below `folder`; yields `host:port`.
+
+    Args:
+        folder: Where they are.
+        credentials: Who may have them; everybody without.
+        failures: What the first requests are answered with, 0 for a connection that is closed.
+        asked: Takes the path of each request.
+    """
     server = _Server(("127.0.0.1", 0), _Handler)
     server.folder = folder
+    server.failures = list(failures)
+    server.asked = [] if asked is None else asked
     server.credentials = "Basic " + base64.b64encode(":".join(credentials).encode()).decode() if credentials else None
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

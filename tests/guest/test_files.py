@@ -228,7 +228,7 @@ def test_a_folder_that_is_swapped_before_it_is_fetched(agents: Path, link: bool)
     """The same for each piece, one by one and together."""
     outbox = Outbox(agents.parent)
     name = collecting(agents, outbox)["artifacts"][0]["file"]
-    assert unpack(outbox.fetch({"name": name, "length": 3})["data"]) == b"www"
+    assert unpack(outbox.fetch({"name": name, "length": 16})["data"]).startswith(b"www")
     swap(agents, link)
     for request in ({"name": name}, {"names": [name]}):
         with pytest.raises(OSError, match=r"another file|Not a directory|symbolic"):

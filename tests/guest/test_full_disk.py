@@ -22,8 +22,7 @@ LIMITS = {"reserve_bytes": 4 * MB}
 _BOX = ("bwrap", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--die-with-parent")
 _CTL = """
 import sys
-sys.path.insert(0, sys.argv.pop(1))
-from flaude_guest.ctl import ctl
+from flaude.guest.ctl import ctl
 sys.exit(ctl(sys.argv[2:], sys.argv[1]))
 """
 
@@ -52,9 +51,9 @@ class SmallDisk(Guest):
         inner = children(self.process.pid) or [self.process.pid]
         return Path(f"/proc/{inner[0]}/root{self.root}", path)
 
-    def ctl_command(self, verb: str) -> list[str]:
+    def ctl_command(self, *words: str) -> list[str]:
         """See `Guest`; the way to its socket leads through its box."""
-        return [PYTHON, "-c", _CTL, str(self.pyz), str(self.inside("run/flaude")), verb]
+        return [PYTHON, "-c", _CTL, str(self.inside("run/flaude")), *words]
 
 
 @pytest.fixture

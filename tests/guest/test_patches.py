@@ -54,7 +54,7 @@ class Bench:
             Repo(f"file://{url}" if isinstance(url, Path) else url, f'r:"é{number}') for number, url in enumerate(urls)
         )
         self.folders = [self.layout.workspace / repo.target_dir for repo in self.repos]
-        clones = clone_all(self.repos, git, self.layout, self._user, self._environment, 60)
+        clones = clone_all(self.repos, git, self.layout, self._user, self._environment, 60, lambda _: None)
         self.heads = asyncio.run(clones)
 
     @property

@@ -4,6 +4,8 @@ import httpx2
 import pytest
 from tests.local.conftest import Api, error, opened
 
+from flaude.local import Quirks
+
 
 async def test_create_get_list_and_delete(plain: Api) -> None:
     """An app can be made, read, listed and deleted; then it is a 404 with Fly's words."""
@@ -18,6 +20,23 @@ async def test_create_get_list_and_delete(plain: Api) -> None:
     assert (await client.delete("/v1/apps/new-app")).status_code == 202
     gone = await client.get("/v1/apps/new-app")
     assert error(gone) == (404, 'Could not find App "new-app"')
+
+
+async def test_a_young_app_is_a_404_for_machines() -> None:
+    """It can be read, and for a while nothing can be made or listed in it, `wait` or not; one that was there can."""
+    async with opened(quirks=Quirks(young_app_s=600)) as api:
+        body = {"app_name": "new-app", "org_slug": "personal"}
+        assert (await api.client.post("/v1/apps", json=body, params={"wait": "true"})).status_code == 201
+        assert (await api.client.get("/v1/apps/new-app")).status_code == 200
+        machine = {"config": {"image": "x"}}
+        assert error(await api.client.post("/v1/apps/new-app/machines", json=machine)) == (404, "app not found")
+        assert error(await api.client.get("/v1/apps/new-app/machines")) == (404, "app not found")
+        assert (await api.client.delete("/v1/apps/new-app")).status_code == 202
+        await api.create()
+        assert len(api.fly.created) == 1
+    async with opened(quirks=Quirks(young_app_s=0)) as api:
+        await api.client.post("/v1/apps", json=body)
+        assert (await api.client.get("/v1/apps/new-app/machines")).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from flaude.local import (
     DropBefore,
     Fault,
     Faults,
+    FlyStops,
     Hang,
     Hook,
     HostGone,
@@ -161,6 +162,27 @@ async def test_a_machine_dies(plain: Api, oom: bool) -> None:
     assert (await plain.get(await plain.started()))["state"] == "started", "the next one lives"
 
 
+async def test_fly_stops_a_machine(plain: Api) -> None:
+    """`FlyStops` has the process hear the signal of its `stop_config`, and the exit event says that it was asked to."""
+    script = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); signal.pause()"
+    plain.fly.faults.add(Fault("create_machine", FlyStops(after_s=1), times=1))
+    machine = await plain.create("python3", "-c", script, stop_config={"signal": "SIGTERM", "timeout": "300s"})
+    await plain.reach(machine, "stopped")
+    event = await plain.exit_event(machine)
+    assert (event["exit_code"], event["requested_stop"]) == (5, True)
+    events = [(event["type"], event["source"]) for event in (await plain.get(machine))["events"]]
+    assert events[:2] == [("exit", "flyd"), ("stop", "flyd")]
+
+
+async def test_fly_stops_a_machine_that_does_not_listen(plain: Api) -> None:
+    """It is killed at the end of its time, or of the fault's own."""
+    plain.fly.faults.add(Fault("create_machine", FlyStops(timeout_s=0.2), times=1))
+    ignores = ("sh", "-c", "trap '' TERM; while :; do sleep 600; done")
+    machine = await plain.create(*ignores, stop_config={"signal": "SIGTERM", "timeout": "300s"})
+    await plain.reach(machine, "stopped")
+    assert (await plain.exit_event(machine))["signal"] == 9
+
+
 async def test_a_machine_that_ends_before_it_would_die_has_its_own_exit(plain: Api) -> None:
     """What ends by itself was not killed."""
     plain.fly.faults.add(Fault("create_machine", Dies(after_s=600, oom=True)))
@@ -272,12 +294,12 @@ def test_bad_faults_name_the_field(fields: dict[str, Any], named: str) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Delay(-1), lambda: ListLag(-1), lambda: Dies(-1), lambda: Answer(42)],
-    ids=["Delay", "ListLag", "Dies", "Answer"],
+    [lambda: Delay(-1), lambda: ListLag(-1), lambda: Dies(-1), lambda: FlyStops(0, -1), lambda: Answer(42)],
+    ids=["Delay", "ListLag", "Dies", "FlyStops", "Answer"],
 )
 def test_bad_effects_name_the_field(make: Any) -> None:
     """So is an effect with a time before now, or with no status."""
-    with pytest.raises(ValueError, match=r"^(seconds|after_s|status): "):
+    with pytest.raises(ValueError, match=r"^(seconds|after_s|timeout_s|status): "):
         make()
 
 

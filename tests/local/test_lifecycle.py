@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anyio
 import pytest
-from tests.local.conftest import Api, config, error, opened
+from tests.local.conftest import Api, Open, config, error, opened
+
+from flaude.local import Quirks
 
 
 async def test_exit_event_is_whole(api: Api) -> None:
@@ -27,11 +30,11 @@ async def test_exit_event_is_whole(api: Api) -> None:
     assert api.fly.alive == 0
 
 
-async def test_missing_program_is_127(api: Api) -> None:
-    """A command whose program is missing starts and dies at once, with 127."""
+async def test_a_machine_without_its_program_dies_at_once(api: Api) -> None:
+    """A command whose program is missing starts and dies at once, with the code of Fly's init."""
     machine = await api.create("no-such-program", auto_destroy=True)
     await api.reach(machine, "destroyed")
-    assert (await api.exit_event(machine))["exit_code"] == 127
+    assert (await api.exit_event(machine))["exit_code"] == 1
 
 
 async def test_auto_destroy_leaves_no_stopped_machine(plain: Api) -> None:
@@ -129,6 +132,29 @@ async def test_stop_asks_then_kills(api: Api, reaction: str, code: int) -> None:
     assert (event["exit_code"], event["requested_stop"]) == (code, True)
     again = await api.call("POST", f"/machines/{machine}/stop", {})
     assert again.status_code == 200
+
+
+LINGERS = "trap '' TERM; touch run/ready; echo x >run/ready; while :; do sleep 600; done"
+SLOWLY = {"signal": "SIGTERM", "timeout": "300s"}
+
+
+@pytest.mark.parametrize("kind", [True, False])
+async def test_an_exec_into_a_machine_that_is_stopping(boxed: Open, kind: bool) -> None:
+    """By the kinder reading it is done while the process lives; by the worse one it is refused as if nothing ran."""
+    async with boxed(quirks=Quirks(exec_while_stopping=kind)) as api:
+        machine = await api.started("sh", "-c", LINGERS, stop_config=SLOWLY)
+        await api.appears(machine, "run/ready")
+        await api.call("POST", f"/machines/{machine}/stop", {})
+        assert (await api.get(machine))["state"] == "stopping"
+        reply = await api.call("POST", f"/machines/{machine}/exec", {"command": ["echo", "there"]})
+        assert reply.json().get("stdout") == "there\n" if kind else error(reply)[0] == 412
+        assert error(await api.call("POST", f"/machines/{machine}/restart"))[0] == 412
+        began = time.monotonic()
+        await api.call("DELETE", f"/machines/{machine}", force="true")
+        await api.reach(machine, "destroyed")
+        again = await api.started("sh", "-c", LINGERS, stop_config=SLOWLY)
+        await api.call("POST", f"/machines/{again}/stop", {})
+    assert time.monotonic() - began < 30, "neither a delete by force nor the end of the server waits for a stop"
 
 
 async def test_start_stop_start(api: Api) -> None:

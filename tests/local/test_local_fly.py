@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from tests.local.conftest import opened
 
-from flaude.local import Delay, Exchange, Fault, LocalFly
+from flaude.local import Delay, Exchange, Fault, LocalFly, Quirks
 
 
 async def test_it_is_there_inside_of_its_block_only() -> None:
@@ -110,3 +110,26 @@ async def test_answers_have_the_present_time() -> None:
         await api.call("GET", "")
         reply = await api.call("GET", "")
         assert parsedate_to_datetime(reply.headers["date"]) > began
+
+
+async def test_a_token_that_lives_for_a_while() -> None:
+    """It is refused when its time is over, as its successor lets in, in the words that users saw."""
+    async with LocalFly(apps=["my-app"], box="simulated", quirks=Quirks(token_lives_s=1.5)) as fly:
+
+        async def asked(token: str) -> tuple[int, str]:
+            async with httpx2.AsyncClient(base_url=fly.base_url) as client:
+                reply = await client.get("/v1/apps/my-app", headers={"Authorization": f"FlyV1 {token}"})
+            return reply.status_code, reply.json().get("error", "")
+
+        over = (401, "verify: invalid token: missing third-party discharge tokens")
+        first = fly.token
+        assert (await asked(first))[0] == 200
+        with anyio.fail_after(10):
+            while (told := await asked(first))[0] == 200:
+                pass
+        assert told == over
+        second = fly.renew_token()
+        assert second == fly.token != first and (await asked(second))[0] == 200 and await asked(first) == over
+        assert await asked("local-of-nobody") == (401, "Authenticate: token validation error")
+    with pytest.raises(RuntimeError, match="async with"):
+        LocalFly().renew_token()

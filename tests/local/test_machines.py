@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.local.conftest import Api, config, error, file, opened
+
+from flaude.local import Fault, NoCapacity, Quirks
 
 
 async def test_create_answers_created(plain: Api) -> None:
@@ -51,6 +54,8 @@ async def test_a_living_name_is_taken(plain: Api) -> None:
         ({"files": [{"guest_path": "/job/../../in", "raw_value": ""}]}, "not an absolute path"),
         ({"files": [{"guest_path": "/job/in", "raw_value": "%%"}]}, "not base64"),
         ({"stop_config": {"signal": "SIGNONE"}}, "signal"),
+        ({"rootfs": {"size_gb": 0}}, "config.rootfs.size_gb"),
+        ({"rootfs": 8}, "config.rootfs must be an object"),
     ],
 )
 async def test_refused_configs(plain: Api, changes: dict[str, Any], text: str) -> None:
@@ -58,6 +63,17 @@ async def test_refused_configs(plain: Api, changes: dict[str, Any], text: str) -
     reply = await plain.call("POST", "/machines", {"config": {**config(), **changes}})
     assert error(reply)[0] == 400 and text in error(reply)[1]
     assert plain.fly.created == []
+
+
+async def test_performance_cpus_are_not_for_everybody() -> None:
+    """A create and an update with them are a 422 where the organization may not have them; shared ones are made."""
+    async with opened(quirks=Quirks(performance_cpus=False)) as api:
+        dear = {"config": config(guest={"cpu_kind": "performance", "cpus": 1, "memory_mb": 2048})}
+        assert (await api.call("POST", "/machines", dear)).status_code == 422 and api.fly.created == []
+        machine = await api.started(guest={"cpu_kind": "shared", "cpus": 2, "memory_mb": 4096})
+        assert (await api.call("POST", f"/machines/{machine}", dear)).status_code == 422
+    async with opened() as api:
+        assert (await api.call("POST", "/machines", dear)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -154,3 +170,43 @@ async def test_a_destroyed_machine_can_be_read_for_a_while() -> None:
         assert waited.status_code in (200, 404)
         assert error(await api.call("GET", f"/machines/{machine}")) == (404, "not_found: machine not found")
         assert (await api.call("GET", "/machines", include_deleted="true")).json() == []
+
+
+async def test_a_full_region(plain: Api) -> None:
+    """With `NoCapacity` a create goes to the next region that it allows, and is refused when there is none."""
+    plain.fly.faults.add(Fault("create_machine", NoCapacity(["iad", "ewr"])))
+
+    async def asked(region: str) -> tuple[str, str, str]:
+        reply = (await plain.call("POST", "/machines", {"region": region, "config": config()})).json()
+        return reply.get("region", ""), reply.get("error", ""), reply.get("status", "")
+
+    full = ("", "could not find a candidate host", "insufficient_capacity")
+    assert await asked("iad") == await asked("ewr,iad") == await asked("") == full
+    assert [(await asked(region))[0] for region in ("iad,lhr", "us", "any")] == ["lhr", "dfw", "ams"]
+    plain.fly.faults.clear()
+    plain.fly.faults.add(Fault("create_machine", NoCapacity()))
+    assert await asked("any") == full
+    with pytest.raises(ValueError, match="regions: "):
+        NoCapacity("iad")
+    with pytest.raises(ValueError, match="effect: "):
+        Fault("get_machine", NoCapacity())
+
+
+async def test_the_machine_limit() -> None:
+    """All machines of all apps of an organization count, stopped ones too, destroyed ones not; it can be changed."""
+    async with opened(apps=["my-app", "other"], quirks=Quirks(machine_limit=2, young_app_s=0)) as api:
+        first = await api.create(name="one")
+        rests = {"name": "rests", "config": config(), "skip_launch": True}
+        assert (await api.client.post("/v1/apps/other/machines", json=rests)).status_code == 200
+        text = "Your organization has reached its machine limit. Please contact billing@fly.io"
+        assert error(await api.call("POST", "/machines", {"name": "two", "config": config()})) == (422, text)
+        assert error(await api.call("POST", "/machines", {"name": "one", "config": config()})) == (422, text)
+        await api.client.post("/v1/apps", json={"app_name": "far", "org_slug": "another"})
+        elsewhere = await api.client.post("/v1/apps/far/machines", json={"config": config()})
+        assert elsewhere.status_code == 200, "another organization has a limit of its own"
+        await api.call("DELETE", f"/machines/{first}", force="true")
+        await api.reach(first, "destroyed")
+        await api.create(name="two")
+        assert error(await api.call("POST", "/machines", {"config": config()})) == (422, text)
+        api.fly.quirks = replace(api.fly.quirks, machine_limit=None)
+        await api.create(name="three")

@@ -12,12 +12,18 @@ from tests.local.conftest import Api, error, opened
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.events import Event, Finished, OtherOutput, Started
-from flaude.link import GUEST_PATH
-from flaude.local import Answer, DropAfter, Fault, LocalFly
+from flaude.guest.packing import pack_request
+from flaude.guest.pad import masked
+from flaude.guest.parts import name_of
+from flaude.guest_program import GUEST_PATH
+from flaude.local import Answer, DropAfter, Fault, LocalFly, Quirks
 from flaude.machine_spec import START_DEADLINE, machine_spec
-from flaude.protocol import GuestResult, PullReply, SpoolReader, StatusReply, unpack
+from flaude.protocol import PROTOCOL, GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
-SPEC = machine_spec(MachineConfig(claude_code_oauth_token=TOKEN, prompt="none"), metadata={}, start_deadline_s=60)
+PAD = bytes(range(32))
+SPEC = machine_spec(
+    MachineConfig(claude_code_oauth_token=TOKEN, prompt="none"), metadata={}, start_deadline_s=60, pad=PAD
+)
 OURS = {"type", "state", "subtype", "ended_by", "job_id", "is_error", "number", "exit_code", "result", "text", "role"}
 """Names whose values are the same for the same job; of all others only what kind of value they have."""
 
@@ -31,6 +37,14 @@ def shape(value: Any, name: str = "") -> Any:
     return value if name in OURS or value is None else type(value).__name__
 
 
+def job(prompt: str) -> dict[str, Any]:
+    """A job that does what the prompt says."""
+    argv = ["claude", "-p", "--dangerously-skip-permissions", "--output-format", "stream-json", "--verbose"]
+    hidden = json.dumps({"secrets": {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}}).encode()
+    secrets = {"masked": masked(hidden, PAD, b"nonce").hex(), "nonce": b"nonce".hex()}
+    return {"protocol": PROTOCOL, "prompt": prompt, "argv": argv, **secrets}
+
+
 class Guest:
     """The guest of one machine, real or not, over the API's exec; keeps all that it has answered."""
 
@@ -42,16 +56,16 @@ class Guest:
         self._spool = SpoolReader()
         self._offset = 0
 
-    async def exec(self, verb: str, stdin: str = "{}") -> dict[str, Any]:
+    async def exec(self, *words: str) -> dict[str, Any]:
         """One `ctl`, tried again until the supervisor is there."""
         while True:
-            done = await self.api.exec(self.machine, "python3", "-I", "-S", GUEST_PATH, "ctl", verb, stdin=stdin)
+            done = await self.api.exec(self.machine, "python3", "-I", "-S", GUEST_PATH, "ctl", *words)
             if done["exit_code"] != 75:
                 return done
 
     async def call(self, verb: str, **request: Any) -> dict[str, Any]:
         """One verb that is answered."""
-        done = await self.exec(verb, json.dumps({"job_id": "job-1", **request}))
+        done = await self.exec(verb, pack_request({"job_id": "job-1", **request}))
         assert done["exit_code"] == 0, done
         answer: dict[str, Any] = json.loads(done["stdout"])
         return answer
@@ -60,11 +74,9 @@ class Guest:
         """One verb whose answer is to be the same."""
         self.answers.append((verb, shape(await self.call(verb, **request))))
 
-    async def start(self, prompt: str, **job: Any) -> None:
+    async def start(self, prompt: str, **more: Any) -> None:
         """Hand over a job."""
-        argv = ["claude", "-p", "--dangerously-skip-permissions", "--output-format", "stream-json", "--verbose"]
-        secrets = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}
-        answer = await self.call("start", protocol=1, prompt=prompt, argv=argv, secrets=secrets, **job)
+        answer = await self.call("start", **job(prompt), **more)
         self.answers.append(("start", shape(answer)))
         if "pull" in answer:
             self._take(answer["pull"])
@@ -102,7 +114,7 @@ async def succeeds(guest: Guest) -> None:
     await guest.tell("status")
     await guest.tell("start", protocol=99)
     await guest.start("::say one\n::tick 2 0.1\n::say two")
-    await guest.tell("start", protocol=1, prompt="x", argv=["claude"], job_id="other")
+    await guest.tell("start", protocol=PROTOCOL, prompt="x", argv=["claude"], job_id="other")
     await guest.tell("ack")
     await guest.tell("pull", job_id="other")
     await guest.tell("fetch", name="none")
@@ -138,19 +150,51 @@ async def is_cancelled_early(guest: Guest) -> None:
     await guest.finish()
 
 
+async def is_stopped(guest: Guest) -> None:
+    """One whose machine is stopped at work, and again: its result is held until the ack."""
+    await guest.start("::say one\n::sleep 60")
+    await guest.pull_until("running")
+    for _ in range(2):
+        await guest.api.call("POST", f"/machines/{guest.machine}/stop", {})
+    await guest.finish()
+
+
+async def is_stopped_early(guest: Guest) -> None:
+    """One whose machine is stopped before it has begun."""
+    await guest.start("::say one")
+    await guest.call("pull", wait_s=10)
+    await guest.api.call("POST", f"/machines/{guest.machine}/stop", {})
+    await guest.finish()
+
+
 async def is_misspelled(guest: Guest) -> None:
     """Calls that are none."""
-    for verb, stdin in (("dance", "{}"), ("pull", "{nonsense"), ("pull", "[]")):
-        done = await guest.exec(verb, stdin)
-        guest.answers.append((verb, (done["exit_code"], sorted(json.loads(done["stdout"])))))
+    for words in (("dance", pack_request({})), ("pull", "{nonsense"), ("pull", "e30="), ("pull",), ("part", "x")):
+        done = await guest.exec(*words)
+        guest.answers.append((words[0], (done["exit_code"], sorted(json.loads(done["stdout"])))))
     await guest.start("::say one")
+    await guest.finish()
+
+
+async def comes_in_parts(guest: Guest) -> None:
+    """A job that is longer than a call: in parts, out of order, one of them twice and one at first not at all."""
+    packed = pack_request({**job("::say one"), "job_id": "job-1", "pull": {"offset": 0}})
+    name, half = name_of(packed), len(packed) // 2
+    for offset, text in ((half, packed[half:]), (0, packed[: half // 2]), (half, packed[half:])):
+        guest.answers.append(("part", json.loads((await guest.exec("part", f"{name}:{offset}", text))["stdout"])))
+    missing = json.loads((await guest.exec("start", f"@{name}:{len(packed)}"))["stdout"])
+    assert missing == {"missing": half // 2}
+    await guest.exec("part", f"{name}:{half // 2}", packed[half // 2 : half])
+    for _ in range(2):  # its parts are gone by the second time
+        answer = json.loads((await guest.exec("start", f"@{name}:{len(packed)}"))["stdout"])
+        guest.answers.append(("start", answer["accepted"]))
     await guest.finish()
 
 
 @asynccontextmanager
 async def booted(box: str) -> AsyncIterator[Guest]:
     """A machine with a guest, that is acknowledged at the end and ends."""
-    async with opened(box=box) as api:
+    async with opened(box=box, quirks=Quirks(exec_while_stopping=True)) as api:
         reply = await api.call("POST", "/machines", {"config": SPEC})
         guest = Guest(api, reply.json()["id"])
         await api.reach(guest.machine, "started")
@@ -160,7 +204,11 @@ async def booted(box: str) -> AsyncIterator[Guest]:
         guest.answers.append(("exit", (await api.exit_event(guest.machine))["exit_code"]))
 
 
-@pytest.mark.parametrize("script", [succeeds, fails, exits, is_cancelled, is_cancelled_early, is_misspelled])
+SCRIPTS = [succeeds, fails, exits, is_cancelled, is_cancelled_early, is_stopped, is_stopped_early]
+SCRIPTS += [is_misspelled, comes_in_parts]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 async def test_a_simulated_guest_answers_as_the_real_one(script: Any) -> None:
     """For the same job both give the same answers, states, lines, result and exit code."""
     told: dict[str, Any] = {}
@@ -233,19 +281,35 @@ async def test_a_simulated_machine_that_is_not_acknowledged_ends_by_itself() -> 
         assert (await api.exit_event(guest.machine))["exit_code"] == 0
 
 
+async def test_a_simulated_machine_that_is_stopped_holds_its_result_for_a_time() -> None:
+    """A stopped machine that nobody acknowledges ends before it is killed; one without a job at once, both with 0."""
+    async with opened(box="simulated", quirks=Quirks(exec_while_stopping=True)) as api:
+        guests = [Guest(api, (await api.call("POST", "/machines", {"config": SPEC})).json()["id"]) for _ in range(2)]
+        for guest in guests:
+            await api.reach(guest.machine, "started")
+        await guests[0].start("::sleep 600", limits={"stop_hold_s": 1.5})
+        await guests[0].pull_until("running")
+        for guest in guests:
+            await api.call("POST", f"/machines/{guest.machine}/stop", {})
+        await guests[0].finish()
+        for guest in guests:
+            await api.reach(guest.machine, "destroyed")
+            assert (await api.exit_event(guest.machine))["exit_code"] == 0
+
+
 async def test_a_simulated_machine_without_a_controller_ends_by_itself() -> None:
     """Without a job, and without a controller that pulls, it ends when its clocks run out."""
     async with opened(box="simulated") as api:
         short = {**SPEC, "env": {START_DEADLINE: "0.3"}}
         unwanted = (await api.call("POST", "/machines", {"config": short})).json()["id"]
         await api.reach(unwanted, "destroyed")
-        assert (await api.exit_event(unwanted))["exit_code"] == 75
+        assert (await api.exit_event(unwanted))["exit_code"] == 0
         guest = Guest(api, (await api.call("POST", "/machines", {"config": SPEC})).json()["id"])
         await api.reach(guest.machine, "started")
         await guest.start("::sleep 600", limits={"orphan_s": 0.5})
         await guest.pull_until("running")
         await api.reach(guest.machine, "destroyed")
-        assert (await api.exit_event(guest.machine))["exit_code"] == 124
+        assert (await api.exit_event(guest.machine))["exit_code"] == 0
 
 
 async def test_a_simulated_machine_of_another_kind() -> None:
@@ -254,7 +318,7 @@ async def test_a_simulated_machine_of_another_kind() -> None:
         body = {"config": {"image": "x", "auto_destroy": True, "env": {"FLAUDE_PROMPT": "::sleep 0.2"}}}
         machine = (await api.call("POST", "/machines", body)).json()["id"]
         await api.reach(machine, "started")
-        assert (await api.exec(machine, "ls"))["exit_code"] == 127
+        assert "Rejection([ExecError" in (await api.exec(machine, "ls"))["stdout"]
         await api.reach(machine, "destroyed")
         assert (await api.exit_event(machine))["exit_code"] == 0
         idle = await api.started()

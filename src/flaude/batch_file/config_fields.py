@@ -27,6 +27,7 @@ from flaude.batch_file.shapes import (
 )
 from flaude.config import MachineConfig
 from flaude.expansion import AS_IT_IS
+from flaude.regions import WANTED
 from flaude.vm_sizes import PRESETS
 
 REPO = Either(
@@ -51,6 +52,13 @@ PROMPT_FILE = Field(
 )
 
 _OTHERS: dict[str, Shape] = {
+    "region": Either(
+        (
+            Text(pattern=r"^([a-z]{2,6}( *, *[a-z]{2,6})*)?$", hint=WANTED.removeprefix("give "), quotes=False),
+            ListOf(Text("a region's code", least=1, quotes=False), wanted="a list of regions"),
+        ),
+        wanted="a region's code such as iad, or a list of them: [iad, ewr]",
+    ),
     "vm_size": Text("one of Fly's presets", choices=tuple(PRESETS), quotes=False),
     "repos": ListOf(REPO, wanted="a list of repositories: [https://github.com/org/repo]"),
     "env": MapOf(

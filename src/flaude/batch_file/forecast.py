@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flaude.config import MachineConfig
 from flaude.fly.pacing import EVERY_ACTION
 from flaude.prices import machine_cost_usd
+from flaude.regions import codes
 from flaude.request import ExecutionRequest
 from flaude.settings import ExecutorSettings
 
@@ -81,7 +82,9 @@ def forecast(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -
         machine_seconds=machine_seconds,
         machines_usd=machines_usd if len(known) == tasks else None,
         without_price=tuple(
-            dict.fromkeys(config.region for config, price in zip(configs, prices, strict=True) if price is None)
+            dict.fromkeys(
+                ",".join(config.regions) for config, price in zip(configs, prices, strict=True) if price is None
+            )
         ),
     )
 
@@ -98,6 +101,8 @@ def _agents_usd(settings: ExecutorSettings, configs: Sequence[MachineConfig], at
 
 def _price_of_a_second(config: MachineConfig) -> float | None:
     """US dollars; of the dearest region where there are several."""
-    prices = [machine_cost_usd(config.guest, region, 1.0) for region in config.region.split(",")]
+    prices = [
+        machine_cost_usd(config.guest, code, 1.0) for word in config.regions or ("",) for code in codes(word) or (word,)
+    ]
     known = [price for price in prices if price is not None]
     return max(known) if len(known) == len(prices) else None

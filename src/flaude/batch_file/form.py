@@ -11,7 +11,7 @@ from flaude.failure import FailureKind
 from flaude.retries import INFRASTRUCTURE, Retries
 from flaude.settings import ExecutorSettings
 from flaude.shards import MOST_SHARDS
-from flaude.timeouts import LONGEST_S, Timeouts
+from flaude.timeouts import LONGEST_S, MAY_BE_0, Timeouts
 
 PROMPT = ("prompt", "prompt_file")
 """Two ways to say the same."""
@@ -213,7 +213,7 @@ def _retries() -> Fields:
 def _timeouts() -> Fields:
     said = attributes(Timeouts)
     fields = {
-        name: Field(Duration(LONGEST_S, zero=name == "idle"), said.get(name, ""), one.default)
+        name: Field(Duration(LONGEST_S, zero=name in MAY_BE_0), said.get(name, ""), one.default)
         for name, one in Timeouts.__dataclass_fields__.items()
     }
     return Fields("timeouts", fields, description="How long the parts of a run may take.")

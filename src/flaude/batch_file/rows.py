@@ -11,7 +11,7 @@ from flaude.batch_file.config_fields import config_fields
 from flaude.batch_file.csv_rows import Row
 from flaude.batch_file.merging import Merged
 from flaude.batch_file.problems import Problems, did_you_mean, nearest, shown
-from flaude.batch_file.shapes import Flag, Nullable, Number, Text
+from flaude.batch_file.shapes import Either, Flag, Nullable, Number, Text
 from flaude.errors import ConfigError
 from flaude.expansion import AS_IT_IS, TAG, row_config, tagged_rows
 from flaude.placeholders import filled, variables_in
@@ -92,7 +92,8 @@ def _template(merged: Merged, tag: str, columns: Sequence[str]) -> _Template:
 
 
 def _single(shape: object) -> bool:
-    return isinstance(shape.shape if isinstance(shape, Nullable) else shape, Text | Number | Flag)
+    inner = shape.shape if isinstance(shape, Nullable) else shape
+    return isinstance(inner.shapes[0] if isinstance(inner, Either) else inner, Text | Number | Flag)
 
 
 def _check_template(template: _Template, columns: Sequence[str], problems: Problems) -> None:

@@ -14,7 +14,7 @@ from flaude.cli.amounts import count
 from flaude.cli.on_this_computer import local_fly, local_settings
 from flaude.cli.process import prepare_process
 from flaude.cli.views import View, choose_view
-from flaude.errors import Interrupted, JournalError, LeaseLostError, Terminated
+from flaude.errors import BatchLeftError, Interrupted, JournalError, LeaseLostError, Terminated
 from flaude.events import Event
 from flaude.executor import ConcurrentExecutor
 from flaude.results import BatchResult
@@ -140,6 +140,9 @@ async def _outcome(work: Work, executor: ConcurrentExecutor) -> tuple[BatchResul
     except LeaseLostError as error:
         print(f"flaude: {error}", file=sys.stderr)
         return None, FAILED
+    except BatchLeftError as left:
+        print(f"flaude: {left}", file=sys.stderr)
+        return left.batch, LEFTOVERS if left.leftovers else FAILED
     if result.leftovers:
         return result, LEFTOVERS
     return result, OK if result.all_succeeded else FAILED

@@ -20,8 +20,10 @@ from flaude.batch_file import BatchFileError, BatchSpec, Format, load
 from flaude.batch_file.durations import duration
 from flaude.batch_file.forecast import Forecast, forecast
 from flaude.batch_file.problems import printable
+from flaude.cli import fly_checks
 from flaude.cli.clocks import usual_timeouts
 from flaude.cli.source import Source
+from flaude.cli.uploads import Upload, largest_upload
 from flaude.config import MachineConfig
 from flaude.errors import NoCredentialsError
 from flaude.prices import price_table
@@ -29,6 +31,7 @@ from flaude.request import ExecutionRequest
 
 _NO_TERMINAL = 120
 _WIDEST = 40
+_MB = 1_000_000
 _MAY_BE_SAME = ("repos", "model", "machine")
 
 
@@ -44,8 +47,9 @@ async def check(
 ) -> int:
     """Check a batch file, and print what it would run and what that could cost; nothing is made.
 
-    Needs no token and no network. Exit code 2 when something in the file is wrong: all of it is printed, each on a line
-    `file:line:column field message`.
+    Needs no token and no network; with a Fly token it also counts the machines that are there, and says when an
+    organisation's machine limit may be in the way. Exit code 2 when something in the file is wrong: all of it is
+    printed, each on a line `file:line:column field message`.
 
     Parameters
     ----------
@@ -73,10 +77,13 @@ async def check(
             print(error, file=sys.stderr)
         return 2
     bounds = forecast(spec.settings, spec.requests)
+    limit = await fly_checks.beside(spec.settings.app, bounds.at_once)
     if json:
-        print(json_.dumps(_as_json(spec, bounds)))
+        print(json_.dumps({**_as_json(spec, bounds), "machine_limit": limit}))
     else:
         _print(spec, bounds)
+        if limit:
+            print(f"note: {limit}", file=sys.stderr)
     return 0
 
 
@@ -92,13 +99,14 @@ def _as_json(spec: BatchSpec, bounds: Forecast) -> dict[str, Any]:
                 "prompt": request.config.prompt,
                 "repos": [{"url": repo.url, "branch": repo.branch} for repo in request.config.repo_specs],
                 "model": request.config.model,
-                "region": request.config.region,
+                "region": ",".join(request.config.regions),
                 "machine": asdict(request.config.guest),
                 "max_budget_usd": request.config.max_budget_usd,
             }
             for request in spec.requests
         ],
         "forecast": asdict(bounds),
+        "largest_upload": asdict(upload) if (upload := largest_upload(spec.settings, spec.requests)) else None,
         "without_credentials": _without_credentials(spec.requests),
     }
 
@@ -162,7 +170,7 @@ def _row(request: ExecutionRequest) -> dict[str, str]:
 def _machine(config: MachineConfig) -> str:
     guest = config.guest
     prefix = "shared-cpu" if guest.cpu_kind == "shared" else guest.cpu_kind
-    return f"{prefix}-{guest.cpus}x {guest.memory_mb / 1024:g} GB {config.region or 'anywhere'}"
+    return f"{prefix}-{guest.cpus}x {guest.memory_mb / 1024:g} GB {','.join(config.regions) or 'anywhere'}"
 
 
 def _lines(spec: BatchSpec, bounds: Forecast) -> Iterator[tuple[str, str]]:
@@ -170,6 +178,8 @@ def _lines(spec: BatchSpec, bounds: Forecast) -> Iterator[tuple[str, str]]:
     if bounds.shards > 1:
         yield "apps", _apps(bounds)
     yield "pace", _pace(bounds)
+    if upload := largest_upload(spec.settings, spec.requests):
+        yield "prompts", _upload(upload)
     yield "agents", _agents(spec, bounds)
     yield "Fly", _fly(bounds)
 
@@ -192,6 +202,12 @@ def _pace(bounds: Forecast) -> str:
     where = "" if shards == 1 else f" in {shards} apps"
     limit = "Fly's limit" if creates == shards else "what rate_limits says of Fly's limit"
     return f"{pace}{where}, which is {limit}: {first} within {within}{later}"
+
+
+def _upload(upload: Upload) -> str:
+    size = f"{upload.characters / 1000:,.0f} KB" if upload.characters < _MB else f"{upload.characters / _MB:.1f} MB"
+    pace = f", {duration(upload.seconds)} at Fly's pace" if upload.seconds >= 1 else ""
+    return f"the longest, {upload.tag} ({size}), takes {upload.calls} calls to reach its machine{pace}"
 
 
 def _agents(spec: BatchSpec, bounds: Forecast) -> str:

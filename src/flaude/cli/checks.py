@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,13 +16,15 @@ import anyio.to_thread
 
 from flaude.config import DEFAULT_IMAGE
 from flaude.errors import ConfigError, JournalError, NoTokenError
-from flaude.fly.settings import find_token_and_place
+from flaude.fly.settings import FLYCTL, base_url, find_token_and_place
 from flaude.journal.home import home_folder
 from flaude.journal.looking import look
 from flaude.local.choose_box import choose
 from flaude.local.image import LocalImage
+from flaude.probe import saved
 
 _CREDENTIALS = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY")
+_LASTING = "fly tokens create deploy -a my-app -x 24h"
 _OLDEST_PYTHON = (3, 11)
 
 
@@ -84,14 +87,17 @@ async def bubblewrap() -> Check:
 
 
 async def fly_token(environ: Mapping[str, str]) -> Check:
-    """Where a Fly token is."""
+    """Where a Fly token is, and whether it lasts."""
+    lasts = f"export FLY_API_TOKEN=$({_LASTING})"
     try:
         _, place = await anyio.to_thread.run_sync(find_token_and_place, None, environ)
     except NoTokenError:
-        fix = "set FLY_API_TOKEN (`fly tokens create deploy -a APP`), or log in with `fly auth login`"
-        return Check("fly token", Verdict.WRONG, "there is none", fix)
+        return Check("fly token", Verdict.WRONG, "there is none", f"{lasts}; or log in with `fly auth login`")
     except ConfigError as error:
         return Check("fly token", Verdict.WRONG, str(error), "set it again, as `fly tokens create` has printed it")
+    if place == FLYCTL:
+        found = f"from {place}; it can die within minutes of your last `fly` command, in the middle of a batch"
+        return Check("fly token", Verdict.NOTE, found, lasts)
     return Check("fly token", Verdict.RIGHT, f"from {place}")
 
 
@@ -129,3 +135,24 @@ async def journal(environ: Mapping[str, str]) -> Check:
         return Check("journal", Verdict.WRONG, seen.problem, "" if newer else fix)
     version = "not there yet" if seen.version is None else f"version {seen.version}"
     return Check("journal", Verdict.RIGHT, f"{seen.folder}, {version}")
+
+
+async def measurements(environ: Mapping[str, str]) -> Sequence[Check]:
+    """What `doctor --live --save` has kept of this API, which runs go by; nothing where there is nothing."""
+    name = "measurements"
+    try:
+        url = base_url(None, environ)
+        kept = await anyio.to_thread.run_sync(saved.load, url)
+    except ConfigError:
+        return []  # `fly api` says it
+    except ValueError as error:
+        return [Check(name, Verdict.NOTE, f"not used: {error}", "flaude doctor --live --save measures again")]
+    if kept is None:
+        return []
+    limits, days = kept.limits(), (datetime.now(UTC) - kept.at).days
+    old = "today" if days < 1 else f"{days} days ago"
+    told = (
+        f"used, of {kept.at:%Y-%m-%d} ({old}): up to {limits.body_bytes} bytes in one exec, standard input "
+        f"{'arrives' if limits.stdin else 'is not used'}, pulls wait up to {limits.longest_wait_s:g} s"
+    )
+    return [Check(name, Verdict.RIGHT, told, f"to forget them delete {saved.saved_file()}")]

@@ -15,7 +15,7 @@ from flaude.config import MachineConfig
 from flaude.errors import Interrupted
 from flaude.events import Event
 from flaude.executor import ConcurrentExecutor
-from flaude.local import LocalFly
+from flaude.local import LocalFly, Quirks
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult
 
@@ -55,7 +55,7 @@ async def demo() -> int:
     print(f"{len(_PROMPTS)} prompts, at most {_CAP} machines at a time", flush=True)
     async with anyio.TemporaryDirectory(prefix="flaude-demo-") as folder:
         repo = await anyio.to_thread.run_sync(_make_repo, Path(folder))
-        async with LocalFly(apps=[_APP], share=[repo]) as fly:
+        async with LocalFly(apps=[_APP], share=[repo], quirks=Quirks(machine_limit=None)) as fly:
             batch = await _run(fly, repo)
             alive = fly.alive
     gone = alive == 0 and not batch.leftovers

@@ -13,40 +13,65 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from flaude.cli import checks, consoles, fly_checks
+from flaude.cli import checks, consoles, fly_checks, image_checks
 from flaude.cli.checks import Check, Verdict
 from flaude.cli.printable import printable
+from flaude.errors import ConfigError
 
 _MARKS = {Verdict.RIGHT: ("ok", "green"), Verdict.WRONG: ("wrong", "bold red"), Verdict.NOTE: ("note", "yellow")}
 
 Look = Callable[[], Awaitable[Check | Sequence[Check]]]
 
 
-async def doctor(*, app: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+async def doctor(
+    *,
+    app: str | None = None,
+    live: Annotated[bool, Parameter(negative="")] = False,
+    image: str | None = None,
+    save: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
     """Look whether everything is there that flaude needs, and say what to do; exit code 1 when something is wrong.
 
-    Nothing is changed by it, and no secret is shown.
+    Without --live nothing is changed by it; no secret is shown.
 
         flaude doctor --app my-app
+        flaude doctor --image registry.fly.io/my-app:claude
+        flaude doctor --live --app my-app --save
 
     Parameters
     ----------
     app
         The Fly app to look at; else FLY_APP.
+    live
+        Measure what Fly does with a small machine of the app, for about 90 s and less than a cent, and print it beside
+        what flaude assumes. All machines that it makes are deleted, also when it is interrupted. Exit code 1 when Fly
+        made no machine, 3 when one could not be confirmed as gone.
+    image
+        Ask its registry about this image: platform, user, size and digest. With --live it is the machine's image.
+    save
+        With --live: keep what was measured; the next runs send as much at once, and wait as long, as Fly has allowed.
     json
         Print one JSON object a line and nothing else.
     """
-    found = await _all(os.environ.get("FLY_APP") if app is None else app)
+    app = os.environ.get("FLY_APP") if app is None else app
+    if live:
+        from flaude.cli.live_probe import live_probe  # noqa: PLC0415  # with all of HTTP: only who measures
+
+        return await live_probe(app, image=image, save=save, json=json)
+    if save:
+        raise ConfigError("--save: it keeps what --live measures; add --live")
+    found = await _all(app, image)
     console = consoles.for_results()
     for check in found:
         if json:
             print(json_.dumps(asdict(check)))
         else:
-            _print(console, check)
+            print_check(console, check)
     return 1 if any(check.verdict is Verdict.WRONG for check in found) else 0
 
 
-async def _all(app: str | None) -> list[Check]:
+async def _all(app: str | None, image: str | None) -> list[Check]:
     environ = os.environ
     looks: dict[str, Look] = {
         "python": checks.python,
@@ -57,12 +82,15 @@ async def _all(app: str | None) -> list[Check]:
         "fly token": lambda: checks.fly_token(environ),
         "fly api": lambda: fly_checks.api_and_clock(environ),
         "app": lambda: fly_checks.app(app),
-        "image": checks.image,
+        "measurements": lambda: checks.measurements(environ),
+        "image": checks.image if image is None else lambda: image_checks.image(image, environ),
     }
     found = dict[str, Sequence[Check]]()
 
     async def take(name: str, look: Look) -> None:
-        with anyio.move_on_after(fly_checks.WITHIN_S):
+        # A registry is asked several times, and what it does not answer is told by who asks.
+        patient = name == "image" and image is not None
+        with anyio.move_on_after(None if patient else fly_checks.WITHIN_S):
             seen = await look()
             found[name] = [seen] if isinstance(seen, Check) else seen
 
@@ -73,7 +101,8 @@ async def _all(app: str | None) -> list[Check]:
     return [check for name in looks for check in found.get(name, [Check(name, Verdict.WRONG, late, "try it again")])]
 
 
-def _print(console: Console, check: Check) -> None:
+def print_check(console: Console, check: Check) -> None:
+    """One line, and what to do in the next."""
     mark, style = _MARKS[check.verdict]
     console.print(Text.assemble((f"{mark:<7}", style), (f"{check.name:<20}", "bold"), printable(check.found)))
     if check.fix:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+import anyio
 
 from flaude.cli.checks import Check, Verdict
 from flaude.endpoint import check_app_name
 from flaude.errors import ConfigError, FlyError, NotFoundError, NoTokenError, UnreachableError
 from flaude.fly import FlyClient
 from flaude.fly.http import Http, NoAnswerError
+from flaude.fly.machine_limit import LIMIT_IN_WORDS, SMALLEST_LIMIT, Counted, count_machines
 from flaude.fly.settings import base_url
+
+_log = logging.getLogger(__name__)
 
 WITHIN_S = 5.0
 _MOST_SKEW_S = 60.0
@@ -53,22 +59,55 @@ def _clock(told: str, ours: datetime) -> Check:
     return Check("clock", Verdict.WRONG, f"{abs(skew_s):.0f} s {where} the API's", "set this computer's clock")
 
 
-async def app(name: str | None) -> Check:
+async def app(name: str | None) -> list[Check]:
     """Whether the app is there, and the token may use it."""
     if not name:
-        return Check("app", Verdict.NOTE, "none is named", "give --app or set FLY_APP to have it looked at")
+        return [Check("app", Verdict.NOTE, "none is named", "give --app or set FLY_APP to have it looked at")]
     try:
         check_app_name(name)
         async with FlyClient(timeout_s=WITHIN_S, retry_for_s=0) as client:
             await client.get_app(name)
             machines = await client.list_machines(name)
+            counted = await count_machines(client, name)
     except NoTokenError:
-        return Check("app", Verdict.NOTE, f"{name} could not be asked for: there is no Fly token")
+        return [Check("app", Verdict.NOTE, f"{name} could not be asked for: there is no Fly token")]
     except NotFoundError:
         fix = f"flaude app create {name}"
-        return Check("app", Verdict.WRONG, f"there is no app {name}, or the token may not see it", fix)
+        return [Check("app", Verdict.WRONG, f"there is no app {name}, or the token may not see it", fix)]
     except UnreachableError as error:
-        return Check("app", Verdict.WRONG, f"{name} could not be asked for: {error}", "see `fly api`")
+        return [Check("app", Verdict.WRONG, f"{name} could not be asked for: {error}", "see `fly api`")]
     except (FlyError, ConfigError) as error:
-        return Check("app", Verdict.WRONG, str(error), f"`fly tokens create deploy -a {name}` makes a token for it")
-    return Check("app", Verdict.RIGHT, f"{name} is there, and the token may use it; machines now: {len(machines)}")
+        return [Check("app", Verdict.WRONG, str(error), f"`fly tokens create deploy -a {name}` makes a token for it")]
+    told = f"{name} is there, and the token may use it; machines now: {len(machines)}"
+    return [Check("app", Verdict.RIGHT, told), _machine_limit(counted)]
+
+
+def _machine_limit(counted: Counted) -> Check:
+    """How much of the organisation's limit may be used up; its number is Fly's secret."""
+    told = f"machines now in {counted.where}: {counted.machines}; {LIMIT_IN_WORDS}"
+    if counted.machines < SMALLEST_LIMIT:
+        return Check("machine limit", Verdict.RIGHT, told)
+    fix = "delete what is not needed (`flaude reap`, `fly apps list`): at the limit a batch waits for places"
+    return Check("machine limit", Verdict.NOTE, told, fix)
+
+
+async def beside(app_name: str, at_once: int) -> str:
+    """What may be said of a batch that is to have so many machines, beside those that are there; empty for nothing.
+
+    Args:
+        app_name: The batch's app.
+        at_once: How many machines the batch may have at the same time.
+    """
+    counted: Counted | None = None
+    try:
+        with anyio.move_on_after(WITHIN_S):
+            async with FlyClient(timeout_s=WITHIN_S, retry_for_s=0) as client:
+                counted = await count_machines(client, app_name)
+    except (FlyError, ConfigError) as error:
+        _log.debug("machines could not be counted: %s", error)  # the check needs no token and no network
+    there = counted.machines if counted else 0
+    if at_once + there <= SMALLEST_LIMIT:
+        return ""
+    beside = f" beside the {there} that are in {counted.where} now" if counted and there else ""
+    machines = "1 machine" if at_once == 1 else f"{at_once} machines"
+    return f"up to {machines} at once{beside}: {LIMIT_IN_WORDS}; at the limit runs wait for places"

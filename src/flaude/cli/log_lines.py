@@ -14,7 +14,9 @@ from flaude.event_json import load_event
 from flaude.event_lines import lines_of
 from flaude.events import Output, StderrOutput
 from flaude.journal.entries import EventEntry
+from flaude.left_run import left_run
 from flaude.recorded import RecordedBatch, RecordedRun
+from flaude.run_result import ExitEvent, FlyRequest
 
 FINISHED = "finished"
 DETACHED = "detached"
@@ -58,6 +60,50 @@ async def tail_of(found: RecordedBatch, run: RecordedRun) -> list[str]:
         return []
     where = (found.id, run.index, run.tag, run.entry.updated or datetime.now(UTC), brought.machine_id)
     return [printable(line) for line in (*_of_stdout(where, brought.stdout_tail), *brought.stderr_tail)]
+
+
+async def provider_lines(found: RecordedBatch, run: RecordedRun) -> list[str]:
+    """What Fly's support would ask for, attempt by attempt: the ids of requests, and how the machine ended."""
+    try:
+        sides = await _sides(found, run)
+    except (FlaudeError, KeyError, TypeError, ValueError):
+        return []  # as another flaude has written it, or damaged: who wants the result hears that
+    lines = []
+    for number, machine_id, region, requests, event in sides:
+        machine = f"machine {machine_id} in {region or 'an unknown region'}" if machine_id else "no machine"
+        lines.append(f"[fly] attempt {number}: {machine}")
+        lines += [f"[fly] request {one.id}: {one.method} {one.path} -> {one.status or 'no answer'}" for one in requests]
+        lines += [f"[fly] exit event: {_exit_words(event)}"] if event else []
+    return [printable(line) for line in lines]
+
+
+_Side = tuple[int, str, str, tuple[FlyRequest, ...], ExitEvent | None]
+
+
+async def _sides(found: RecordedBatch, run: RecordedRun) -> list[_Side]:
+    """Of each attempt: its number, its machine's ID and region, and what Fly has shown of it."""
+    if (result := await found.result(run.index)) is not None:
+        return [(one.number, one.machine_id, one.region, one.requests, one.exit_event) for one in result.attempts]
+    if run.entry.checkpoint is None:
+        return []
+    left = left_run(run.entry.checkpoint, None)
+    earlier = [(one.number, one.machine_id, one.region, one.requests, one.exit_event) for one in left.earlier]
+    return [*earlier, (left.attempt, left.state.machine_id, left.state.region, left.requests, left.exit_event)]
+
+
+def _exit_words(event: ExitEvent) -> str:
+    return ", ".join(
+        filter(
+            None,
+            (
+                f"exit code {event.exit_code}",
+                f"signal {event.signal}" if event.signal > 0 else "",
+                "out of memory" if event.oom_killed else "",
+                "stop requested" if event.requested_stop else "",
+                f"at {event.exited_at:%Y-%m-%d %H:%M:%S} UTC" if event.exited_at else "",
+            ),
+        )
+    )
 
 
 def _of_stdout(where: Where, tail: tuple[str, ...]) -> Iterator[str]:

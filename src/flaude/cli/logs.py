@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from flaude.cli import consoles
 from flaude.cli.journals import recorded
-from flaude.cli.log_lines import DETACHED, FINISHED, LogLines, end_of, tail_of
+from flaude.cli.log_lines import DETACHED, FINISHED, LogLines, end_of, provider_lines, tail_of
 from flaude.recorded import BatchState, RecordedBatch, RecordedRun, read_batch, state_of
 
 _POLL_S = 0.25
@@ -26,6 +26,9 @@ async def logs(
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative="")] = False,
 ) -> int:
     """Print what the agent of a run has printed, and what flaude did in between.
+
+    Lines with [fly] have what Fly's support asks for: the machine, the IDs of requests (of the creates and of the calls
+    that failed), and the machine's exit event.
 
         flaude logs last auth-review -f
         flaude logs 3f2a 0
@@ -94,7 +97,7 @@ class _Log:
 
     async def _print_end(self) -> None:
         lines = [] if self._lines.any_output else await tail_of(self._found, self._run)
-        for line in (*lines, *end_of(self._run)):
+        for line in (*lines, *await provider_lines(self._found, self._run), *end_of(self._run)):
             print(line)
 
     def _nobody_goes_on(self) -> str:

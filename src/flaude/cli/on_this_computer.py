@@ -51,13 +51,14 @@ async def local_fly(app: str, repos: Iterable[str], claude: str) -> AsyncIterato
     Raises:
         ConfigError: `claude` is neither, or there is none installed.
     """
-    from flaude.local import LocalFly  # noqa: PLC0415  # with a server and all that: only who needs it
+    from flaude.local import LocalFly, Quirks  # noqa: PLC0415  # with a server and all that: only who needs it
 
     image = await anyio.to_thread.run_sync(_image, claude)
     if claude == "scripted":
         # It asks for none, and the tokens of people are not for it.
         os.environ[_SCRIPTED] = "a-scripted-agent-needs-none"
-    async with LocalFly(apps=[app], image=image, share=_shared(repos)) as fly:
+    quirks = Quirks(machine_limit=None)  # of this computer's user, who has no account's limit
+    async with LocalFly(apps=[app], image=image, share=_shared(repos), quirks=quirks) as fly:
         yield fly
 
 

@@ -7,11 +7,13 @@ import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import anyio
+from cyclopts import Parameter
 
 from flaude.cli.process import prepare_process
+from flaude.cli.quirk_options import quirks
 from flaude.errors import ConfigError
 from flaude.local import LocalFly
 
@@ -25,6 +27,8 @@ async def serve(
     share: tuple[Path, ...] = (),
     limits: bool = False,
     box: Literal["auto", "bubblewrap", "plain", "simulated"] = "auto",
+    quirk: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    kind: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve the Machines API on 127.0.0.1; machines are local processes that outlive their client.
 
@@ -48,9 +52,23 @@ async def serve(
     box
         How machines are kept apart: bubblewrap, plain processes, or what is there. With `simulated` they are no
         processes at all, for very many at once.
+    quirk
+        Where sources disagree about Fly: how to behave, as NAME=VALUE, for example `exec_stdin=yes` or
+        `machine_limit=none`; may be given several times. The names are those of `flaude.local.Quirks`.
+    kind
+        Behave as in the best reading of the sources; without it, as in the worst one.
     """
     prepare_process()
-    stand_in = LocalFly(port=port, apps=app, token=token, folder=folder, share=share, limits=limits, box=box)
+    stand_in = LocalFly(
+        port=port,
+        apps=app,
+        token=token,
+        folder=folder,
+        share=share,
+        limits=limits,
+        box=box,
+        quirks=quirks(quirk, kind=kind),
+    )
     async with AsyncExitStack() as stack:
         try:
             fly = await stack.enter_async_context(stand_in)

@@ -105,8 +105,10 @@ class Http:
         path: str,
         *,
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         connect_s: float,
         answer_s: float,
+        at_most: int | None = None,
     ) -> Answer:
         """Send a request and read the answer, whatever its status; redirects are not followed.
 
@@ -114,11 +116,13 @@ class Http:
             method: HTTP method.
             path: Path with query, encoded.
             body: JSON.
+            headers: Sent with this request, besides those of all.
             connect_s: How long connecting may take, and how long sending, in seconds.
             answer_s: How long nothing may come, in seconds.
+            at_most: Bytes that the answer may have, once it is unpacked; None for no limit.
 
         Raises:
-            NoAnswerError: There is none, or it broke off.
+            NoAnswerError: There is none, it broke off, or it is longer than that.
         """
         if self._session is None:
             raise RuntimeError("use it as `async with`")
@@ -129,7 +133,7 @@ class Http:
                     method,
                     URL(self._base_url + path, encoded=True),
                     data=BytesIO(body) if body and len(body) > _IN_PIECES_BYTES else body,
-                    headers=_JSON if body is not None else None,
+                    headers={**(headers or {}), **(_JSON if body is not None else {})},
                     allow_redirects=False,
                     proxy=self._way.proxy,
                     proxy_headers=self._way.proxy_headers,
@@ -137,11 +141,22 @@ class Http:
                     timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=answer_s),
                 )
             async with response:
-                return Answer(response.status, response.headers, await response.read())
+                return Answer(response.status, response.headers, await _content(response, at_most))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             unanswered = NoAnswerError(_told(error), sent=not isinstance(error, _NEVER_SENT))
         # Raised out here it has no context: aiohttp's errors hold the request's headers, and show them.
         raise unanswered
+
+
+async def _content(response: aiohttp.ClientResponse, at_most: int | None) -> bytes:
+    if at_most is None:
+        return await response.read()
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > at_most:
+            raise NoAnswerError(f"the answer has more than {at_most:,} bytes", sent=True)
+    return bytes(content)
 
 
 def _told(error: Exception) -> str:
@@ -193,7 +208,7 @@ def _way_to(base_url: str) -> _Way:
     # NO_PROXY may be about a port.
     asked = host if ":" in host else f"{host}:{parts.port or _PORTS[parts.scheme]}"
     # A stand-in or tunnel on this computer is never behind a proxy, nor is our token shown to one.
-    if not proxy or _is_this_computer(host) or proxy_bypass(asked):
+    if not proxy or is_this_computer(host) or proxy_bypass(asked):
         return _Way(trusted)
     return _Way(trusted, *_proxy(proxy))
 
@@ -228,7 +243,8 @@ def _trusted() -> ssl.SSLContext:
     return context
 
 
-def _is_this_computer(host: str) -> bool:
+def is_this_computer(host: str) -> bool:
+    """Whether what is sent to this host stays on this computer."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -96,6 +96,13 @@ class MachineSummary(BaseModel):
     state: str = ""
 
 
+class MachinesPage(_Answer):
+    """A part of the machines of an organisation; `next_cursor` is empty at its end."""
+
+    machines: tuple[MachineSummary, ...] = ()
+    next_cursor: str = ""
+
+
 class Organization(_Answer):
     """Whose an app is."""
 

@@ -13,16 +13,17 @@ from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
 
 import anyio
-import anyio.to_thread
 from pydantic import SecretStr
 
 from flaude._version import __version__
-from flaude.errors import UnreachableError
+from flaude.errors import FlyError, NotAllowedError, RateLimitedError, UnreachableError
 from flaude.fly import settings
+from flaude.fly.access import Access
 from flaude.fly.failures import failure
-from flaude.fly.http import Http, NoAnswerError
+from flaude.fly.http import Answer, Http, NoAnswerError
 from flaude.fly.pacing import Pace
 from flaude.fly.retries import OwnRetries, repeating
+from flaude.fly.tokens import Tokens
 from flaude.offloading import offload
 
 _log = logging.getLogger("flaude.fly")
@@ -36,7 +37,10 @@ _MOST_AT_ONCE = 64
 _MOST_CREATES_AT_ONCE = 192
 # Where nothing limits them they would only keep what has been made from going on.
 _MOST_UNLIMITED_CREATES = 16
-_SHORTEST_SECRET = 8  # shorter ones are words of tests, and would be found in any text
+
+
+Heard = Callable[["Call", int, str], None]
+"""Takes a call, the HTTP status of its answer, and Fly's id of the request, which may be empty."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Call:
 
     `takes_s` is how long Fly may take before it answers, and `waits` says that it does so because it waits for
     something; `harmless` says that doing it twice is as good as once; `clean` takes what must not be told out of the
-    text of an error.
+    text of an error; `heard` is told Fly's id of every request that was answered, and the answer's status.
     """
 
     action: str
@@ -58,6 +62,13 @@ class Call:
     waits: bool = False
     harmless: bool = True
     clean: Callable[[str], str] = str
+    heard: Heard | None = None
+
+    @property
+    def app(self) -> str:
+        """The app that it is about, as it stands in the path; empty for none."""
+        _, _, rest = self.path.partition("/apps/")
+        return rest.partition("/")[0]
 
     @property
     def where(self) -> str:
@@ -111,7 +122,8 @@ class Sender:
     ) -> None:
         self.base_url = settings.base_url(base_url, os.environ)
         # Without one the environment is asked on entering: flyctl's file is read then.
-        self._token = SecretStr(settings.find_token(token, {})) if token and settings.token_parts(token) else None
+        self._tokens = Tokens(token)
+        self._access = Access(self._tokens, self._is_let_in)
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._rate_limits = rate_limits
@@ -128,11 +140,8 @@ class Sender:
         Raises:
             NoTokenError: There is no token; see `FlyClient`.
         """
-        if self._token is None:
-            found = await anyio.to_thread.run_sync(settings.find_token, None, os.environ)
-            self._token = SecretStr(found)
-        token = self._token.get_secret_value()
-        headers = {"Authorization": settings.authorization(token), "User-Agent": f"flaude/{__version__}"}
+        await self._tokens.find()
+        headers = {"User-Agent": f"flaude/{__version__}"}
         self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
@@ -163,7 +172,12 @@ class Sender:
         return await self.send(call, read)
 
     async def turn(self, call: Call, *, again: bool = False) -> None:
-        """Return when Fly's rate limits allow the call; `again` says that it has been sent before."""
+        """Return when Fly's rate limits allow the call; `again` says that it has been sent before.
+
+        Raises:
+            TokenExpiredError: Fly does not accept the token now: there is no point in waiting for a turn.
+        """
+        await self._access.heed(call)
         await self._pace.wait(call.action, call.identifier, again=again)
 
     async def send(self, call: Call, read: Callable[[bytes], T]) -> T:
@@ -180,8 +194,7 @@ class Sender:
         async def attempt(number: int) -> T:
             if number > 1:
                 await self.turn(call, again=True)
-            async with self._room_for(call):
-                return await self._once(call, read)
+            return await self._let_in(call, read)
 
         return await repeating(
             attempt,
@@ -190,6 +203,46 @@ class Sender:
             harmless=call.harmless,
             takes_time=call.takes_s > 0,
         )
+
+    async def _let_in(self, call: Call, read: Callable[[bytes], T]) -> T:
+        """Send a call; when its token is refused, again with another one, or because that may have been a blip."""
+        repeats = 0
+        while True:
+            await self._access.heed(call)
+            header, sent_at = self._tokens.header, anyio.current_time()
+            try:
+                async with self._room_for(call):
+                    answer = await self._once(call, read, header)
+            except NotAllowedError as error:
+                if not await self._access.refused(call, error, header, sent_at=sent_at, repeats=repeats):
+                    raise
+            else:
+                self._access.taken(call, sent_at)
+                return answer
+            repeats += 1
+            await self.turn(call, again=True)
+
+    async def _is_let_in(self, call: Call) -> bool | None:
+        """Whether Fly accepts the present token, asked with a call that has worked; `None` if it does not answer."""
+        await self._pace.wait(call.action, call.identifier, again=True)
+        try:
+            await self._once(call, len, self._tokens.header)
+        except NotAllowedError:
+            return False
+        except (RateLimitedError, UnreachableError):
+            return None
+        except FlyError:  # the app may be gone by now: who is not let in does not hear that
+            return True
+        return True
+
+    async def answer(self, call: Call) -> Answer:
+        """Fly's answer to a call as it comes, whatever its status; sent once, and not paced.
+
+        Raises:
+            UnreachableError: There is none.
+        """
+        async with self._room_for(call):
+            return await self._answered(call, self._tokens.header)
 
     def _room_for(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Those who wait leave connections for those who do not: else the end of a run could not be acknowledged."""
@@ -207,27 +260,13 @@ class Sender:
             )
         return room
 
-    async def _once(self, call: Call, read: Callable[[bytes], T]) -> T:
-        if self._http is None:
-            raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
-
-        def redact(text: str) -> str:
-            return call.clean(self._redact(text))
-
-        try:
-            answer = await self._http.request(
-                call.method,
-                f"/v1{call.where}",
-                body=None if call.body is None else json.dumps(call.body).encode(),
-                connect_s=self._timeout_s,
-                answer_s=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S)),
-            )
-        except NoAnswerError as error:
-            raise UnreachableError(
-                f"no answer from {self.base_url}: {redact(str(error))}", method=call.method, path=call.where
-            ) from error
+    async def _once(self, call: Call, read: Callable[[bytes], T], header: SecretStr) -> T:
+        answer = await self._answered(call, header)
+        request_id = answer.headers.get("fly-request-id", "")
+        if call.heard is not None:
+            call.heard(call, answer.status, request_id)
         if not 200 <= answer.status < 300:
-            raise failure(answer, call.method, call.where, redact)
+            raise failure(answer, call.method, call.where, lambda text: call.clean(self.redact(text)))
         try:
             return await offload(len(answer.content), read, answer.content)
         except ValueError:
@@ -237,11 +276,27 @@ class Sender:
                 method=call.method,
                 path=call.where,
                 status=answer.status,
-                request_id=answer.headers.get("fly-request-id", ""),
+                request_id=request_id,
             ) from None
 
-    def _redact(self, text: str) -> str:
-        for part in settings.token_parts(self._token.get_secret_value() if self._token else ""):
-            if len(part) >= _SHORTEST_SECRET:
-                text = text.replace(part, "[token]")
-        return text
+    async def _answered(self, call: Call, header: SecretStr) -> Answer:
+        if self._http is None:
+            raise RuntimeError("use FlyClient as `async with FlyClient(...) as fly`")
+        try:
+            return await self._http.request(
+                call.method,
+                f"/v1{call.where}",
+                body=None if call.body is None else json.dumps(call.body).encode(),
+                headers={"Authorization": header.get_secret_value()},
+                connect_s=self._timeout_s,
+                answer_s=max(self._timeout_s, call.takes_s + min(self._timeout_s, _ANSWER_MARGIN_S)),
+            )
+        except NoAnswerError as error:
+            told = call.clean(self.redact(str(error)))
+            raise UnreachableError(
+                f"no answer from {self.base_url}: {told}", method=call.method, path=call.where
+            ) from error
+
+    def redact(self, text: str) -> str:
+        """The text without any token that has been used."""
+        return self._tokens.redact(text)

@@ -14,6 +14,9 @@ _SCHEME = re.compile(r"^(bearer|flyv1)(\s+|$)", re.IGNORECASE)
 _MACAROONS = ("fm1r", "fm1a", "fm2")
 _SENDABLE = re.compile(r"[!-~]+")
 
+FLYCTL = "access_token in flyctl's config.yml"
+"""The place of a token that flyctl has written: the one of `fly auth login`, which dies within minutes."""
+
 
 def base_url(argument: str | None, environ: Mapping[str, str]) -> str:
     """Base URL without a trailing slash and without `/v1`.
@@ -70,8 +73,7 @@ def find_token_and_place(argument: str | None, environ: Mapping[str, str]) -> tu
         if found and token_parts(found):
             return _sendable(found, place), place
     if (found := _flyctl_token(environ)) and token_parts(found):
-        place = "access_token in flyctl's config.yml"
-        return _sendable(found, place), place
+        return _sendable(found, FLYCTL), FLYCTL
     raise NoTokenError
 
 
@@ -92,9 +94,22 @@ def authorization(token: str) -> str:
 
     Source: superfly/fly-go, tokens/tokens.go.
     """
+    return authorizations(token)[0]
+
+
+def authorizations(token: str) -> list[str]:
+    """All headers that the token can be sent in, the one of `authorization` first.
+
+    flyctl's `config.yml` may have both kinds in one list. Its macaroons live ten minutes (superfly/flyctl,
+    internal/config/tokens.go) and the OAuth token beside them longer: it is sent alone when they are refused.
+    """
     parts = token_parts(token)
     macaroons = [part for part in parts if part.split("_", 1)[0] in _MACAROONS]
-    return f"FlyV1 {','.join(macaroons)}" if macaroons else f"Bearer {','.join(parts)}"
+    others = [part for part in parts if part not in macaroons]
+    return [
+        *([f"FlyV1 {','.join(macaroons)}"] if macaroons else []),
+        *([f"Bearer {','.join(others)}"] if others else []),
+    ]
 
 
 def _sendable(token: str, place: str) -> str:

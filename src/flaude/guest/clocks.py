@@ -14,15 +14,20 @@ class Clocks:
 
     def __init__(self, start_deadline_s: float) -> None:
         self._start_deadline_s = start_deadline_s
-        self._booted = self._pulled = self._accepted = time.monotonic()
+        self._booted = self._sign_of_job = self._pulled = self._accepted = time.monotonic()
         self._pulling = 0
         self._done: float | None = None
+        self._stopped: float | None = None
         self._limits: Limits | None = None
 
     def accepted(self, limits: Limits) -> None:
         """The job is here."""
         self._limits = limits
         self._accepted = self._pulled = time.monotonic()
+
+    def arriving(self) -> None:
+        """A part of the job has arrived."""
+        self._sign_of_job = time.monotonic()
 
     def pulled(self) -> None:
         """The controller is there."""
@@ -45,7 +50,8 @@ class Clocks:
         Below 0 since then; None when there is no such clock.
         """
         if self._limits is None:
-            return self._start_deadline_s - self.booted_s_ago if self._start_deadline_s else None
+            waited_s = time.monotonic() - self._sign_of_job
+            return self._start_deadline_s - waited_s if self._start_deadline_s else None
         return self._limits.orphan_s - self.pulled_s_ago if self._limits.orphan_s else None
 
     @contextmanager
@@ -61,6 +67,16 @@ class Clocks:
     def done(self) -> None:
         """The result waits to be taken."""
         self._done = time.monotonic()
+
+    def stopping(self) -> None:
+        """The machine is being stopped; the first time counts."""
+        self._stopped = self._stopped or time.monotonic()
+
+    @property
+    def is_held_enough(self) -> bool:
+        """Whether a machine that is being stopped has held what it has collected for as long as it may."""
+        hold_s = self._limits.stop_hold_s if self._limits else 0.0
+        return bool(hold_s) and self._stopped is not None and time.monotonic() - self._stopped > hold_s
 
     def ring(self, last_output: float | None, *, said_all: bool) -> tuple[str, str] | None:
         """The clock that has run out.

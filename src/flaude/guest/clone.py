@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import baseline
+from . import baseline, transient
 from .command import Command, run
 from .job import Git, Repo
 from .layout import Layout
@@ -18,8 +18,20 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _HELPER = '!f() { test "$1" = get && echo "username=$FLAUDE_GIT_USERNAME" && echo "password=$FLAUDE_GIT_TOKEN"; }; f'
 
 
+_TRIES = 1 + len(transient.PAUSES_S)
+
+
 class CloneFailed(Exception):
-    """A repository could not be cloned; the message says which and why."""
+    """A repository could not be cloned; the message says which and why.
+
+    Args:
+        message: Which and why.
+        transient: Whether the network or the server was to blame.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 def git_environment(git: Git | None) -> dict[str, str]:
@@ -33,7 +45,12 @@ def git_environment(git: Git | None) -> dict[str, str]:
         ("advice.detachedHead", "false"),
         ("credential.helper", ""),
     ]
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
+    environment = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+        "LC_ALL": "C.UTF-8",  # its words are read, whatever language the image speaks
+    }
     if git is not None:
         schemes = ["https"] + (["http"] if git.host.rpartition(":")[0] in _LOOPBACK or git.host in _LOOPBACK else [])
         settings += [(f"credential.{scheme}://{git.host}.helper", _HELPER) for scheme in schemes]
@@ -59,9 +76,26 @@ def global_config(layout: Layout) -> str:
 
 
 async def clone_all(
-    repos: tuple[Repo, ...], git: Git | None, layout: Layout, user: User, environment: Mapping[str, str], seconds: float
+    repos: tuple[Repo, ...],
+    git: Git | None,
+    layout: Layout,
+    user: User,
+    environment: Mapping[str, str],
+    seconds: float,
+    tell: Callable[[str], None],
 ) -> dict[str, str]:
     """Clone every repository into the workspace, and keep a baseline of each.
+
+    What the network or the server makes fail is tried again twice.
+
+    Args:
+        repos: The repositories.
+        git: Credentials for one host.
+        layout: Where everything is.
+        user: The agent's user.
+        environment: Of that user.
+        seconds: How long all of them may take together; 0 for as long as they like.
+        tell: Takes what is tried again, for the log.
 
     Returns:
         The commit that was checked out, by target folder.
@@ -75,13 +109,14 @@ async def clone_all(
         folder = layout.workspace / repo.target_dir
         for parent in reversed(folder.relative_to(layout.workspace).parents):
             user.owns(layout.workspace / parent)
-        head = await _clone(repo, folder, user, environment)
+        head = await _Clone(repo, folder, user, environment, troubles[number].append, tell).run()
         try:
             await baseline.keep(folder, head, baseline.place(layout, number), layout, user, environment)
         except OSError as error:
             raise CloneFailed(f"{repo.url}: no copy of its beginning could be kept: {error}") from error
         return head
 
+    troubles: list[list[str]] = [[] for _ in repos]
     tasks = [asyncio.ensure_future(one(number, repo)) for number, repo in enumerate(repos)]
     try:
         await asyncio.wait_for(asyncio.wait(tasks), seconds or None)
@@ -92,48 +127,89 @@ async def clone_all(
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
     problems = []
-    for repo, result in zip(repos, results):
+    for repo, trouble, result in zip(repos, troubles, results):
         if isinstance(result, asyncio.CancelledError):
-            problems.append(f"{repo.url}: not done after {seconds:g} s")
+            because = f": {trouble[-1]}" if trouble else ""
+            problems.append(CloneFailed(f"{repo.url}: not done after {seconds:g} s{because}", transient=bool(trouble)))
         elif isinstance(result, CloneFailed):
-            problems.append(str(result))
+            problems.append(result)
         elif isinstance(result, BaseException):
             raise result
     if problems:
-        raise CloneFailed("; ".join(problems))
+        message = "; ".join(map(str, problems))
+        raise CloneFailed(message, transient=all(problem.transient for problem in problems))
     return {repo.target_dir: result for repo, result in zip(repos, results) if isinstance(result, str)}
 
 
-async def _clone(repo: Repo, folder: Path, user: User, environment: Mapping[str, str]) -> str:
-    async def git(*arguments: str, inside: bool = True) -> Command:
-        argv = ["git", *(["-C", str(folder)] if inside else []), *arguments]
-        return await run(argv, user=user, environment=environment)
+class _Clone:
+    """The clone of one repository."""
 
-    # A clone of a path would share its objects with the original, whose owner and history are not ours to change.
-    clone = ("clone", "--quiet", "--no-local", "--depth=1")
+    def __init__(
+        self,
+        repo: Repo,
+        folder: Path,
+        user: User,
+        environment: Mapping[str, str],
+        note: Callable[[str], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._repo = repo
+        self._folder = folder
+        self._user = user
+        self._environment = environment
+        self._note = note
+        self._tell = tell
 
-    if _COMMIT.fullmatch(repo.ref):
-        # A commit cannot be named to `git clone`; servers that do not serve one by its id get a full clone.
-        done = await git(*clone, "--no-checkout", "--", repo.url, str(folder), inside=False)
-        if done.code == 0 and (await git("fetch", "--quiet", "--depth=1", "origin", repo.ref)).code:
-            done = await git(
-                "fetch", "--quiet", "--unshallow", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"
-            )
-        if done.code == 0:
-            done = await git("checkout", "--quiet", "--detach", repo.ref)
-    else:
-        branch = [f"--branch={repo.ref}"] if repo.ref else []
-        done = await git(*clone, *branch, "--", repo.url, str(folder), inside=False)
-    if done.code:
-        raise CloneFailed(_why(repo, done))
-    head = await git("rev-parse", "HEAD")
-    if head.code:
-        raise CloneFailed(f"{repo.url}: the repository is empty, it has no commit")
-    return head.stdout.decode().strip()
+    async def run(self) -> str:
+        """Clone it; the commit that is checked out.
+
+        Raises:
+            CloneFailed: It could not be cloned.
+        """
+        repo, folder = self._repo, str(self._folder)
+        # A clone of a path would share its objects with the original, whose owner and history are not ours to change.
+        clone = ("clone", "--quiet", "--no-local", "--depth=1")
+        fetch = ("-C", folder, "fetch", "--quiet")
+        if _COMMIT.fullmatch(repo.ref):
+            # A commit cannot be named to `git clone`; servers that do not serve one by its id get a full clone.
+            done = await self._from_server(*clone, "--no-checkout", "--", repo.url, folder)
+            if done.code == 0 and (await self._from_server(*fetch, "--depth=1", "origin", repo.ref)).code:
+                everything = "+refs/heads/*:refs/remotes/origin/*"
+                done = await self._from_server(*fetch, "--unshallow", "--tags", "origin", everything)
+            if done.code == 0:
+                done = await self._git("-C", folder, "checkout", "--quiet", "--detach", repo.ref)
+        else:
+            branch = [f"--branch={repo.ref}"] if repo.ref else []
+            done = await self._from_server(*clone, *branch, "--", repo.url, folder)
+        if done.code:
+            raise CloneFailed(_why(repo, done), transient=transient.git_failure(_told(done)))
+        head = await self._git("-C", folder, "rev-parse", "HEAD")
+        if head.code:
+            raise CloneFailed(f"{repo.url}: the repository is empty, it has no commit")
+        return head.stdout.decode().strip()
+
+    async def _from_server(self, *arguments: str) -> Command:
+        """What talks to the server may fail by what is gone a moment later; git removes a clone that it began."""
+        done = await self._git(*arguments)
+        for number in range(1, _TRIES):
+            if done.code == 0 or not transient.git_failure(_told(done)):
+                break
+            self._note(_why(self._repo, done))
+            self._tell(f"{_why(self._repo, done)}; trying again")
+            await asyncio.sleep(transient.pause_s(number))
+            done = await self._git(*arguments)
+        return done
+
+    async def _git(self, *arguments: str) -> Command:
+        return await run(["git", *arguments], user=self._user, environment=self._environment)
+
+
+def _told(done: Command) -> str:
+    return done.stderr.decode("utf-8", "replace")
 
 
 def _why(repo: Repo, done: Command) -> str:
-    text = "; ".join(line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip())
+    text = "; ".join(line.strip() for line in _told(done).splitlines() if line.strip())
     what = f"{repo.url}" + (f" at {repo.ref}" if repo.ref else "")
     missing = "Remote branch" in text or "couldn't find remote ref" in text or "unable to read tree" in text
     hint = f" (no branch, tag or commit {repo.ref})" if repo.ref and (missing or _COMMIT.fullmatch(repo.ref)) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,10 @@ async def run(
                 start_new_session=True,
                 **(user.popen if user else {}),
             )
-    except (FileNotFoundError, PermissionError) as error:
+    except OSError as error:
+        # Not there, not allowed, or no program at all, as a file of another processor's is.
+        if not isinstance(error, (FileNotFoundError, PermissionError)) and error.errno != errno.ENOEXEC:
+            raise
         return Command(_NOT_FOUND, b"", f"{argv[0]}: {error.strerror}".encode())
     stdout, stderr = bytearray(), bytearray()
     enough = False

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class BadJob(ValueError):
@@ -33,21 +33,30 @@ class Git:
 
 @dataclass(frozen=True)
 class Install:
-    """What to install with npm when the agent is not in the image."""
+    """What to install with npm when the agent is not in the image.
+
+    `fallback` is a version to install when `version` is a tag such as `latest`, and what it names does not run.
+    """
 
     package: str
     version: str
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds and bytes; 0 switches a clock off."""
+    """Seconds and bytes; 0 switches a clock off.
+
+    `stop_hold_s` counts from the first signal of a machine that is being stopped: by then it ends by itself. Fly kills
+    it after the 300 s of its `stop_config`, the most that there is (Fly docs, `kill_timeout`).
+    """
 
     run_s: float = 3600
     idle_s: float = 1800
     orphan_s: float = 600
     orphan_end_s: float = 50
     linger_s: float = 600
+    stop_hold_s: float = 240
     grace_s: float = 10
     clone_s: float = 600
     install_s: float = 300
@@ -114,7 +123,7 @@ def parse(value: dict[str, Any]) -> Job:
         secrets=_texts(value, "secrets"),
         repos=tuple(_repo(item) for item in value.get("repos") or []),
         git=Git(_text(git, "username"), _text(git, "token"), _text(git, "host")) if git else None,
-        install=Install(_text(install, "package"), _text(install, "version")) if install else None,
+        install=_install(install) if install else None,
         limits=_limits(value.get("limits") or {}),
         collect=_collect(value.get("collect") or {}),
     )
@@ -132,6 +141,10 @@ def _texts(value: dict[str, Any], name: str) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(item, str) for pair in found.items() for item in pair):
         raise BadJob(f"{name}: give names and texts")
     return found
+
+
+def _install(value: dict[str, Any]) -> Install:
+    return Install(_text(value, "package"), _text(value, "version"), value.get("fallback") or "")
 
 
 def _repo(value: dict[str, Any]) -> Repo:

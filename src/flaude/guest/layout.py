@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 _PYZ = "/opt/flaude/guest.pyz"
+PAD_FILE = "/opt/flaude/pad"
+"""Where Fly puts a machine's pad (`pad.py`), from its config; the supervisor removes it when it has read it."""
 
 
 class Layout:
@@ -15,6 +17,7 @@ class Layout:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.opt = root / "opt/flaude"
+        self.pad = root / PAD_FILE[1:]
         self.run = root / "run/flaude"
         self.state = root / "var/lib/flaude"
         self.out = self.state / "out"
@@ -28,6 +31,14 @@ class Layout:
     def owns_machine(self) -> bool:
         """Whether the whole machine is ours: users may be made and switched to."""
         return str(self.root) == "/" and os.geteuid() == 0
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the machine is ours and we are not root in it: the image has a USER line.
+
+        In a box on somebody's own computer nobody is root, process 1 neither.
+        """
+        return str(self.root) == "/" and os.geteuid() != 0 and Path("/proc/1").stat().st_uid == 0
 
     def make(self) -> None:
         """Make the folders that only the supervisor may see."""

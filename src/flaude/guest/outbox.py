@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .server import pack
+from .server import pack, pack_within
 
 _INLINE_BYTES = 65536
 _MOST_INLINE_BYTES = 8 * 1024 * 1024
@@ -101,7 +101,10 @@ class Outbox:
         self._inline = 0
 
     def fetch(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to `fetch`: a piece of a file, or several small files at once, as far as they fit together."""
+        """The answer to `fetch`: a piece of a file, or several small files at once, as far as they fit together.
+
+        `length` bounds what is packed into the answer.
+        """
         if "names" in request:
             return self._together(request)
         file = self._files.get(str(request.get("name")))
@@ -112,7 +115,8 @@ class Outbox:
             opened.seek(offset)
             piece = opened.read(length)
         told = {key: file[key] for key in ("name", "size", "sha256")}
-        return {**told, "offset": offset, "next": offset + len(piece), "data": pack(piece)}
+        packed, taken = pack_within(piece, length)
+        return {**told, "offset": offset, "next": offset + taken, "data": packed}
 
     def _together(self, request: dict[str, Any]) -> dict[str, Any]:
         left = int(request.get("length") or _PIECE_BYTES)
@@ -121,11 +125,12 @@ class Outbox:
             file = self._files.get(str(name))
             if file is None:
                 return {"error": f"no such file: {name}"}
-            left -= file["size"]
+            with self._openers[file["name"]]() as opened:
+                packed = pack(opened.read(file["size"]))
+            left -= len(packed)
             if found and left < 0:
                 break
-            with self._openers[file["name"]]() as opened:
-                found.append(pack(opened.read(file["size"])))
+            found.append(packed)
         return {"files": found}
 
     def opener(self, path: Path) -> Opener:

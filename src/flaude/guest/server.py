@@ -14,7 +14,8 @@ from typing import Any
 
 from .ctl import SOCKET
 
-Handler = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Answers a message of `ctl`: `verb`, `request` (None when parts of it are missing), and the `name` of a long one."""
 
 
 def pack(data: bytes) -> str:
@@ -22,13 +23,21 @@ def pack(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data)).decode("ascii") if data else ""
 
 
+def pack_within(data: bytes, characters: int) -> tuple[str, int]:
+    """As much of the data's beginning as `pack` makes no longer than that, and how many bytes it is; at least one."""
+    taken = len(data)
+    while len(packed := pack(data[:taken])) > characters and taken > 1:
+        # What it would be if all of it were as dense, and a little less: one or two rounds are enough.
+        taken = max(1, min(taken - 1, int(taken * characters / len(packed) * 0.95)))
+    return packed, taken
+
+
 async def serve(run_folder: str, handle: Handler) -> asyncio.AbstractServer:
     """Listen; the server is closed by its owner."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            message = json.loads(await reader.read())
-            answer = await handle(message["verb"], message["request"])
+            answer = await handle(json.loads(await reader.read()))
             writer.write(json.dumps(answer).encode())
             await writer.drain()
         except ConnectionError:

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
+import sys
 import time
 from typing import Any
 
-from . import dead_man
+from . import dead_man, parts
 from .clocks import Clocks
 from .job import BadJob, Limits, parse
 from .layout import Layout
 from .memory import protect
 from .outbox import Outbox
+from .pad import masked
 from .processes import become_subreaper, end_all
-from .server import pack, serve
+from .server import pack_within, serve
 from .spool import Spool
 from .work import Work
 
-_LONGEST_WAIT_S = 15.0
+_LONGEST_WAIT_S = 45.0  # no controller asks for more: `LONGEST_MEASURED_WAIT_S`
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
 _AT_REST_S = 0.5  # Fly allows one exec a second and machine: whoever asked so long ago may soon ask again
+_HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
-EX_TEMPFAIL = 75
+EX_NOPERM = 77
+
+_STOPPED = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
 
 
 def supervise(layout: Layout) -> int:
-    """Run until the job is acknowledged or a clock runs out; returns the process's exit code."""
+    """Run until the job is acknowledged or a clock runs out; returns the process's exit code.
+
+    It is 0 where a clock has ended the machine: Fly may let one that has failed stand for hours before it destroys it
+    (`auto_destroy`; one client's report).
+    """
+    if layout.is_denied:
+        sys.stderr.write(
+            "flaude: the image has a USER line: flaude must be root in the machine, and runs the agent as an "
+            "unprivileged user of its own; remove USER from the Dockerfile\n"
+        )
+        return EX_NOPERM
     os.umask(0o022)
     layout.make()
     become_subreaper()
@@ -46,11 +63,14 @@ class Supervisor:
         self._work: Work | None = None
         self._hold()
         self._layout = layout
+        self._pad = _take_pad(layout)
+        self._used = ""
+        self._newest_part = 0.0
+        self._hurry_until = 0.0
         self._spool = Spool(layout.spool)
         self._outbox = Outbox(layout.out)
         self._task: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[int]
-        self._leaving = False
         self._orphaned = False
         self._orphan_since: float | None = None
         self._answered = 0.0
@@ -61,6 +81,7 @@ class Supervisor:
         self._exit = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_hurry)
         server = await serve(str(self._layout.run), self._handle)
         watch = asyncio.ensure_future(self._watch())
         try:
@@ -81,7 +102,19 @@ class Supervisor:
 
     # --- the verbs ---
 
-    async def _handle(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+    async def _handle(self, message: dict[str, Any]) -> dict[str, Any]:
+        verb, request, name = message["verb"], message["request"], message.get("name")
+        if request is None:
+            # Its parts are removed when it is used: who has not heard the answer asks again, and need not send them.
+            return {"accepted": True} if name and name == self._used else {"missing": message["missing"]}
+        answer = await self._answer(verb, request)
+        if name and answer.get("accepted"):
+            self._used = name
+        if verb == "start":
+            parts.sweep(str(self._layout.run))
+        return answer
+
+    async def _answer(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
         if verb == "start":
             return await self._on_start(request)
         if verb == "status":
@@ -90,6 +123,8 @@ class Supervisor:
         if work is None:
             return {"error": "no job has been started"}
         self._clocks.pulled()
+        if verb != "pull":
+            self._hurry_until = 0.0
         if verb == "fetch":
             return self._outbox.fetch(request)
         if request.get("job_id") != work.job.job_id:
@@ -106,12 +141,12 @@ class Supervisor:
         elif work.result is None:
             return {"error": "the run is not done yet"}
         else:
-            self._leave()
+            self._leave(work.exit_code)
         return {"ok": True}
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            job = parse(request)
+            job = parse(self._unmasked(request))
         except (BadJob, TypeError, AttributeError) as error:
             return {"accepted": False, "error": str(error)}
         if self._work is None:
@@ -125,6 +160,18 @@ class Supervisor:
         if isinstance(pull, dict):
             answer["pull"] = await self._on_pull(self._work, pull, start=True)
         return answer
+
+    def _unmasked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with what came under the pad."""
+        if "masked" not in request:
+            return request
+        if not self._pad:
+            raise BadJob("masked: this machine has no pad")
+        try:
+            hidden = json.loads(masked(bytes.fromhex(request["masked"]), self._pad, bytes.fromhex(request["nonce"])))
+        except (KeyError, ValueError):
+            raise BadJob("masked: it is not under this machine's pad") from None
+        return {**request, **hidden}
 
     def _on_status(self) -> dict[str, Any]:
         """For somebody else than the controller: asking does not count as a pull."""
@@ -144,15 +191,11 @@ class Supervisor:
             with self._clocks.pulling():
                 await (self._preparation(work, wait_s) if start else self._news(work, offset, wait_s))
         self._answered = time.monotonic()
-        data = self._spool.read(offset, int(request.get("max_bytes") or _DEFAULT_PIECE))
-        told = offset + len(data)
-        return {
-            "state": work.state,
-            "offset": offset,
-            "next": told,
-            "data": pack(data),
-            "result": work.result if told >= self._spool.size else None,
-        }
+        most = int(request.get("max_bytes") or _DEFAULT_PIECE)
+        packed, taken = pack_within(self._spool.read(offset, most), most)
+        told = offset + taken
+        result = work.told_result(most - len(packed)) if told >= self._spool.size else None
+        return {"state": work.state, "offset": offset, "next": told, "data": packed, "result": result}
 
     async def _news(self, work: Work, offset: int, seconds: float) -> None:
         """Wait for news, and a moment more: what belongs together then takes one call, and calls are rationed.
@@ -160,16 +203,21 @@ class Supervisor:
         After a while without an answer the next call may follow soon, so news need not wait for long.
         """
         until = time.monotonic() + seconds
-        await self._spool.wait(offset, seconds)
+        if not self._hurrying:
+            await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while work.result is None and work.state != "ready" and (left := settled - time.monotonic()) > 0:
+            if self._hurrying:
+                return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, work: Work, seconds: float) -> None:
         """Wait until the agent may start: who knows that can let it start with the very next call."""
         until = time.monotonic() + seconds
         while work.result is None and work.state != "ready" and (left := until - time.monotonic()) > 0:
+            if self._hurrying:
+                return
             await self._spool.wait(self._spool.size, left)
 
     # --- the end ---
@@ -177,20 +225,37 @@ class Supervisor:
     def _on_done(self) -> None:
         self._clocks.done()
         self._spool.wake()
-        if self._leaving or self._orphaned:  # a controller that has pulled since is back, and takes the result
+        if self._orphaned:  # a controller that has pulled since is back, and takes the result
             self._leave()
 
     def _on_signal(self) -> None:
-        """The machine is being stopped: end the agent, collect, and exit without waiting to be asked."""
-        self._leaving = True
-        if self._work is None or self._work.result is not None:
-            self._leave()
-        else:
-            self._work.stop("cancelled", "the machine was stopped")
+        """The machine is being stopped: end the agent, collect, and wait for the controller to take the harvest.
 
-    def _leave(self) -> None:
+        As long as `Limits.stop_hold_s` allows: after that the machine is killed. A second signal changes nothing.
+        """
+        self._clocks.stopping()
+        if self._work is None:
+            self._leave()
+        elif self._work.running_agent:
+            self._work.stop("stopped", f"{_STOPPED}: the work so far was collected")
+        else:
+            self._work.stop("stopped", f"{_STOPPED} before the agent had started")
+
+    def _on_hurry(self) -> None:
+        """Somebody has another call to make, which may have to wait until the pull that waits here has its answer.
+
+        That pull may also be on its way yet: so for a while, until the other call comes, none waits.
+        """
+        self._hurry_until = time.monotonic() + _HURRY_S
+        self._spool.wake()
+
+    @property
+    def _hurrying(self) -> bool:
+        return time.monotonic() < self._hurry_until
+
+    def _leave(self, code: int = 0) -> None:
         if not self._exit.done():
-            self._exit.set_result(self._work.exit_code if self._work and self._work.result else EX_TEMPFAIL)
+            self._exit.set_result(code)
 
     # --- the clocks ---
 
@@ -206,10 +271,15 @@ class Supervisor:
                     self._spool.log(f"a defect of the supervisor: {told}")
 
     def _look_at_clocks(self) -> None:
+        if self._work is None and (newest := parts.newest(str(self._layout.run))) != self._newest_part:
+            self._newest_part = newest
+            self._clocks.arriving()
         self._hold()
         work = self._work
         agent = work.running_agent if work else None
         last_output = agent.last_output if agent else None
+        if self._clocks.is_held_enough:
+            self._leave()
         ring = self._clocks.ring(last_output, said_all=bool(agent and agent.result_line))
         self._watch_orphan(ring is not None and ring[0] == "orphan")
         if ring is not None:
@@ -236,3 +306,14 @@ class Supervisor:
             self._orphan_since = time.monotonic()
         elif self._work and time.monotonic() - self._orphan_since > self._work.job.limits.orphan_end_s:
             self._leave()
+
+
+def _take_pad(layout: Layout) -> bytes:
+    """The machine's pad; from now on it is in our memory alone."""
+    try:
+        pad = layout.pad.read_bytes()
+    except OSError:
+        return b""
+    with contextlib.suppress(OSError):  # a disk that is mounted to be read
+        layout.pad.unlink()
+    return pad

@@ -8,8 +8,15 @@ EX_SOFTWARE = 70
 TIMED_OUT = 124  # what timeout(1) exits with
 INTERRUPTED = 130  # 128 + SIGINT
 KILLED = 137  # 128 + SIGKILL
+TERMINATED = 143  # 128 + SIGTERM
 
-_STOPPED = {"deadline": TIMED_OUT, "idle": TIMED_OUT, "orphan": TIMED_OUT, "cancelled": INTERRUPTED}
+_STOPPED = {
+    "deadline": TIMED_OUT,
+    "idle": TIMED_OUT,
+    "orphan": TIMED_OUT,
+    "cancelled": INTERRUPTED,
+    "stopped": TERMINATED,
+}
 
 
 def exit_code(returncode: int | None, ended_by: str, result_line: dict[str, Any] | None) -> int | None:

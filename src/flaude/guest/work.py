@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 import traceback
@@ -32,6 +33,11 @@ _INLINE_RESULT_BYTES = 256 * 1024
 # An orphan ends within a minute, whatever grace and collecting are allowed: nobody may be there to take what it did.
 _ORPHAN_GRACE_S = 15.0
 _ORPHAN_COLLECT_S = 30.0
+# A machine that Fly stops: of the 240 s (`Limits.stop_hold_s`) a part is left to pull what was collected.
+_STOP_GRACE_S = 30.0
+_STOP_COLLECT_S = 90.0
+# Seconds for the agent's end, and for collecting.
+_HURRIES = {"orphan": (_ORPHAN_GRACE_S, _ORPHAN_COLLECT_S), "stopped": (_STOP_GRACE_S, _STOP_COLLECT_S)}
 
 T = TypeVar("T")
 
@@ -70,6 +76,7 @@ class Work:
         self._told_ready = asyncio.Event()
         self._returncode: int | None = None
         self._oom_kills = 0
+        self._transient = False
         spool.redact = Redactor(job.secret_values)
         spool.max_bytes = job.limits.max_spool_bytes
 
@@ -91,8 +98,8 @@ class Work:
         self._stopped_by = (ended_by, message)
         if grace_s is not None:
             self._grace_s = grace_s
-        if ended_by == "orphan":
-            self._grace_s = min(self._grace_s, _ORPHAN_GRACE_S)
+        if ended_by in _HURRIES:
+            self._grace_s = min(self._grace_s, _HURRIES[ended_by][0])
         self._stop.set()
 
     def pulled(self, offset: int) -> None:
@@ -129,9 +136,9 @@ class Work:
             )
             self._returncode = await self._until_stopped(run, self._end_agent)
         except CloneFailed as error:
-            ended_by, message = "clone", str(error)
+            ended_by, message, self._transient = "clone", str(error), error.transient
         except InstallFailed as error:
-            ended_by, message = "image", str(error)
+            ended_by, message, self._transient = "image", str(error), error.transient
         except Stopped:
             ended_by, message = self._stopped_by
         except Exception as error:  # noqa: BLE001  # whatever it is, the controller is to hear of it
@@ -143,8 +150,9 @@ class Work:
         self._spool.tell_dropped()
         self._enter("collecting")
         limits = job.limits
-        if ended_by == "orphan":
-            limits = replace(limits, collect_s=min(limits.collect_s, _ORPHAN_COLLECT_S))
+        if ended_by in _HURRIES:
+            most_s = _HURRIES[ended_by][1]
+            limits = replace(limits, collect_s=min(limits.collect_s or most_s, most_s))
         repos = await collect.collect_all(
             replace(job, limits=limits), self._heads, self._layout, user, environment, self._outbox
         )
@@ -167,16 +175,21 @@ class Work:
         for folder in (user.home, self._layout.workspace):
             user.owns(folder)
         self._enter("installing")
-        install = ensure_program(job.argv[0], job.install, self._layout, environment, job.limits.install_s)
-        done = await self._until_stopped(install)
-        if done:
-            self._spool.log(done)
+        tell = self._spool.log
+        if job.repos and not shutil.which("git", path=environment["PATH"]):
+            raise InstallFailed(
+                "the image needs git to clone the repositories; install git in it, or use another image"
+            )
+        await self._until_stopped(
+            ensure_program(job.argv[0], job.install, self._layout, user, environment, job.limits.install_s, tell)
+        )
         if job.repos:
             self._enter("cloning")
-            clones = clone_all(job.repos, job.git, self._layout, user, environment, job.limits.clone_s)
+            clones = clone_all(job.repos, job.git, self._layout, user, environment, job.limits.clone_s, tell)
             self._heads = await self._until_stopped(clones)
-            # A filter of the image's may have left a process behind that has the token in its environment.
-            await end_all(os.getpid(), user.number)
+        # A filter of the image's may have left a process behind that has the token in its environment, and a `claude`
+        # that was asked for its version may have left anything.
+        await end_all(os.getpid(), user.number)
         reserve.hold(self._layout.reserve, int(job.limits.reserve_bytes))
 
     async def _until_controller_knows(self) -> None:
@@ -259,6 +272,7 @@ class Work:
             },
             "ended_by": ended_by,
             "oom": ended_by == "exit" and code == verdict.KILLED and oom_kills(self._layout.root) > self._oom_kills,
+            "transient": self._transient,
             "message": self._spool.redact(message),
             "session_id": agent.session_id,
             "result_line": agent.result_line,
@@ -273,13 +287,19 @@ class Work:
             **files,
             "files": self._outbox.files,
         }
-        content = json.dumps(result).encode()
-        if len(content) > _INLINE_RESULT_BYTES:
-            with contextlib.suppress(OSError):  # no room on the disk: told inline, however long
-                result = {"file": self._outbox.keep("result.json", content)}
         self.result = result
         self.exit_code = verdict.process_exit_code(code, ended_by)
         self._on_done()
+
+    def told_result(self, characters: int) -> dict[str, Any] | None:
+        """The result for an answer that has room for so many characters: itself, or as a file to be fetched."""
+        if self.result is None:
+            return None
+        content = json.dumps(self.result).encode()
+        if len(content) > min(characters, _INLINE_RESULT_BYTES):
+            with contextlib.suppress(OSError):  # no room on the disk: told inline, however long
+                return {"file": self._outbox.keep("result.json", content)}
+        return self.result
 
     def _enter(self, state: str) -> bool:
         self.state = state

@@ -15,7 +15,7 @@ _PAGE = 5000
 
 
 async def create(call: Call) -> Reply:
-    """`POST /v1/apps`: the spec says `name`, Fly's docs say `app_name`; both are taken."""
+    """`POST /v1/apps`: the spec says `name`, Fly's docs say `app_name`; both are taken. `wait` does not help here."""
     fields = call.fields
     name, org_slug = fields.get("name") or fields.get("app_name"), fields.get("org_slug")
     if not isinstance(org_slug, str) or not org_slug:
@@ -25,7 +25,8 @@ async def create(call: Call) -> Reply:
     network = fields.get("network") or "default"
     if not isinstance(network, str) or not _NETWORK.fullmatch(network):
         raise replies.network_invalid()
-    app = call.world.add_app(name, org_slug=org_slug, network=network)
+    young_s = call.world.quirks.young_app_s
+    app = call.world.add_app(name, org_slug=org_slug, network=network, young_s=young_s)
     return Reply(201, {"id": app.name, "created_at": time.time_ns() // 1_000_000})
 
 

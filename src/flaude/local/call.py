@@ -26,6 +26,7 @@ class Call:
         query: Query parameters, each with all its values.
         body: The JSON body, or None without one.
         effect: What is to go wrong with it.
+        size: Bytes of the body.
     """
 
     world: World
@@ -33,11 +34,17 @@ class Call:
     query: Mapping[str, Sequence[str]]
     body: Any
     effect: Effect | None = None
+    size: int = 0
 
     @property
     def app(self) -> App:
         """The app of the path; refuses with 404."""
         return self.world.app(self.params["app"])
+
+    @property
+    def grown_app(self) -> App:
+        """The same for what is done in it; refuses with 404 also while it is young."""
+        return self.world.grown_app(self.params["app"])
 
     @property
     def machine(self) -> Machine:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -142,6 +142,27 @@ class Dies(Effect):
 
 
 @dataclass(frozen=True)
+class FlyStops(Effect):
+    """Fly stops the machine that is made some time after it has started, as it does on a trial account.
+
+    Its process gets the signal of its `stop_config`, and is killed at the end of that one's timeout.
+
+    Attributes:
+        after_s: Seconds.
+        timeout_s: Seconds until it is killed, whatever its `stop_config` says; None for what that says.
+    """
+
+    actions = frozenset({"create_machine"})
+    after_s: float = 0.0
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the times."""
+        _time("after_s", self.after_s)
+        _time("timeout_s", self.timeout_s or 0.0)
+
+
+@dataclass(frozen=True)
 class HostGone(Effect):
     """The host of the machine that is made stops answering some time after the machine has started.
 
@@ -163,9 +184,26 @@ class HostGone(Effect):
         _time("back_s", self.back_s or 0.0)
 
 
+@dataclass(frozen=True)
+class NoCapacity(Effect):
+    """There is no room for a machine: a create is put into the next region that it allows, or answered 422.
+
+    Attributes:
+        regions: The codes of the regions that are full; empty for all.
+    """
+
+    actions = frozenset({"create_machine"})
+    regions: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the regions."""
+        if isinstance(self.regions, str):
+            raise ValueError(f"regions: give a list of codes, not {self.regions!r}")  # noqa: TRY004  # as the others do
+
+
 ACTIONS = frozenset(
     {
-        *("list_apps", "create_app", "get_app", "delete_app"),
+        *("current_token", "list_apps", "create_app", "get_app", "delete_app"),
         *("list_org_machines", "list_machines", "create_machine", "get_machine", "update_machine", "delete_machine"),
         *("list_events", "list_versions", "wait_machine", "exec_machine"),
         *("start_machine", "stop_machine", "restart_machine", "signal_machine"),

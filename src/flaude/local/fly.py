@@ -30,6 +30,7 @@ from flaude.local.limits import Limits
 from flaude.local.quirks import Quirks
 from flaude.local.routes import application
 from flaude.local.server import listening, serving
+from flaude.local.tokens import LocalTokens
 from flaude.local.world import World
 
 
@@ -103,6 +104,7 @@ class LocalFly:
         self._life: AbstractAsyncContextManager[None] | None = None
         self._entered: World | None = None
         self._gate: Gate | None = None
+        self._tokens: LocalTokens | None = None
         self.faults = made(faults, seed)
         self.token = token or f"local-{secrets.token_hex(16)}"
         self.base_url = ""
@@ -138,6 +140,17 @@ class LocalFly:
         return self._world.folder
 
     @property
+    def quirks(self) -> Quirks:
+        """How it behaves where sources disagree about Fly; may be set to something else while it serves."""
+        return self._quirks
+
+    @quirks.setter
+    def quirks(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+        if self._entered is not None:
+            self._entered.quirks = quirks
+
+    @property
     def requests(self) -> Counter[tuple[str, int]]:
         """How often each action was answered with each status, such as `("create_machine", 200)`; 0 is no answer."""
         return self._gate.requests if self._gate else Counter()
@@ -156,6 +169,16 @@ class LocalFly:
     def peak_alive(self) -> int:
         """The most machines that were alive at once."""
         return self._world.peak_alive
+
+    def renew_token(self) -> str:
+        """Make another token, which is `token` from now on; the one before is refused at once, as one that has expired.
+
+        As flyctl does with the token of `fly auth login`. A client that has the old one is not told.
+        """
+        if self._tokens is None:
+            raise RuntimeError("LocalFly is used outside of its `async with` block")
+        self.token = self._tokens.renew()
+        return self.token
 
     def machine_folder(self, machine_id: str) -> Path:
         """The machine's own folder, laid out as its `/`; there while the machine is.
@@ -189,7 +212,8 @@ class LocalFly:
     async def _serving(self, folder: Path, image: LocalImage, box: Box, listener: socket.socket) -> AsyncIterator[None]:
         async with anyio.create_task_group() as machines:
             world = self._entered = self._make_world(folder, image, box, machines)
-            gate = self._gate = Gate(world, token=self.token, faults=self.faults, on_exchange=self._on_exchange)
+            tokens = self._tokens = LocalTokens(self.token, self._quirks.token_lives_s, anyio.current_time)
+            gate = self._gate = Gate(world, tokens=tokens, faults=self.faults, on_exchange=self._on_exchange)
             async with serving(application(gate), listener, fast=box.name == "simulated"):
                 try:
                     yield

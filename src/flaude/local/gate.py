@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from flaude.local.call import Call, Handler, parse_body
 from flaude.local.faults import Answer, Delay, DropAfter, DropBefore, Effect, Faults, Hang, Hook, Told, Truncate
 from flaude.local.json_text import encode
 from flaude.local.misbehaving import HalfAnswer, NoAnswer, hang
+from flaude.local.tokens import LocalTokens
 from flaude.local.world import World
 
 _log = logging.getLogger(__name__)
@@ -58,17 +58,17 @@ class Gate:
 
     Args:
         world: What the handlers work on.
-        token: The token that clients must send.
+        tokens: The tokens that clients may send.
         faults: What goes wrong on request.
         on_exchange: Called for every request that is answered in order; what it or a hook raises is kept in
             `complaints`.
     """
 
     def __init__(
-        self, world: World, *, token: str, faults: Faults, on_exchange: Callable[[Exchange], None] | None
+        self, world: World, *, tokens: LocalTokens, faults: Faults, on_exchange: Callable[[Exchange], None] | None
     ) -> None:
         self._world = world
-        self._token = token
+        self._tokens = tokens
         self._faults = faults
         self._on_exchange = on_exchange
         self._under_way: set[anyio.CancelScope] = set()
@@ -86,7 +86,7 @@ class Gate:
             if (instead := await self._instead(request, action, effect)) is not None:
                 return instead
             self._limit(request, action)
-            reply = await self._handle(request, handler, parse_body(content), effect)
+            reply = await self._handle(request, handler, content, effect)
         except replies.RefusedError as refused:
             reply = refused.reply
         if isinstance(effect, DropAfter):
@@ -133,25 +133,16 @@ class Gate:
     def _let_in(self, request: Request) -> None:
         if self._closed:
             raise replies.shutting_down()
-        if not self._known(request.headers.get("authorization", "")):
-            raise replies.unauthorized()
+        self._tokens.check(request.headers.get("authorization", ""))
 
     def _limit(self, request: Request, action: str) -> None:
         identifier = request.path_params.get("machine") or request.path_params.get("app") or ""
         if self._world.limits and not self._world.limits.allow(action, identifier):
             raise replies.rate_limited()
 
-    def _known(self, authorization: str) -> bool:
-        """Read as Fly's Go client writes it: `Bearer` or `FlyV1`, several tokens with commas between them."""
-        scheme, _, tokens = authorization.partition(" ")
-        given = [token.strip().encode() for token in tokens.split(",")]
-        return scheme.lower() in ("bearer", "flyv1") and any(
-            secrets.compare_digest(token, self._token.encode()) for token in given
-        )
-
-    async def _handle(self, request: Request, handler: Handler, body: Any, effect: Effect | None) -> replies.Reply:
+    async def _handle(self, request: Request, handler: Handler, content: bytes, effect: Effect | None) -> replies.Reply:
         query = parse_qs(request.scope["query_string"].decode(), keep_blank_values=True)
-        call = Call(self._world, request.path_params, query, body, effect)
+        call = Call(self._world, request.path_params, query, parse_body(content), effect, len(content))
         return await self._interruptible(lambda: handler(call))
 
     async def _interruptible(self, work: Callable[[], Awaitable[T]]) -> T:

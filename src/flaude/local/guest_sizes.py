@@ -25,8 +25,13 @@ _BANDS = {
 }
 
 
-def check(guest: Mapping[str, Any]) -> None:
-    """Refuse with 400 what Fly refuses; no guest at all is Fly's smallest."""
+def check(guest: Mapping[str, Any], *, performance: bool = True) -> None:
+    """Refuse with 400 what Fly refuses; no guest at all is Fly's smallest.
+
+    Args:
+        guest: The `config.guest` of a machine.
+        performance: Whether there are performance CPUs for this organization; else they are refused with 422.
+    """
     if not guest:
         return
     band = _BANDS.get(guest.get("cpu_kind") or "")
@@ -42,3 +47,5 @@ def check(guest: Mapping[str, Any]) -> None:
         raise replies.invalid(f"invalid config.guest.memory_mb, cannot exceed {cpus * band.most_mb} MiB")
     if memory_mb % band.step_mb:
         raise replies.invalid(f"invalid config.guest.memory_mb, must be in increments of {band.step_mb} MiB")
+    if guest["cpu_kind"] == "performance" and not performance:
+        raise replies.no_performance()

@@ -18,14 +18,16 @@ import anyio
 
 from flaude.local import rootfs
 from flaude.local.boxes import Box, Running, Spec
-from flaude.local.faults import Dies, HostGone
+from flaude.local.faults import Dies, FlyStops, HostGone
 from flaude.local.image import LocalImage
-from flaude.local.machine import Machine, Order, now
+from flaude.local.machine import Machine, Order, Stop, now
+from flaude.local.quirks import Quirks
 
 _log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 10  # Fly's default for on-failure; absent means on-failure (Fly docs, "Machine restart policy")
 _COULD_NOT_START = 1
+_NO_PROGRAM = (126, 127)
 
 
 class Site(Protocol):
@@ -39,6 +41,11 @@ class Site(Protocol):
     @property
     def boot_s(self) -> float:
         """Seconds in `created`."""
+        ...
+
+    @property
+    def quirks(self) -> Quirks:
+        """How it behaves where sources disagree about Fly."""
         ...
 
     def machine_folder(self, machine_id: str) -> Path:
@@ -130,6 +137,7 @@ async def _once(machine: Machine, site: Site, wanted: int) -> _Exit:
     site.lives(machine, running)
     machine.event("start", "started", "flyd")
     if machine.order is Order.RUN:
+        machine.started_at = anyio.current_time()
         machine.become("started")
     try:
         async with anyio.create_task_group() as tasks:
@@ -143,6 +151,8 @@ async def _once(machine: Machine, site: Site, wanted: int) -> _Exit:
         site.lives(machine, None)
     if machine.died:
         return _Exit(128 + signal.SIGKILL, signal=signal.SIGKILL, oom=machine.died.oom)
+    if code in _NO_PROGRAM and site.quirks.reject_missing_program:
+        return _Exit(_COULD_NOT_START, error="failed to spawn command")
     return _Exit(128 - code, signal=-code) if code < 0 else _Exit(code)
 
 
@@ -182,6 +192,13 @@ async def _meet(machine: Machine, running: Running) -> None:
             await anyio.sleep(fate.after_s)
             machine.died = fate
             await running.kill()
+        case FlyStops(after_s=after_s, timeout_s=timeout_s):
+            await anyio.sleep(after_s)
+            if machine.is_up:
+                machine.state = "stopping"
+                machine.event("stop", "stopping", "flyd")
+                stop = machine.stop
+                machine.want(Order.REST, stop if timeout_s is None else Stop(stop.signal, timeout_s))
         case HostGone(after_s=after_s, back_s=back_s):
             await anyio.sleep(after_s)
             machine.host_gone = True

@@ -51,7 +51,7 @@ async def stop(call: Call) -> Reply:
     """`POST .../stop`: answers before it has stopped."""
     machine = _living(call)
     asked = _stop(call, machine)
-    if machine.alive:
+    if machine.is_up:
         machine.state = "stopping"
         machine.event("stop", "stopping", "user")
         machine.want(Order.REST, asked)
@@ -63,7 +63,7 @@ async def stop(call: Call) -> Reply:
 async def restart(call: Call) -> Reply:
     """`POST .../restart?force_stop=&timeout=&signal=`."""
     machine = _living(call)
-    if not machine.alive:
+    if not machine.is_up:
         raise replies.cannot("restart", machine.state)
     usual = stop_of(machine.config)
     number = 9 if call.flag("force_stop") else signal_number(call.query.get("signal", (usual.signal,))[-1])

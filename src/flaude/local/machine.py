@@ -13,7 +13,7 @@ import anyio
 
 from flaude.local import ids
 from flaude.local.boxes import Running
-from flaude.local.faults import Dies, HostGone
+from flaude.local.faults import Dies, FlyStops, HostGone
 
 RESTING = frozenset({"created", "started", "stopped", "suspended", "failed", "destroyed"})
 """The states in which a machine may stay (Fly docs, "Machine states")."""
@@ -26,12 +26,13 @@ def now() -> str:
 
 @dataclass
 class App:
-    """An app."""
+    """An app; before `known_at`, by the event loop's clock, it is a 404 for machines."""
 
     name: str
     org_slug: str
     network: str
     number: int
+    known_at: float = 0.0
 
     def shown(self, machine_count: int) -> dict[str, Any]:
         """As `GET /v1/apps/NAME` gives it."""
@@ -77,6 +78,9 @@ class Machine:
         fate: What is to go wrong with it.
         died: The fate that has killed its process.
         host_gone: Whether its host does not answer.
+        started_at: Seconds of the event loop's clock.
+        exec_turn: Who runs a command in it, where that is one at a time.
+        exec_while_stopping: Whether it takes an exec while it is `stopping`.
     """
 
     app: str
@@ -95,9 +99,12 @@ class Machine:
     stop: Stop = field(default_factory=Stop)
     running: Running | None = None
     destroyed_at: float | None = None
-    fate: Dies | HostGone | None = None
+    fate: Dies | FlyStops | HostGone | None = None
     died: Dies | None = None
     host_gone: bool = False
+    started_at: float = 0.0
+    exec_turn: anyio.Lock = field(default_factory=anyio.Lock)
+    exec_while_stopping: bool = False
     born: float = field(default_factory=time.monotonic)
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
@@ -119,7 +126,13 @@ class Machine:
     @property
     def alive(self) -> bool:
         """Whether it can take an exec."""
-        return self.state == "started" and self.running is not None
+        stops = self.state == "stopping" and self.exec_while_stopping
+        return self.running is not None and (self.state == "started" or stops)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs, and nobody has asked it to stop."""
+        return self.running is not None and self.state == "started"
 
     def event(self, kind: str, status: str, source: str, request: dict[str, Any] | None = None) -> None:
         """Record what happened, newest first."""

@@ -11,7 +11,7 @@ import anyio
 
 from flaude.local import guest_sizes, ids, regions, replies, rootfs
 from flaude.local.call import Call, seconds
-from flaude.local.faults import Dies, HostGone, ListLag, SlowDelete
+from flaude.local.faults import Dies, FlyStops, HostGone, ListLag, NoCapacity, SlowDelete
 from flaude.local.json_text import encode_machine, encode_machines
 from flaude.local.life import signal_number
 from flaude.local.machine import Machine, Order, Stop
@@ -23,16 +23,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 async def create(call: Call) -> Reply:
     """`POST .../machines`: 200 with state `created`; the boot is on its way then."""
-    app, fields = call.app, call.fields
-    config = _config(fields)
+    app, fields = call.grown_app, call.fields
+    largest = call.world.quirks.largest_create_body
+    if largest is not None and call.size > largest:
+        raise replies.create_too_large(largest)
+    config = _config(call)
     name = fields.get("name") or ids.machine_name()
     # Fly's rule for names is not known: this is what all examples keep to.
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise replies.invalid("invalid_argument: name must be letters, digits and dashes, at most 63")
-    region = regions.choose(str(fields.get("region") or ""))
+    full = (call.effect.regions or None) if isinstance(call.effect, NoCapacity) else ()
+    region = regions.choose(str(fields.get("region") or ""), full)
     order = Order.REST if fields.get("skip_launch") else Order.RUN
-    fate = call.effect if isinstance(call.effect, Dies | HostGone) else None
-    machine = Machine(app.name, name, region, config, order, fate=fate)
+    fate = call.effect if isinstance(call.effect, Dies | FlyStops | HostGone) else None
+    machine = Machine(app.name, name, region, config, order, stop=stop_of(config), fate=fate)
+    machine.exec_while_stopping = call.world.quirks.exec_while_stopping
     call.world.add_machine(machine)
     return _shown(machine)
 
@@ -46,7 +51,7 @@ async def list_(call: Call) -> Reply:
     youngest_s = call.effect.seconds if isinstance(call.effect, ListLag) else 0.0
     found = [
         machine.shown(summary=call.flag("summary"))
-        for machine in call.world.machines(call.app.name)
+        for machine in call.world.machines(call.grown_app.name)
         if time.monotonic() - machine.born >= youngest_s
         and (machine.state != "destroyed" or call.flag("include_deleted"))
         and (not states or machine.state in states)
@@ -68,11 +73,11 @@ async def update(call: Call) -> Reply:
         raise replies.machine_not_found()
     if fields.get("current_version", machine.instance_id) != machine.instance_id:
         raise replies.concurrent_update()
-    config = _config(fields)
+    config = _config(call)
     machine.replace(config)
     machine.event("update", "replacing", "user")
     machine.runs += 1
-    if machine.alive:
+    if machine.is_up:
         machine.state = "replacing"
     machine.want(Order.REST if fields.get("skip_launch") else Order.RUN, stop_of(config))
     return _shown(machine)
@@ -132,12 +137,12 @@ def stop_of(config: dict[str, Any]) -> Stop:
     return Stop(number, seconds(asked.get("timeout"), 5.0))
 
 
-def _config(fields: dict[str, Any]) -> dict[str, Any]:
+def _config(call: Call) -> dict[str, Any]:
     """The config of a create or an update, refused with 400 where Fly refuses it."""
-    config = fields.get("config")
+    config = call.fields.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("image"), str) or not config["image"]:
         raise replies.invalid("invalid_argument: config.image is required")
-    for name in ("env", "metadata", "guest", "init", "restart", "stop_config"):
+    for name in ("env", "metadata", "guest", "init", "restart", "rootfs", "stop_config"):
         if not isinstance(config.get(name) or {}, dict):
             raise replies.invalid(f"invalid_argument: config.{name} must be an object")
     for name in ("env", "metadata"):
@@ -147,7 +152,10 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
         words = (config.get("init") or {}).get(name) or []
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise replies.invalid(f"invalid_argument: config.init.{name} must be a list of strings")
-    guest_sizes.check(config.get("guest") or {})
+    guest_sizes.check(config.get("guest") or {}, performance=call.world.quirks.performance_cpus)
+    size_gb = (config.get("rootfs") or {}).get("size_gb")
+    if size_gb is not None and (isinstance(size_gb, bool) or not isinstance(size_gb, int) or size_gb < 1):
+        raise replies.invalid("invalid_argument: config.rootfs.size_gb must be a number from 1")
     rootfs.decode_files(config)
     stop_of(config)
     return config

@@ -1,4 +1,4 @@
-"""Machines of all apps of an organization."""
+"""Machines of all apps of an organization, and what the token may."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ from flaude.local.replies import Reply
 
 _MOST = 1000
 _IN_OVERVIEW = ("guest", "image", "metadata")
+
+
+async def current_token(call: Call) -> Reply:
+    """`GET /v1/tokens/current`: one token, for the apps of one organization; of no person and no machine."""
+    return Reply(
+        200,
+        {
+            "tokens": [
+                {
+                    "token_id": "local",
+                    "organization": "1",
+                    "org_slug": "personal",
+                    "apps": [app.name for app in call.world.apps("personal")],
+                }
+            ]
+        },
+    )
 
 
 async def machines(call: Call) -> Reply:

@@ -33,9 +33,12 @@ class Quirks:
             docs say that there is one, and not which.
         machine_limit: Machines that an organization may have, destroyed ones left out; the next create is answered 422
             (20 seen, 50 believed to be the default, 10 on trial). None for no limit.
-        young_app_s: Seconds after its creation for which creates in an app are answered 404 (seen for a few seconds).
+        young_app_s: Seconds after its creation for which creates and lists of machines in an app are answered 404 (seen
+            for a few seconds on creates). Apps that are there from the start are old.
         token_lives_s: Seconds after which the token is refused with 401; None for never. `LocalFly.renew_token` makes
             another one, as flyctl does for a session's token.
+        exec_while_stopping: Whether a machine takes an exec while it is `stopping` and its process lives; otherwise it
+            is refused with 412, as for one that does not run. Nothing is known of it.
         performance_cpus: Whether machines may have performance CPUs; trial accounts may not.
     """
 
@@ -50,6 +53,7 @@ class Quirks:
     machine_limit: int | None = 20
     young_app_s: float = 2.0
     token_lives_s: float | None = None
+    exec_while_stopping: bool = False
     performance_cpus: bool = True
 
     @classmethod
@@ -62,4 +66,5 @@ class Quirks:
             reject_missing_program=False,
             machine_limit=None,
             young_app_s=0.0,
+            exec_while_stopping=True,
         )

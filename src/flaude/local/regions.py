@@ -1,36 +1,34 @@
-"""Fly's regions, and what `region` of a create may name."""
+"""Where the stand-in puts a machine, by what `region` of its create names."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flaude.local import replies
+from flaude.regions import codes
 
 DEFAULT = "iad"
 
-# Fly docs, "Regions": code and the alias that it belongs to.
-REGIONS = {
-    "ams": "eu", "arn": "eu", "bom": "apac", "cdg": "eu", "dfw": "na", "ewr": "na", "fra": "eu", "gru": "sa",
-    "iad": "na", "jnb": "africa", "lax": "na", "lhr": "eu", "nrt": "apac", "ord": "na", "sin": "apac", "sjc": "na",
-    "syd": "apac", "yyz": "na",
-}  # fmt: skip
 
+def choose(region: str, full: Collection[str] | None = ()) -> str:
+    """The region where a machine is put: the first with room that a code, an alias, or a comma list of these allows.
 
-def choose(region: str) -> str:
-    """The region where a machine is put: the first that a code, an alias, a comma list of these or `any` allows.
+    Args:
+        region: What the create asks for; empty for the region that is near.
+        full: The regions without room; None for all of them.
 
     Raises:
-        RefusedError: 400, a word is neither a code nor an alias (Fly's words are not known).
+        RefusedError: 400, a word is neither a code nor an alias (Fly's words are not known); 422, there is no room.
     """
-    if not region:
-        return DEFAULT
-    return next(code for code in [_one(word.strip()) for word in region.split(",")] if code)
+    found = [code for word in region.split(",") for code in _meant(word.strip())] if region else [DEFAULT]
+    for code in found:
+        if full is not None and code not in full:
+            return code
+    raise replies.insufficient_capacity()
 
 
-def _one(word: str) -> str:
-    if word in REGIONS:
-        return word
-    if word in ("any", "na", "us", "usa"):
-        return DEFAULT
-    matches = [code for code, alias in REGIONS.items() if alias == word]
-    if not matches:
+def _meant(word: str) -> list[str]:
+    found = codes(word)
+    if not found:
         raise replies.invalid(f"invalid_argument: region {word} not found")
-    return matches[0]
+    return sorted(found, key=lambda code: code != DEFAULT)  # what is near comes first

@@ -39,13 +39,28 @@ class RefusedError(Exception):
 
 
 def unauthorized() -> RefusedError:
-    """401; Fly's words are not known."""
-    return RefusedError(401, "unauthenticated: token missing or not valid")
+    """401, in the words that users of flyctl saw (superfly/flyctl issue 5196)."""
+    return RefusedError(401, "Authenticate: token validation error")
+
+
+def token_expired() -> RefusedError:
+    """401 for a token whose time is over, in the words that users saw in the middle of their work."""
+    return RefusedError(401, "verify: invalid token: missing third-party discharge tokens")
 
 
 def rate_limited() -> RefusedError:
     """429; the text is the one that users saw on creates, a `Retry-After` is not known."""
     return RefusedError(429, "resource_exhausted: rate limit exceeded")
+
+
+def insufficient_capacity() -> RefusedError:
+    """422: no host of the regions that were asked for has room (the tests of Fly's Go client)."""
+    return RefusedError(422, "could not find a candidate host", "insufficient_capacity")
+
+
+def machine_limit() -> RefusedError:
+    """422: the organization has as many machines as it may have (seen by four projects)."""
+    return RefusedError(422, "Your organization has reached its machine limit. Please contact billing@fly.io")
 
 
 def shutting_down() -> RefusedError:
@@ -61,6 +76,11 @@ def invalid(text: str) -> RefusedError:
 def app_not_found(name: str) -> RefusedError:
     """404 for an app."""
     return RefusedError(404, f'Could not find App "{name}"')
+
+
+def app_young() -> RefusedError:
+    """404 for creates and lists of machines in an app that was made just now (as a public client saw it)."""
+    return RefusedError(404, "app not found")
 
 
 def app_name_taken() -> RefusedError:
@@ -99,6 +119,11 @@ def name_violation(machine_id: str, name: str) -> RefusedError:
         409,
         f'already_exists: unique machine name violation, machine ID {machine_id} already exists with name "{name}"',
     )
+
+
+def no_performance() -> RefusedError:
+    """422: the organization may have shared CPUs only; neither Fly's words nor the status are known."""
+    return RefusedError(422, "failed_precondition: performance CPUs are not available to this organization")
 
 
 def concurrent_update() -> RefusedError:
@@ -145,6 +170,25 @@ def exec_too_long() -> RefusedError:
         'deadline_exceeded: Post "http://unix/v1/exec": net/http: request canceled '
         "(Client.Timeout exceeded while awaiting headers)",
     )
+
+
+def exec_timeout_too_long(longest_s: int) -> RefusedError:
+    """400: an exec asked for more time than there is; Fly does not clamp (four projects saw it)."""
+    return RefusedError(400, f"timeout must not exceed {longest_s} seconds")
+
+
+NO_SUCH_FILE = 'ExecError(Io(Os { code: 2, kind: NotFound, message: "No such file or directory" }))'
+"""Why the init inside a machine could not run a command, as its source (superfly/init-snapshot) suggests it."""
+
+
+def exec_rejected(why: str) -> Reply:
+    """200 and no exit code: the init inside the machine did not run the command (seen by two projects)."""
+    return Reply(200, {"stdout": f"Unhandled rejection: Rejection([{why}])"})
+
+
+def create_too_large(largest: int) -> RefusedError:
+    """400: the docs say that a machine's config has a size limit; Fly's words and status are not known."""
+    return RefusedError(400, f"invalid_argument: machine config exceeds the size limit of {largest} bytes")
 
 
 def host_unreachable() -> RefusedError:

@@ -35,6 +35,7 @@ SERVED = (
     Served("POST", "/v1/apps", "create_app", apps.create),
     Served("GET", "/v1/apps/{app}", "get_app", apps.get),
     Served("DELETE", "/v1/apps/{app}", "delete_app", apps.delete),
+    Served("GET", "/v1/tokens/current", "current_token", organizations.current_token),
     Served("GET", _ORG_MACHINES, "list_org_machines", organizations.machines),
     Served("GET", _MACHINES, "list_machines", machines.list_),
     Served("POST", _MACHINES, "create_machine", machines.create),

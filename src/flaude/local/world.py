@@ -57,12 +57,12 @@ class World:
     _destroyed: deque[Machine] = field(default_factory=deque)
     _apps_made: int = 0
 
-    def add_app(self, name: str, *, org_slug: str = "personal", network: str = "default") -> App:
-        """Make an app; refuses with 422 when the name is taken."""
+    def add_app(self, name: str, *, org_slug: str = "personal", network: str = "default", young_s: float = 0.0) -> App:
+        """Make an app, which is not known everywhere for `young_s` seconds; refuses with 422 when the name is taken."""
         if name in self._apps or name in self.taken:
             raise replies.app_name_taken()
         self._apps_made += 1
-        self._apps[name] = App(name, org_slug, network, self._apps_made)
+        self._apps[name] = App(name, org_slug, network, self._apps_made, anyio.current_time() + young_s)
         self._machines[name] = {}
         return self._apps[name]
 
@@ -80,6 +80,13 @@ class World:
         if name not in self._apps:
             raise replies.app_not_found(name)
         return self._apps[name]
+
+    def grown_app(self, name: str) -> App:
+        """The same for what is done in it; refuses with 404 also while it is young."""
+        app = self.app(name)
+        if anyio.current_time() < app.known_at:
+            raise replies.app_young()
+        return app
 
     def apps(self, org_slug: str) -> list[App]:
         """The apps of an organization."""
@@ -99,8 +106,10 @@ class World:
         return list(self._machines[self.app(app).name].values())
 
     def add_machine(self, machine: Machine) -> None:
-        """Let a machine live; refuses with 409 when a living one has its name."""
+        """Let a machine live; refuses with 409 when a living one has its name, with 422 at the organization's limit."""
         self._forget()
+        # Fly's order of the two is not known. Like this, who asks again for a machine is not told that he has it.
+        self._check_limit(self._apps[machine.app].org_slug)
         if (other := self._names.get((machine.app, machine.name))) is not None:
             raise replies.name_violation(other.id, other.name)
         self._names[machine.app, machine.name] = machine
@@ -108,6 +117,15 @@ class World:
         self.created.append(machine.id)
         machine.event("launch", "created", "user")
         self.tasks.start_soon(live, machine, self)
+
+    def _check_limit(self, org_slug: str) -> None:
+        limit = self.quirks.machine_limit
+        if limit is None:
+            return
+        # Stopped ones count, and those that nobody has asked to go.
+        machines = (machine for app in self.apps(org_slug) for machine in self._machines[app.name].values())
+        if sum(machine.state != "destroyed" for machine in machines) >= limit:
+            raise replies.machine_limit()
 
     async def destroy_all(self) -> None:
         """Destroy all machines and return when they are."""

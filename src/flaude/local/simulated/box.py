@@ -13,6 +13,7 @@ import anyio
 
 from flaude.local.boxes import BoxName, Executed, Spec
 from flaude.local.simulated.agent import SimulatedAgent
+from flaude.local.simulated.requests import MissingPartsError, Parts, unpack_request
 from flaude.local.simulated.supervisor import EX_TEMPFAIL, Supervisor
 
 # Measured with the real guest on a computer with two CPUs: its first answer after the machine has started, and how
@@ -21,6 +22,9 @@ _UP_AFTER_S = 0.2
 _CTL_S = 0.05
 
 _VERBS = ("start", "pull", "fetch", "cancel", "ack", "status")
+_PAD = "/opt/flaude/pad"
+_PART_WORDS = 3
+_STDIN = "-"
 _PROMPT = "FLAUDE_PROMPT"
 _USAGE, _NOT_FOUND = 64, 127
 _NOT_YET = Executed(EX_TEMPFAIL, stderr=b"the supervisor does not answer: it is not there\n")
@@ -36,23 +40,30 @@ class SimulatedBox:
 
     name: BoxName = "simulated"
 
+    def __init__(self) -> None:
+        self._pads: dict[Path, bytes] = {}
+
     async def prepare(self, folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """There is no folder."""
+        """There is no folder: what counts of the files is the pad."""
+        self._pads[folder] = files.get(_PAD, (b"", 0))[0]
 
     async def remove(self, folder: Path) -> None:
         """There is no folder."""
+        self._pads.pop(folder, None)
 
     async def start(self, spec: Spec) -> SimulatedMachine:
         """See `Box.start`."""
-        return SimulatedMachine(spec)
+        return SimulatedMachine(spec, self._pads.get(spec.folder, b""))
 
 
 class SimulatedMachine:
     """What runs in one machine; see `Running`."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, pad: bytes) -> None:
         has_guest = any(word in spec.files for word in spec.argv)
-        self._supervisor = Supervisor(spec.env) if has_guest else None
+        self._supervisor = Supervisor(spec.env, pad) if has_guest else None
+        self._parts = Parts()
+        self._used = ""
         self._prompt = spec.env.get(_PROMPT, "")
         self._up_at = time.monotonic() + _UP_AFTER_S
         self._signal = 0
@@ -78,6 +89,8 @@ class SimulatedMachine:
         """See `Running.signal`."""
         if number in (signal.SIGTERM, signal.SIGINT) and self._supervisor:
             self._supervisor.stop()
+        elif number == signal.SIGUSR1 and self._supervisor:
+            self._supervisor.hurry()
         elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP, signal.SIGQUIT):
             self._end(number)
 
@@ -107,22 +120,33 @@ class SimulatedMachine:
 
     async def _ctl(self, argv: Sequence[str], stdin: bytes) -> Executed:
         if self._supervisor is None or "ctl" not in argv:
-            return Executed(_NOT_FOUND, stderr=f"sh: {argv[0]}: not found\n".encode())
+            return Executed(_NOT_FOUND, stderr=f"sh: 1: exec: {argv[0]}: not found\n".encode())
         await anyio.sleep(_CTL_S)
-        words = argv[list(argv).index("ctl") + 1 :]
-        if len(words) != 1 or words[0] not in _VERBS:
-            return _refused(f"usage: ctl {'|'.join(_VERBS)}")
+        words, name = argv[list(argv).index("ctl") + 1 :], ""
         try:
-            request = json.loads(stdin or b"{}")
+            if words[:1] == ["part"] and len(words) == _PART_WORDS:
+                self._parts.keep(*words[1].partition(":")[::2], words[2])
+                return _said({"ok": True})
+            if len(words) != len(("VERB", "REQUEST")) or words[0] not in _VERBS:
+                return _refused(f"usage: ctl {'|'.join(_VERBS)} REQUEST, or ctl part NAME:OFFSET TEXT")
+            verb, word = words
+            if word == _STDIN and not (word := stdin.decode().strip()):
+                return _refused("the request is empty", stdin="empty")
+            name, length = word[1:].partition(":")[::2] if word.startswith("@") else ("", "")
+            request = unpack_request(self._parts.join(name, length) if name else word)
+        except MissingPartsError as missing:
+            return _said({"accepted": True} if name == self._used else {"missing": missing.offset})
         except ValueError as error:
-            return _refused(f"not valid JSON: {error}")
-        if not isinstance(request, dict):
-            return _refused("give a JSON object")
+            return _refused(f"not a request: {error}")
         if (left_s := self._up_at - time.monotonic()) > 0:
-            if words[0] != "start":
+            if verb != "start":
                 return _NOT_YET
             await anyio.sleep(left_s)
-        return Executed(0, json.dumps(await self._answer(self._supervisor, words[0], request)).encode())
+        answer = await self._answer(self._supervisor, verb, request)
+        if verb == "start":
+            self._used = name if answer.get("accepted") else ""
+            self._parts.clear()
+        return _said(answer)
 
     @staticmethod
     async def _answer(supervisor: Supervisor, verb: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -137,5 +161,9 @@ class SimulatedMachine:
         return await agent.run(self._prompt or "::silent")
 
 
-def _refused(error: str) -> Executed:
-    return Executed(_USAGE, json.dumps({"error": error}).encode() + b"\n")
+def _said(answer: dict[str, Any]) -> Executed:
+    return Executed(0, json.dumps(answer).encode())
+
+
+def _refused(error: str, **more: str) -> Executed:
+    return Executed(_USAGE, json.dumps({"error": error, **more}).encode() + b"\n")

@@ -12,20 +12,23 @@ from typing import Any
 import anyio
 
 from flaude.local.simulated.agent import WORKDIR, SimulatedAgent
+from flaude.local.simulated.requests import unmasked
 from flaude.local.simulated.spool import Spool, pack
 
 EX_TEMPFAIL = 75
 _EX_SOFTWARE = 70
-_PROTOCOL = 1
-_LONGEST_WAIT_S = 15.0
+_PROTOCOL = 2
+_LONGEST_WAIT_S = 45.0
 _SETTLE_S = 0.4
 _SETTLE_AT_REST_S = 0.05
 _AT_REST_S = 0.5
+_HURRY_S = 10.0
 _DEFAULT_PIECE = 1024 * 1024
 _START_DEADLINE_S = 300.0
 _LOOKS_EVERY_S = 0.1
-_LIMITS = {"orphan_s": 600.0, "linger_s": 600.0, "run_s": 3600.0, "idle_s": 1800.0}
-_STOPPED = {"deadline": 124, "idle": 124, "orphan": 124, "cancelled": 130}
+_LIMITS = {"orphan_s": 600.0, "linger_s": 600.0, "run_s": 3600.0, "idle_s": 1800.0, "stop_hold_s": 240.0}
+_STOPPED = {"deadline": 124, "idle": 124, "orphan": 124, "cancelled": 130, "stopped": 143}
+_STOPPED_BY_FLY = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
 
 
 @dataclass
@@ -58,9 +61,12 @@ class Supervisor:
 
     Args:
         env: The machine's environment.
+        pad: What hides the secrets of its job.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], pad: bytes) -> None:
+        self._pad = pad
+        self._hurry_until = 0.0
         self._start_deadline_s = float(env.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S)
         self._booted = self._pulled = time.monotonic()
         self._pulling = 0
@@ -70,7 +76,9 @@ class Supervisor:
         self._began = anyio.Event()
         self._wound = anyio.Event()
         self._exit = anyio.Event()
-        self._leaving = self._orphaned = False
+        self._code = 0
+        self._stopped_at = math.inf
+        self._orphaned = False
 
     async def run(self) -> int:
         """Live; returns the exit code."""
@@ -80,15 +88,26 @@ class Supervisor:
             await self._exit.wait()
             await anyio.sleep(0.05)  # the answer to `ack` leaves first
             tasks.cancel_scope.cancel()
-        return self._job.exit_code if self._job and self._job.result else EX_TEMPFAIL
+        return self._code
 
     def stop(self) -> None:
-        """The machine is being stopped: end the agent, and exit without waiting to be asked."""
-        self._leaving = True
-        if self._job is None or self._job.result is not None:
+        """The machine is being stopped: end the agent, and hold its result for as long as that allows."""
+        self._stopped_at = min(self._stopped_at, time.monotonic())
+        if self._job is None:
             self._exit.set()
-        else:
-            self._stop(self._job, "cancelled", "the machine was stopped")
+            return
+        when = ": the work so far was collected" if self._job.state == "running" else " before the agent had started"
+        self._stop(self._job, "stopped", _STOPPED_BY_FLY + when)
+        self._wind()
+
+    def hurry(self) -> None:
+        """Answer whoever waits for news at once, until somebody asks for something else."""
+        self._hurry_until = time.monotonic() + _HURRY_S
+        self._spool.wake()
+
+    @property
+    def _hurrying(self) -> bool:
+        return time.monotonic() < self._hurry_until
 
     # --- the verbs ---
 
@@ -102,6 +121,8 @@ class Supervisor:
         if job is None:
             return {"error": "no job has been started"}
         self._pulled = time.monotonic()
+        if verb != "pull":
+            self._hurry_until = 0.0
         if verb == "fetch":
             return {"error": f"no such file: {request.get('name')}"}
         if request.get("job_id") != job.job_id:
@@ -113,10 +134,15 @@ class Supervisor:
         elif job.result is None:
             return {"error": "the run is not done yet"}
         else:
+            self._code = job.exit_code
             self._exit.set()
         return {"ok": True}
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            request = unmasked(request, self._pad)
+        except ValueError:
+            return {"accepted": False, "error": "masked: it is not under this machine's pad"}
         if request.get("protocol") != _PROTOCOL:
             told = f"protocol: this guest speaks {_PROTOCOL}, not {request.get('protocol')!r}"
             return {"accepted": False, "error": told}
@@ -178,15 +204,20 @@ class Supervisor:
 
     async def _news(self, job: _Job, offset: int, seconds: float) -> None:
         until = time.monotonic() + seconds
-        await self._spool.wait(offset, seconds)
+        if not self._hurrying:
+            await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while job.result is None and job.state != "ready" and (left := settled - time.monotonic()) > 0:
+            if self._hurrying:
+                return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, job: _Job, seconds: float) -> None:
         until = time.monotonic() + seconds
         while job.result is None and job.state != "ready" and (left := until - time.monotonic()) > 0:
+            if self._hurrying:
+                return
             await self._spool.wait(self._spool.size, left)
 
     # --- the work ---
@@ -220,7 +251,7 @@ class Supervisor:
         job.done = time.monotonic()
         self._spool.wake()
         self._wind()
-        if self._leaving or self._orphaned:
+        if self._orphaned:
             self._exit.set()
 
     def _enter(self, job: _Job, state: str) -> None:
@@ -250,7 +281,7 @@ class Supervisor:
             now, job = time.monotonic(), self._job
             ended_by, message, left_s = min(self._clocks(now), key=lambda clock: clock[2])
             if left_s <= 0:
-                if job is None or ended_by == "linger" or (ended_by == "orphan" and job.result is not None):
+                if job is None or ended_by in ("linger", "hold") or (ended_by == "orphan" and job.result is not None):
                     self._exit.set()
                 else:
                     self._orphaned = self._orphaned or ended_by == "orphan"
@@ -266,7 +297,10 @@ class Supervisor:
             return [("start", f"no job within {limit_s:g} s", self._booted + limit_s - now)]
         limit = {name: job.limits[name] or math.inf for name in _LIMITS}
         orphan_s = limit["orphan_s"] - self._pulled_s_ago(now)
-        clocks = [("orphan", f"nobody has pulled for {limit['orphan_s']:g} s", orphan_s)]
+        clocks = [
+            ("orphan", f"nobody has pulled for {limit['orphan_s']:g} s", orphan_s),
+            ("hold", "the machine is killed soon", self._stopped_at + limit["stop_hold_s"] - now),
+        ]
         if job.result is not None:
             since = now if self._pulling else max(job.done, self._pulled)
             left_s = since + limit["linger_s"] - now
@@ -298,6 +332,7 @@ def _result(job: _Job, code: int | None, spool: Spool) -> dict[str, Any]:
         "agent": {"exit_code": job.returncode, "signal": None},
         "ended_by": job.ended_by,
         "oom": False,
+        "transient": False,
         "message": job.message,
         "session_id": agent.session if agent else "",
         "result_line": agent.result_line if agent else None,

@@ -1,0 +1,151 @@
+"""Whether Fly takes our token now, found out once for all calls that are refused at the same time.
+
+A 401 says little by itself: it may be a blip, the end of a token that lived ten minutes, or a token that was never for
+this app (Fly answers 401 for some apps of others: flyctl, WaitForApp). What has worked before tells them apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from pydantic import SecretStr
+
+from flaude.errors import NotAllowedError, TokenExpiredError
+from flaude.fly.tokens import Tokens
+from flaude.jitter import jitter
+
+if TYPE_CHECKING:
+    from flaude.fly.sending import Call
+
+_log = logging.getLogger("flaude.fly")
+
+_UNAUTHENTICATED = 401
+_PROOF = "get_app"
+_PROBES = 3
+_PAUSE_S = 0.3
+_MOST_REPEATS = 2
+_ASK_AGAIN_S = 1.0
+
+
+class Access:
+    """Decides what a refused call means.
+
+    While the token is known to be refused nothing is sent but one question a second, so that a thousand runs that wait
+    for a new token do not ask a thousand times.
+
+    Args:
+        tokens: The client's token.
+        ask: Sends a call with the present token; whether Fly takes it, `None` when Fly did not say.
+    """
+
+    def __init__(self, tokens: Tokens, ask: Callable[[Call], Awaitable[bool | None]]) -> None:
+        self._tokens = tokens
+        self._ask = ask
+        self._worked: set[tuple[str, str]] = set()
+        self._proof: Call | None = None
+        self._good_at = self._asked_at = self._refused_at = float("-inf")
+        self._refused: NotAllowedError | None = None
+        self._finding_out = anyio.Lock()
+
+    def taken(self, call: Call, sent_at: float) -> None:
+        """A call that was sent at this time, by the event loop's clock, has worked."""
+        self._worked.add((call.action, call.app))
+        if call.action == _PROOF and self._proof is None:
+            self._proof = call
+        if sent_at >= self._refused_at:  # what was sent before says nothing about now
+            self._works()
+
+    async def heed(self, call: Call) -> None:
+        """Return when there is a point in sending the call.
+
+        Raises:
+            TokenExpiredError: Fly does not take the token now.
+        """
+        if self._refused is None:
+            return
+        due = anyio.current_time() - self._asked_at >= _ASK_AGAIN_S
+        if due and not self._finding_out.locked():
+            async with self._finding_out:
+                await self._find_out(1)
+        if self._refused is not None:
+            raise self._expired(call, self._refused)
+
+    async def refused(
+        self, call: Call, error: NotAllowedError, header: SecretStr, sent_at: float, repeats: int
+    ) -> bool:
+        """Whether to send a call again that was refused; if not, `error` is Fly's last word on it.
+
+        Args:
+            call: The call.
+            error: The refusal.
+            header: The Authorization header that was sent.
+            sent_at: When, by the event loop's clock.
+            repeats: How often the call has been sent again for this reason.
+
+        Raises:
+            TokenExpiredError: The call, or the token, has worked before.
+        """
+        has_worked = (call.action, call.app) in self._worked
+        if error.status != _UNAUTHENTICATED and not has_worked:
+            return False  # a 403 says that this token may not do this: so it was from the start
+        async with self._finding_out:
+            if self._proof is None:
+                if self._tokens.header == header:
+                    await self._tokens.another()
+                again = repeats < max(self._tokens.forms, _MOST_REPEATS if self._worked else 1)
+            else:
+                again = await self._is_taken(header, sent_at, error)
+                if not again:
+                    raise self._expired(call, error)
+                again = repeats < (_MOST_REPEATS if has_worked else 1)
+        if again:
+            await anyio.sleep(jitter(_PAUSE_S))
+        elif has_worked:
+            raise self._expired(call, error)
+        return again
+
+    async def _is_taken(self, header: SecretStr, sent_at: float, error: NotAllowedError) -> bool:
+        """Whether Fly takes the present token, as far as is known; found out by who comes first."""
+        if self._good_at > sent_at and (self._refused is None or self._tokens.header != header):
+            return True
+        if self._refused is None:
+            # Until it is known better: who asks comes from a call that was refused just now.
+            await self._find_out(_PROBES, error)
+        return self._refused is None
+
+    async def _find_out(self, probes: int, error: NotAllowedError | None = None) -> None:
+        assert self._proof is not None  # noqa: S101  # without one nothing is ever known to be refused
+        for number in range(probes):
+            if number:
+                await anyio.sleep(jitter(_PAUSE_S))
+            await self._tokens.another()
+            self._asked_at = anyio.current_time()
+            if await self._ask(self._proof):
+                self._works()
+                return
+        if error is not None:
+            self._refused, self._refused_at = error, anyio.current_time()
+            _log.warning("%s", self._words(error))
+
+    def _works(self) -> None:
+        self._good_at = anyio.current_time()
+        if self._refused is not None:
+            self._refused = None
+            _log.warning("Fly accepts the token again")
+
+    def _expired(self, call: Call, error: NotAllowedError) -> TokenExpiredError:
+        return TokenExpiredError(
+            self._words(error),
+            method=call.method,
+            path=call.where,
+            status=error.status,
+            fly_text=error.fly_text,
+            request_id=error.request_id,
+        )
+
+    def _words(self, error: NotAllowedError) -> str:
+        said = f": {error.fly_text}" if error.fly_text else ""
+        return f"Fly now refuses the token that has worked so far ({error.status}); {self._tokens.how_to_renew}{said}"

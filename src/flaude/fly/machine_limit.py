@@ -1,0 +1,61 @@
+"""How many machines an organisation may have, and how many it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flaude.errors import NotAllowedError, NotFoundError
+
+if TYPE_CHECKING:
+    from flaude.fly.client import FlyClient
+
+SMALLEST_LIMIT = 20
+"""Machines that an organisation may have at the least, in all its apps and stopped ones too.
+
+Fly does not publish the number. 20 was seen by the owner of a new account, 50 is believed to be the usual one; a trial
+account may have 10 (Fly docs, "Free trial"). Fly raises it on request.
+"""
+
+LIMIT_IN_WORDS = f"an account may have {SMALLEST_LIMIT} to 50 at first (10 on trial), and more on request"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Machines that are there.
+
+    Attributes:
+        machines: How many.
+        where: In what, for people; it is less than the organisation when the token may see no more.
+    """
+
+    machines: int
+    where: str
+
+
+async def count_machines(client: FlyClient, app: str) -> Counted:
+    """The machines of an app's organisation, as far as the token may see them.
+
+    Args:
+        client: An open client.
+        app: The app.
+
+    Raises:
+        FlyError: Fly does not know the app, or does not answer.
+    """
+    known = await client.get_app(app)
+    organization = known.organization.slug
+    refusals = (NotAllowedError, NotFoundError)  # a deploy token is for one app
+    if organization:
+        try:
+            return Counted(await client.count_machines(organization), f"the organisation {organization}")
+        except refusals:
+            pass
+        try:
+            apps = await client.list_apps(organization)
+        except refusals:
+            pass
+        else:
+            if apps:
+                return Counted(sum(one.machine_count for one in apps), f"{len(apps)} apps of {organization}")
+    return Counted(known.machine_count, f"the app {app}")

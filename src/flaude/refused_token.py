@@ -1,0 +1,50 @@
+"""What a batch does while Fly refuses the token that has worked: says so once and, in the end, is left for others."""
+
+from __future__ import annotations
+
+from flaude.errors import TokenExpiredError
+from flaude.failure import FailureKind
+from flaude.stopping import Stop, Stopping
+
+_SAID_FOR_S = 60.0  # runs ask at least every ten seconds: who has not for so long was let in meanwhile
+
+
+class RefusedToken:
+    """Shared by the runs of a batch.
+
+    Args:
+        stopping: The batch's.
+        recorded: Whether a journal has the batch, so that `flaude resume` can go on with it.
+    """
+
+    def __init__(self, stopping: Stopping, *, recorded: bool) -> None:
+        self._stopping = stopping
+        self._recorded = recorded
+        self._seen_at = float("-inf")
+        self.left: TokenExpiredError | None = None
+        self.patience_over = False
+
+    def is_news(self, now: float) -> bool:
+        """A run was refused, at this time in seconds; whether it is the first one that is."""
+        news = now - self._seen_at > _SAID_FOR_S
+        self._seen_at = now
+        return news
+
+    def can_be_left(self, stopping: Stopping) -> bool:
+        """Whether a run is better left as it is than given up: somebody can go on with it, and nobody wants its end."""
+        return self._recorded and stopping.stage < Stop.AGENTS
+
+    def give_up(self, error: TokenExpiredError, stopping: Stopping) -> bool:
+        """A run has waited for as long as it may; whether it is left. Else nothing more is launched.
+
+        Args:
+            error: What it heard last.
+            stopping: The run's.
+        """
+        self.patience_over = True
+        if not self.can_be_left(stopping):
+            self._stopping.ask(Stop.LAUNCHES, str(error), FailureKind.API)
+            return False
+        self.left = self.left or error
+        self._stopping.ask(Stop.LEAVE, str(error))
+        return True
