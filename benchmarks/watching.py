@@ -19,7 +19,7 @@ import anyio
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.events import Collecting, Destroying, Event, Finished, OtherOutput
-from flaude.local import LocalFly
+from flaude.local import LocalFly, Quirks
 
 AT_ONCE = (1, 20, 100)
 RUNS_AND_APP = 10  # Fly allows one create a second and app
@@ -79,7 +79,10 @@ async def watch(runs: int) -> Seen:
         if not done.all_succeeded:
             raise SystemExit(f"not a fair run: {[result.failure for result in done.results if not result.success]}")
 
-    async with LocalFly(apps=apps, box="plain") as fly, anyio.create_task_group() as tasks:
+    async with (
+        LocalFly(apps=apps, box="plain", quirks=Quirks(machine_limit=None)) as fly,
+        anyio.create_task_group() as tasks,
+    ):
         for number, app in enumerate(apps):
             tasks.start_soon(run, app, range(number, runs, len(apps)))
     return watcher.seen
