@@ -31,6 +31,7 @@ from flaude.local import (
     Fault,
     ListLag,
     LocalFly,
+    Quirks,
     SlowDelete,
     Truncate,
 )
@@ -81,10 +82,13 @@ async def soak(runs: int, apps: int, at_once_and_app: int, seed: int) -> Soaked:
         Fault("list_machines", ListLag(2), chance=CHANCE),
         Fault("delete_machine", SlowDelete(1), chance=CHANCE),
     ]
+    quirks = Quirks(machine_limit=None)
     done = Soaked(runs)
     results: list[ExecutionResult] = []
     with tempfile.TemporaryDirectory(prefix="flaude-soak-") as folder:
-        async with LocalFly(apps=names, box="plain", faults=[*special, *faults], seed=seed, remember_s=10) as fly:
+        async with LocalFly(
+            apps=names, box="plain", faults=[*special, *faults], seed=seed, remember_s=10, quirks=quirks
+        ) as fly:
             began = time.monotonic()
             async with anyio.create_task_group() as tasks:
                 for number, app in enumerate(names):

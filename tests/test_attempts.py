@@ -220,14 +220,14 @@ async def test_a_lost_create_and_then_a_refusal(local: LocalFly) -> None:
     """That Fly has no room now does not mean that it had none for the create before, whose answer was lost."""
     local.faults.add(
         Fault("create_machine", DropAfter(), times=1),
-        Fault("create_machine", NO_ROOM, after=1, times=1),
+        Fault("create_machine", NO_ROOM, times=1),
     )
     batch = await run(local)
     assert batch.all_succeeded and kinds(batch) == [None], "the machine that was there is the run's"
     local.faults.clear()
     local.faults.add(
         Fault("create_machine", DropAfter(), times=1),
-        Fault("create_machine", NO_ROOM, after=1, times=1),
+        Fault("create_machine", NO_ROOM, times=1),
         Fault("list_machines", Answer(403, "unauthorized"), times=1),
     )
     batch = await run(local)
@@ -383,7 +383,7 @@ def test_bad_arguments_name_the_field(retries: Any) -> None:
 async def test_an_attempts_name_stays_a_name(local: LocalFly) -> None:
     """A name of the greatest length is cut for the attempts after the first."""
     local.faults.add(Fault("create_machine", NO_ROOM, times=1))
-    executor = ConcurrentExecutor("my-app", fly=local, retries=SOON)
+    executor = ConcurrentExecutor("my-app", fly=local, retries=SOON, timeouts=AT_ONCE)
     result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say x"), name="n" * 63)
     assert result.success
     assert result.attempts[1].name == "n" * 60 + "-a2"
@@ -397,7 +397,7 @@ async def test_a_stop_ends_the_wait_for_another_attempt(local: LocalFly) -> None
         if isinstance(event, Retried) and event.attempt == 1:
             tasks.cancel_scope.cancel()
 
-    executor = ConcurrentExecutor("my-app", fly=local, retries=Retries(wait=3600), on_event=watch)
+    executor = ConcurrentExecutor("my-app", fly=local, retries=Retries(wait=3600), on_event=watch, timeouts=AT_ONCE)
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(executor.run_one, MachineConfig(claude_code_oauth_token=TOKEN, prompt="x"))

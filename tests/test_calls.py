@@ -8,7 +8,7 @@ import anyio
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.guest.packing import unpack_request
-from flaude.local import Exchange, Fault, Hook, LocalFly
+from flaude.local import Exchange, Fault, Hook, LocalFly, Quirks
 from tests.conftest import TOKEN
 
 
@@ -45,7 +45,7 @@ async def test_calls_do_not_grow_with_runs() -> None:
     """A run among many costs no more calls than one among few, and less, because lists are shared."""
     a_run: dict[int, float] = {}
     for runs in (5, 50):
-        async with LocalFly(apps=["my-app"], box="simulated") as local:
+        async with LocalFly(apps=["my-app"], box="simulated", quirks=Quirks(machine_limit=None)) as local:
             executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
             assert (await executor.run_batch(requests("::sleep 1", runs))).all_succeeded
             a_run[runs] = (calls(local).total() - calls(local)["get_app"]) / runs

@@ -216,7 +216,7 @@ def test_a_region_that_stays_full() -> None:
                 if result.failure:
                     assert result.failure.kind is FailureKind.CAPACITY and "in gru" in result.failure.message
             tasks.cancel_scope.cancel()
-        assert all(ended[tag] < 60 for tag in "345"), "their place is free while the others wait"
+        assert all(ended[tag] < 8 for tag in "345"), "their place is free while the others wait"
         assert all(120 <= ended[tag] < 140 for tag in "012")
 
     run(test)
@@ -315,9 +315,15 @@ def test_a_controller_dies_while_its_runs_wait() -> None:
             dying.dies_at = 0
         world.at_work = False
         loop.passes(60)  # its lease runs out
-        batch = await executor(world, journal).resume(kept.id)
+        world.limit, most = None, list[int]()
+
+        async def watch(_what: str) -> None:
+            most.append(len(world.alive))
+
+        batch = await executor(world, journal, watch, max_concurrency=1).resume(kept.id)
         assert batch.all_succeeded and [len(result.attempts) for result in batch.results] == [1] * 4
         assert world.alive == [] and len(world.guests) == 4
+        assert max(most) == 1, "who waited has no place yet that would be beyond the cap"
 
     run(test)
 

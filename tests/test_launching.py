@@ -21,6 +21,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
+from flaude.errors import MachineLimitError, NoCapacityError
 from flaude.events import Event, Notice, PhaseBegan, RateLimited
 from flaude.launching import Breaker, Launching
 from flaude.local import Answer, Fault, LocalFly
@@ -34,13 +35,13 @@ async def held(stack: AsyncExitStack, launching: Launching, stopping: Stopping |
     return await stack.enter_async_context(launching.place(stopping or Stopping()))
 
 
-async def would_wait(launching: Launching) -> bool:
+async def would_wait(launching: Launching, where: str = "") -> bool:
     """Whether no place is free now."""
     got = False
 
     async def try_() -> None:
         nonlocal got
-        async with launching.place(Stopping()) as number:
+        async with launching.place(Stopping(), where=where) as number:
             got = number is not None
 
     async with anyio.create_task_group() as tasks:
@@ -341,3 +342,85 @@ async def test_a_run_that_waits_for_its_reset_holds_no_place(local: LocalFly, mo
     )
     assert created.tags == ["0", "other", "0"]
     assert batch.results[1].success and len(batch.results[0].attempts) == 2
+
+
+async def test_no_room_in_one_place_is_room_in_another() -> None:
+    """Who wants another region is launched, also in the place that a refused one has left; a limit is for all."""
+    launching = Launching(1)
+    full = NoCapacityError("full")
+    async with launching.place(Stopping(), where="fra") as number:
+        assert number is not None
+        launching.refused(number, full)
+    assert await would_wait(launching, where="fra")
+    assert not await would_wait(launching, where="iad")
+    async with launching.place(Stopping(), where="iad") as number:
+        assert number is not None
+        launching.refused(number, MachineLimitError("limit"))
+    assert await would_wait(launching, where="ord")
+
+
+async def test_who_waits_longest_is_launched_first() -> None:
+    """Places go by the order of asking, over all accounts and regions, but for those that may have none now."""
+    launching, order = Launching(1), list[str]()
+
+    async def launch(who: str, where: str) -> None:
+        async with launching.place(Stopping(), where=where) as number:
+            order.append(who)
+            if where == "full":
+                assert number is not None
+                launching.refused(number, NoCapacityError("full"))
+
+    async with anyio.create_task_group() as tasks:
+        async with launching.place(Stopping()):
+            for who, where in (("a", "x"), ("b", "full"), ("c", "y"), ("d", "full"), ("e", "x")):
+                tasks.start_soon(launch, who, where)
+                await checkpoint()
+                await checkpoint()
+        with anyio.fail_after(20):
+            while len(order) < 5:
+                await checkpoint()
+    assert order == ["a", "b", "c", "e", "d"]
+
+
+async def test_a_place_that_nobody_took_is_given_on() -> None:
+    """Who is stopped while it waits leaves the others their turn, at the head of the line or not."""
+    launching, got = Launching(1), list[str]()
+
+    async def launch(who: str, stopping: Stopping) -> None:
+        async with launching.place(stopping) as number:
+            if number is not None:
+                got.append(who)
+
+    stoppings = {who: Stopping() for who in "abcd"}
+    async with anyio.create_task_group() as tasks, launching.place(Stopping()):
+        for who, stopping in stoppings.items():
+            tasks.start_soon(launch, who, stopping)
+            await checkpoint()
+            await checkpoint()
+        for who in "ac":
+            stoppings[who].ask(Stop.LAUNCHES, "enough")
+        await checkpoint()
+    assert got == ["b", "d"]
+
+
+async def test_the_next_one_looks_at_the_time() -> None:
+    """When the first in the line has gone, the one after it sees that there may be room again."""
+    launching, got, first = Launching(None), anyio.Event(), Stopping()
+
+    async def launch(stopping: Stopping) -> None:
+        async with launching.place(stopping) as number:
+            if number is not None:
+                got.set()
+
+    async with launching.place(Stopping()) as number:
+        assert number is not None
+        launching.refused(number, NoCapacityError("full"))
+    async with anyio.create_task_group() as tasks:
+        for stopping in (first, Stopping()):
+            tasks.start_soon(launch, stopping)
+            await checkpoint()
+            await checkpoint()
+        assert not got.is_set()
+        first.ask(Stop.LAUNCHES, "enough")
+        with anyio.fail_after(20):
+            await got.wait()

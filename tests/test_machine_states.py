@@ -11,7 +11,7 @@ import pytest
 from flaude import NotFoundError, UnreachableError, machine_states
 from flaude.destroying import destroy
 from flaude.fly import FlyClient
-from flaude.local import Answer, Fault, Hang, LocalFly, SlowDelete
+from flaude.local import Answer, Fault, Hang, LocalFly, Quirks, SlowDelete
 from flaude.machine_states import MachineStates
 
 OURS = {"managed_by": "test"}
@@ -22,7 +22,7 @@ MANY = 30
 async def machines(count: int, boot_s: float = 0.0) -> AsyncIterator[tuple[LocalFly, FlyClient, list[str]]]:
     """So many machines that have just been made."""
     async with (
-        LocalFly(apps=["my-app"], box="simulated", boot_s=boot_s) as local,
+        LocalFly(apps=["my-app"], box="simulated", boot_s=boot_s, quirks=Quirks(machine_limit=None)) as local,
         FlyClient(base_url=local.base_url, token=local.token, rate_limits=None, retry_for_s=0) as fly,
     ):
         config = {"image": "any", "metadata": OURS}

@@ -24,6 +24,7 @@ from flaude import (
     MachineConfig,
     NoCredentialsError,
     Retries,
+    Timeouts,
 )
 from flaude.cli.cancel import ask
 from flaude.errors import JournalError
@@ -43,6 +44,9 @@ Change = Callable[[dict[str, Any]], None]
 
 async def quietly(_what: str) -> None:
     """For a controller to whom nothing happens."""
+
+
+AT_ONCE = Timeouts(capacity=0)  # nobody waits for room
 
 
 def executor(world: World, journal: Journal, app: str = "my-app", **options: Any) -> ConcurrentExecutor:
@@ -239,7 +243,7 @@ def test_launch_waits_for_another_attempt() -> None:
 
     async def test(_loop: VirtualTime, world: World, journal: Journal) -> None:
         world.at_work, world.full = True, 1
-        batch = await executor(world, journal, retries=Retries(wait=20)).launch([request("a")])
+        batch = await executor(world, journal, retries=Retries(wait=20), timeouts=AT_ONCE).launch([request("a")])
         assert batch.results == [] and len(world.starts) == 1
         world.at_work = False
         batch = await executor(world, journal).resume(batch.id)

@@ -54,7 +54,7 @@ def test_what_would_be_run(flaude: Command, monkeypatch: pytest.MonkeyPatch) -> 
         "machines  1, one for each task; at most 1 at once",
         "pace      all at once",
         "agents    no bound: 1 task without max_budget_usd, and no budget",
-        "Fly       at most $0.25: 1 task with 3 attempts each, 2h22m at the longest, at Fly's prices of 2026-10-09",
+        "Fly       at most $0.31: 1 task with 3 attempts each, 2h22m at the longest, at Fly's prices of 2026-10-09",
     ]
 
 
