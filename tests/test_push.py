@@ -55,7 +55,7 @@ async def test_work_is_pushed_and_refusals_cost_nothing_else(
 async def test_two_runs_that_push_to_one_branch(local: LocalFly) -> None:
     """The second of two requests with the same branch of the same repository is refused before it costs anything."""
     requests = [ExecutionRequest(config("127.0.0.1:9"), tag="same") for _ in range(2)]
-    batch = await ConcurrentExecutor("my-app", fly=local).run_batch(requests)
+    batch = await ConcurrentExecutor("my-app", fly=local, retries=0).run_batch(requests)
     error = batch.results[1].error
     assert isinstance(error, ConfigError) and "flaude/same of http://127.0.0.1:9/sample/.git is used twice" in str(
         error

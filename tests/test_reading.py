@@ -58,6 +58,7 @@ from tests.conftest import TOKEN
 from tests.journaling import Recorded, execution_result
 
 DIFF = b"diff --git a/a.txt b/a.txt\nnew file mode 100644\n--- /dev/null\n+++ b/a.txt\n@@ -0,0 +1 @@\n+caf\xe9\r\n"
+FLY_LINE = "[fly] attempt 1: machine m1 in an unknown region"
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\x1b[0m [bold]x[/] \u202eevil\ud83d"
 Output = Callable[[], tuple[list[str], list[str]]]
 
@@ -297,7 +298,7 @@ async def test_logs(journal: SqliteJournal, output: Output) -> None:
     assert output() == (said, [])
     await batch.over(0, failed("docs", "late\nvery", stdout_tail=("never shown",)))
     assert await logs("last", "0") == 0
-    assert output() == ([*said, "[flaude] failed: deadline: late very"], [])
+    assert output() == ([*said, FLY_LINE, "[flaude] failed: deadline: late very"], [])
 
 
 async def test_logs_of_a_run_whose_output_is_not_in_the_journal(journal: SqliteJournal, output: Output) -> None:
@@ -310,7 +311,7 @@ async def test_logs_of_a_run_whose_output_is_not_in_the_journal(journal: SqliteJ
     assert await logs("last", "docs") == 0
     begins, *lines = output()[0]
     assert begins == "[flaude] agent started on m1"
-    assert lines == ["hello", r"red [bold]x[/] \u202eevil\ud83d", "plain", "oh", "[flaude] succeeded"]
+    assert lines == ["hello", r"red [bold]x[/] \u202eevil\ud83d", "plain", "oh", FLY_LINE, "[flaude] succeeded"]
 
 
 async def test_logs_follow_a_run_to_its_end(
@@ -340,7 +341,13 @@ async def test_logs_follow_a_run_to_its_end(
             await batch.tell(of(AssistantText, "last words"))
             await batch.over(0, execution_result("docs"))
     seen.extend(output()[0])
-    assert seen == ["before", *(f"many {number}" for number in range(1200)), "last words", "[flaude] succeeded"]
+    assert seen == [
+        "before",
+        *(f"many {number}" for number in range(1200)),
+        "last words",
+        FLY_LINE,
+        "[flaude] succeeded",
+    ]
     assert await logs("b1", "docs") == 0
     assert output()[0] == seen
 
@@ -505,7 +512,7 @@ async def test_from_a_batch_to_git(
     assert (await executor.run_batch([ExecutionRequest(config, tag="docs")])).all_succeeded
     assert await logs("last", "docs") == 0
     said, _ = output()
-    assert {"[Write] /workspace/sample/a.txt", "done", "[flaude] succeeded"} <= set(said)
+    assert {"[Write] /workspace/sample/a.txt", "done", FLY_LINE, "[flaude] succeeded"} <= set(said)
     assert await results("last") == 0
     (_, answer, changed), _ = output()
     assert (answer, changed) == ("  done", "  A a.txt +1 -0")

@@ -116,7 +116,8 @@ async def test_one_401_in_fifty_calls(seed: int) -> None:
             notices.append(event.text)
 
     faults = [Fault("*", REFUSED, chance=0.02)]
-    async with LocalFly(apps=["my-app"], box="simulated", faults=faults, seed=seed) as fly:
+    many = Quirks(machine_limit=None)
+    async with LocalFly(apps=["my-app"], box="simulated", faults=faults, seed=seed, quirks=many) as fly:
         batch = await executor(fly, on_event=watch).run_batch(requests(*["::say here"] * 40))
         assert sum(count for (_, status), count in fly.requests.items() if status == 401) > 0
         assert batch.all_succeeded, [result.failure for result in batch.results]

@@ -13,7 +13,7 @@ import pytest
 from flaude import NotFoundError
 from flaude.fly import FlyClient, http
 from flaude.fly.sending import Rooms
-from flaude.local import Fault, Hook, LocalFly
+from flaude.local import Fault, Hook, LocalFly, Quirks
 
 CONFIG = {"image": "any"}
 
@@ -109,7 +109,7 @@ async def test_many_apps_make_machines_at_once() -> None:
 
     faults = [Fault("create_machine", Hook(before=arrives))]
     async with (
-        LocalFly(apps=["my-app"], box="simulated", faults=faults) as local,
+        LocalFly(apps=["my-app"], box="simulated", faults=faults, quirks=Quirks(machine_limit=None)) as local,
         FlyClient(base_url=local.base_url, token=local.token, rate_limits=1000, timeout_s=5, retry_for_s=0) as fly,
         anyio.create_task_group() as tasks,
     ):
