@@ -125,7 +125,7 @@ async def run(
     image
         Container image.
     region
-        Fly region.
+        Fly region, such as iad; several with commas, of which Fly takes one that has room; or an alias, such as eu.
     vm_size
         Fly's machine size.
     format
