@@ -512,7 +512,7 @@ async def test_from_a_batch_to_git(
     assert (await executor.run_batch([ExecutionRequest(config, tag="docs")])).all_succeeded
     assert await logs("last", "docs") == 0
     said, _ = output()
-    assert {"[Write] /workspace/sample/a.txt", "done", FLY_LINE, "[flaude] succeeded"} <= set(said)
+    assert {"[Write] /workspace/sample/a.txt", "done", "[flaude] succeeded"} <= set(said)
     assert await results("last") == 0
     (_, answer, changed), _ = output()
     assert (answer, changed) == ("  done", "  A a.txt +1 -0")
