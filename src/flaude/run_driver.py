@@ -137,6 +137,7 @@ class Run:
         self._began_step = float("inf")
         self._ready_by = anyio.current_time() + NOT_READY_S
         self._pull_waits = False
+        self._left_waits = left is not None and left.state.step in (Step.PULL, Step.CANCEL)
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
         self._start_recorded = self.state.agent_started
@@ -394,6 +395,8 @@ class Run:
             # The guest starts the agent when this pull shows that we know: so shall whoever comes after us.
             await self._record.durable()
             self._start_recorded = True
+        if self._left_waits:
+            await self._end_waiting_pull()
         self._pull_waits = True
         reply = await self._link.pull(self._plan.job_id, self.state.offset)
         self._pull_waits = False
@@ -411,14 +414,17 @@ class Run:
             return self._stop(FailureKind.DEADLINE, f"not done {self._plan.run_s:g} s after it was started")
         return None
 
+    async def _end_waiting_pull(self) -> None:
+        """A machine may run one exec at a time: a pull that we, or who has left the run, gave up still waits in it."""
+        self._pull_waits = self._left_waits = False
+        with suppress(FlyError):  # then the next call waits until that pull has waited
+            await self._fly.signal_machine(self._plan.app, self.state.machine_id, ANSWER_AT_ONCE)
+
     async def _cancel(self) -> Observation | None:
         if not await self._is_ours():
             return None
-        if self._pull_waits:
-            # A machine may run one exec at a time: the pull that we have turned away from still waits in there.
-            self._pull_waits = False
-            with suppress(FlyError):  # then the next call waits until that pull has waited
-                await self._fly.signal_machine(self._plan.app, self.state.machine_id, ANSWER_AT_ONCE)
+        if self._pull_waits or self._left_waits:
+            await self._end_waiting_pull()
         failure = self.state.failure
         await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()

@@ -203,12 +203,13 @@ class Supervisor:
         After a while without an answer the next call may follow soon, so news need not wait for long.
         """
         until = time.monotonic() + seconds
-        if not self._hurrying:
-            await self._spool.wait(offset, seconds)
+        if self._is_hurried():
+            return
+        await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while work.result is None and work.state != "ready" and (left := settled - time.monotonic()) > 0:
-            if self._hurrying:
+            if self._is_hurried():
                 return
             await self._spool.wait(self._spool.size, left)
 
@@ -216,7 +217,7 @@ class Supervisor:
         """Wait until the agent may start: who knows that can let it start with the very next call."""
         until = time.monotonic() + seconds
         while work.result is None and work.state != "ready" and (left := until - time.monotonic()) > 0:
-            if self._hurrying:
+            if self._is_hurried():
                 return
             await self._spool.wait(self._spool.size, left)
 
@@ -244,14 +245,17 @@ class Supervisor:
     def _on_hurry(self) -> None:
         """Somebody has another call to make, which may have to wait until the pull that waits here has its answer.
 
-        That pull may also be on its way yet: so for a while, until the other call comes, none waits.
+        That pull may also be on its way yet: then it will not wait either.
         """
         self._hurry_until = time.monotonic() + _HURRY_S
         self._spool.wake()
 
-    @property
-    def _hurrying(self) -> bool:
-        return time.monotonic() < self._hurry_until
+    def _is_hurried(self) -> bool:
+        """Whether a pull is to be answered at once; that counts for one."""
+        hurried = time.monotonic() < self._hurry_until
+        if hurried:
+            self._hurry_until = 0.0
+        return hurried
 
     def _leave(self, code: int = 0) -> None:
         if not self._exit.done():

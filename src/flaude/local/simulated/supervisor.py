@@ -101,13 +101,15 @@ class Supervisor:
         self._wind()
 
     def hurry(self) -> None:
-        """Answer whoever waits for news at once, until somebody asks for something else."""
+        """Answer the pull that waits, or the next one, at once."""
         self._hurry_until = time.monotonic() + _HURRY_S
         self._spool.wake()
 
-    @property
-    def _hurrying(self) -> bool:
-        return time.monotonic() < self._hurry_until
+    def _is_hurried(self) -> bool:
+        hurried = time.monotonic() < self._hurry_until
+        if hurried:
+            self._hurry_until = 0.0
+        return hurried
 
     # --- the verbs ---
 
@@ -204,19 +206,20 @@ class Supervisor:
 
     async def _news(self, job: _Job, offset: int, seconds: float) -> None:
         until = time.monotonic() + seconds
-        if not self._hurrying:
-            await self._spool.wait(offset, seconds)
+        if self._is_hurried():
+            return
+        await self._spool.wait(offset, seconds)
         now = time.monotonic()
         settled = min(until, now + (_SETTLE_AT_REST_S if now - self._answered > _AT_REST_S else _SETTLE_S))
         while job.result is None and job.state != "ready" and (left := settled - time.monotonic()) > 0:
-            if self._hurrying:
+            if self._is_hurried():
                 return
             await self._spool.wait(self._spool.size, left)
 
     async def _preparation(self, job: _Job, seconds: float) -> None:
         until = time.monotonic() + seconds
         while job.result is None and job.state != "ready" and (left := until - time.monotonic()) > 0:
-            if self._hurrying:
+            if self._is_hurried():
                 return
             await self._spool.wait(self._spool.size, left)
 
