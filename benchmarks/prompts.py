@@ -77,7 +77,7 @@ async def cost(prompt: str, quirks: Quirks) -> Cost:
 
 
 async def main() -> None:
-    """Measure every size in both readings, and print each beside its baseline."""
+    """Measure every size in both readings, and print each next to its baseline."""
     print(f"{'prompt':<8}{'calls':>7}{'base':>6}{'ratio':>7}{'seconds':>10}{'base':>6}{'ratio':>7}{'largest body':>14}")
     create = 0
     for name, characters in SIZES.items():

@@ -247,14 +247,16 @@ async def test_machines_are_counted(
             assert limit.name == "machine limit" and f"machines now in {where}; an account may have 20" in limit.found
             assert limit.verdict is (Verdict.RIGHT if where.endswith("18") else Verdict.NOTE)
             assert "flaude reap" in limit.fix or limit.verdict is Verdict.RIGHT
-            beside = await fly_checks.beside("my-app", 3)
-            assert beside.startswith("up to 3 machines at once beside the ") and where.partition(":")[0] in beside
+            note = await fly_checks.limit_note("my-app", 3)
+            assert note.startswith("up to 3 machines at once next to the ") and where.partition(":")[0] in note
             for app, machine in made:
                 await client.delete_machine(app, machine, force=True)
                 await client.wait_machine(app, machine, state="destroyed", timeout_s=10)
-            assert await fly_checks.beside("my-app", 20) == "", "those that are gone do not count"
-    assert await fly_checks.beside("my-app", 20) == "", "it needs no network"
-    assert "up to 21 machines at once: an account may have 20 to 50 at first" in await fly_checks.beside("my-app", 21)
+            assert await fly_checks.limit_note("my-app", 20) == "", "those that are gone do not count"
+    assert await fly_checks.limit_note("my-app", 20) == "", "it needs no network"
+    assert "up to 21 machines at once: an account may have 20 to 50 at first" in await fly_checks.limit_note(
+        "my-app", 21
+    )
 
 
 async def test_machines_are_counted_page_by_page(local: LocalFly) -> None:

@@ -164,7 +164,7 @@ class NotAllowedError(FlyError):
 
 
 class TokenExpiredError(NotAllowedError):
-    """A token that has worked until now is refused (401, 403): renew it; what was begun with it goes on then.
+    """A token that has worked until now is refused (401, 403): renew it, and pending calls continue.
 
     Nothing was done. The client has looked for another token before: see `flaude.fly.FlyClient`.
     """

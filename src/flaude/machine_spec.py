@@ -36,7 +36,7 @@ def machine_spec(
 
     Args:
         config: What the run is.
-        metadata: How the machine is told to be ours.
+        metadata: Metadata that identifies the machine as ours.
         start_deadline_s: Seconds for which it waits for its job.
         pad: What the secrets of its job will be hidden by.
         whole: Whether it holds the whole guest; else what waits for it.

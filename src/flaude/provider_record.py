@@ -22,7 +22,7 @@ class ProviderRecord:
 
     Args:
         requests: Those that are known already, where another controller has begun the attempt.
-        exit_event: Likewise.
+        exit_event: How the machine ended, if an earlier process has seen it.
     """
 
     def __init__(self, requests: Sequence[FlyRequest] = (), exit_event: ExitEvent | None = None) -> None:

@@ -46,7 +46,7 @@ def as_regions(value: object) -> str:
     for word in words:
         if not _WORD.fullmatch(word):
             near = f"; write {word.lower()}" if _WORD.fullmatch(word.lower()) else ""
-            raise ValueError(f"{word!r} is no region's code{near or '; ' + WANTED}")
+            raise ValueError(f"{word!r} is not a region code{near or '; ' + WANTED}")
     return ",".join(dict.fromkeys(words))
 
 

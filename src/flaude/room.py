@@ -57,7 +57,7 @@ class Room:
         self._spread = spread
         self._pause_s = _FIRST_PAUSE_S
         self._try_at = 0.0
-        self._tried = 0  # the launch that was let in beyond the width, until it is known what came of it
+        self._tried = 0  # the launch that was let in beyond the width, until its create has an answer
         self._grows = False
         self._last = self._halved = 0
         self._tries = 0

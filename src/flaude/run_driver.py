@@ -82,6 +82,7 @@ _steps_log = logging.getLogger("flaude.run")
 _POLL_S = 15
 _FIND_FOR_S = 15.0  # a list is read from a replica, which may lag behind a create
 _STOP_MARGIN_S = 30.0
+_LONGEST_SIGNAL_S = 5.0
 _BOOTING = 4
 _UNKEPT_S = 2.0
 _UNANSWERED = (RateLimitedError, TokenExpiredError, UnreachableError)
@@ -136,8 +137,8 @@ class Run:
         self._deadline = self._known_from = self._collect_until = self._keep_until = float("inf")
         self._began_step = float("inf")
         self._ready_by = anyio.current_time() + NOT_READY_S
-        self._pull_waits = False
-        self._left_waits = left is not None and left.state.step in (Step.PULL, Step.CANCEL)
+        # A pull that nobody listens to any more may still wait in the machine: ours, or our predecessor's.
+        self._pull_waits = left is not None and left.state.step in (Step.PULL, Step.CANCEL)
         self._patience = Patience(plan.timeouts.patience)
         self._told_to_stop = False
         self._start_recorded = self.state.agent_started
@@ -395,10 +396,13 @@ class Run:
             # The guest starts the agent when this pull shows that we know: so shall whoever comes after us.
             await self._record.durable()
             self._start_recorded = True
-        if self._left_waits:
-            await self._end_waiting_pull()
+        await self._end_waiting_pull()
         self._pull_waits = True
-        reply = await self._link.pull(self._plan.job_id, self.state.offset)
+        try:
+            reply = await self._link.pull(self._plan.job_id, self.state.offset)
+        except FlaudeError:
+            self._pull_waits = False
+            raise
         self._pull_waits = False
         return await self._take(reply)
 
@@ -415,16 +419,18 @@ class Run:
         return None
 
     async def _end_waiting_pull(self) -> None:
-        """A machine may run one exec at a time: a pull that we, or who has left the run, gave up still waits in it."""
-        self._pull_waits = self._left_waits = False
-        with suppress(FlyError):  # then the next call waits until that pull has waited
+        """Have the guest answer a pull that still waits: a machine may run one exec at a time."""
+        if not self._pull_waits:
+            return
+        self._pull_waits = False
+        # Without it the next call waits as long as that pull does: no reason to try for longer.
+        with anyio.move_on_after(_LONGEST_SIGNAL_S), suppress(FlyError):
             await self._fly.signal_machine(self._plan.app, self.state.machine_id, ANSWER_AT_ONCE)
 
     async def _cancel(self) -> Observation | None:
         if not await self._is_ours():
             return None
-        if self._pull_waits or self._left_waits:
-            await self._end_waiting_pull()
+        await self._end_waiting_pull()
         failure = self.state.failure
         await self._link.cancel(self._plan.job_id, failure.message if failure else "")
         return CancelSent()

@@ -89,7 +89,7 @@ class RunPlan:
 
     @cached_property
     def metadata(self) -> dict[str, str]:
-        """How the machine is told to be ours, and this attempt's: no secrets, nothing of the prompt.
+        """Metadata that identifies the machine as ours, and as this attempt's: no secrets, nothing of the prompt.
 
         Made once: a create that is sent again must be the same create.
         """

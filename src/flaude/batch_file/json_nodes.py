@@ -39,7 +39,7 @@ def read_json(text: str, lines: Lines, problems: Problems, offset: int = 0) -> N
         # Numbers are looked at below: Python raises a plain ValueError at very long ones.
         json.loads(text, parse_int=_nothing, parse_float=_nothing, parse_constant=_nothing)
     except json.JSONDecodeError as error:
-        # How deep Python reads differs from version to version: what is too deep for us is said first.
+        # How deep Python reads differs between its versions, so our own limit is checked first.
         if (deep := _too_deep(text[: error.pos])) is not None:
             raise refusal(lines.place(offset + deep), _TOO_DEEP) from None
         at, message = _sentence(error, text)

@@ -77,7 +77,7 @@ async def check(
             print(error, file=sys.stderr)
         return 2
     bounds = forecast(spec.settings, spec.requests)
-    limit = await fly_checks.beside(spec.settings.app, bounds.at_once)
+    limit = await fly_checks.limit_note(spec.settings.app, bounds.at_once)
     if json:
         print(json_.dumps({**_as_json(spec, bounds), "machine_limit": limit}))
     else:

@@ -44,7 +44,7 @@ async def doctor(
     app
         The Fly app to look at; else FLY_APP.
     live
-        Measure what Fly does with a small machine of the app, for about 90 s and less than a cent, and print it beside
+        Measure what Fly does with a small machine of the app, for about 90 s and less than a cent, and print it next to
         what flaude assumes. All machines that it makes are deleted, also when it is interrupted. Exit code 1 when Fly
         made no machine, 3 when one could not be confirmed as gone.
     image
@@ -88,7 +88,7 @@ async def _all(app: str | None, image: str | None) -> list[Check]:
     found = dict[str, Sequence[Check]]()
 
     async def take(name: str, look: Look) -> None:
-        # A registry is asked several times, and what it does not answer is told by who asks.
+        # A registry takes several calls. If it does not answer, its own check reports that.
         patient = name == "image" and image is not None
         with anyio.move_on_after(None if patient else fly_checks.WITHIN_S):
             seen = await look()

@@ -91,8 +91,8 @@ def _machine_limit(counted: Counted) -> Check:
     return Check("machine limit", Verdict.NOTE, told, fix)
 
 
-async def beside(app_name: str, at_once: int) -> str:
-    """What may be said of a batch that is to have so many machines, beside those that are there; empty for nothing.
+async def limit_note(app_name: str, at_once: int) -> str:
+    """A note for a batch that may exceed the organisation's machine limit, counting existing machines; else empty.
 
     Args:
         app_name: The batch's app.
@@ -108,6 +108,6 @@ async def beside(app_name: str, at_once: int) -> str:
     there = counted.machines if counted else 0
     if at_once + there <= SMALLEST_LIMIT:
         return ""
-    beside = f" beside the {there} that are in {counted.where} now" if counted and there else ""
+    existing = f" next to the {there} that exist in {counted.where}" if counted and there else ""
     machines = "1 machine" if at_once == 1 else f"{at_once} machines"
-    return f"up to {machines} at once{beside}: {LIMIT_IN_WORDS}; at the limit runs wait for places"
+    return f"up to {machines} at once{existing}: {LIMIT_IN_WORDS}; at the limit runs wait for places"

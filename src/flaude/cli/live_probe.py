@@ -1,11 +1,11 @@
-"""`flaude doctor --live`: what Fly does, measured, beside what flaude assumes."""
+"""`flaude doctor --live`: measures what Fly does and compares it with what flaude assumes."""
 
 from __future__ import annotations
 
 import json as json_
 import signal
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import anyio
@@ -121,8 +121,8 @@ async def _until_signal(probe: Probe, tell: Tell) -> tuple[FlyError | None, sign
 
 def _with_image(plan: Plan, image: str) -> Plan:
     if not image.strip() or any(letter.isspace() for letter in image):
-        raise ConfigError(f"--image: {image!r} is no image; give a name such as registry.fly.io/my-app@sha256:…")
-    return Plan(**{**{name: getattr(plan, name) for name in plan.__dataclass_fields__}, "image": image})
+        raise ConfigError(f"--image: {image!r} is not a valid image name; use for example debian:bookworm")
+    return replace(plan, image=image)
 
 
 def _estimate(plan: Plan) -> Check:

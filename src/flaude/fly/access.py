@@ -33,8 +33,8 @@ _ASK_AGAIN_S = 1.0
 class Access:
     """Decides what a refused call means.
 
-    While the token is known to be refused nothing is sent but one question a second, so that a thousand runs that wait
-    for a new token do not ask a thousand times.
+    While the token is known to be refused, one call per second asks whether it is accepted again, and nothing else is
+    sent: a thousand waiting runs do not ask a thousand times.
 
     Args:
         tokens: The client's token.

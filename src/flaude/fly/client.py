@@ -66,7 +66,7 @@ class FlyClient:
     A call that Fly refuses with 401 is sent again once or twice, with another token if there is one by now: a token
     that was found, and not given, is read again, and of a list with both kinds the OAuth part is tried alone. Of a
     token that has worked before, the error is `TokenExpiredError`; while it is refused, calls fail without being sent,
-    but for one question a second whether that is over.
+    except one per second that asks whether it is accepted again.
 
     An app that Fly shows, or has made for this client, may be a 404 for machines for some seconds: creates and lists in
     it, and its deletion, are tried again for a minute (see `young_apps`), and then are a `NotFoundError`.
@@ -576,7 +576,7 @@ def _may_mean_ours(error: FlyError) -> bool:
     """Whether a refused create may only mean that the one before it has made the machine.
 
     Not all of Fly's words for a name that is taken are known, and with some of them it does not say by which machine.
-    And the machine that there is no room for may be the one that has taken the last place.
+    If there is no room, the machine of the earlier create may have taken the last place.
     """
     if isinstance(error, MachineLimitError | NoCapacityError):
         return True

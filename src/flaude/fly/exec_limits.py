@@ -33,7 +33,7 @@ LONGEST_MEASURED_WAIT_S = 45.0
 """Seconds that no call waits beyond, whatever was measured: with its margin it stays under Fly's 60."""
 
 EXEC_MARGIN_S = 10
-"""Seconds that a call may take beside its waiting, where a machine is slow, or runs one call at a time."""
+"""Seconds that a call may take in addition to its waiting, where a machine is slow, or runs one call at a time."""
 
 NOT_READY_S = 15.0
 """Seconds after `started` for which no answer of an exec counts as more than "not yet".

@@ -49,7 +49,7 @@ class Call:
 
     `takes_s` is how long Fly may take before it answers, and `waits` says that it does so because it waits for
     something; `harmless` says that doing it twice is as good as once; `clean` takes what must not be told out of the
-    text of an error; `heard` is told Fly's id of every request that was answered, and the answer's status.
+    text of an error; `heard` is called with Fly's ID of every answered request, and the answer's status.
     """
 
     action: str
@@ -66,7 +66,7 @@ class Call:
 
     @property
     def app(self) -> str:
-        """The app that it is about, as it stands in the path; empty for none."""
+        """The app in the path; empty if there is none."""
         _, _, rest = self.path.partition("/apps/")
         return rest.partition("/")[0]
 

@@ -101,7 +101,7 @@ def authorizations(token: str) -> list[str]:
     """All headers that the token can be sent in, the one of `authorization` first.
 
     flyctl's `config.yml` may have both kinds in one list. Its macaroons live ten minutes (superfly/flyctl,
-    internal/config/tokens.go) and the OAuth token beside them longer: it is sent alone when they are refused.
+    internal/config/tokens.go) and the OAuth token next to them longer: it is sent alone when they are refused.
     """
     parts = token_parts(token)
     macaroons = [part for part in parts if part.split("_", 1)[0] in _MACAROONS]

@@ -21,7 +21,7 @@ _NAME = re.compile(f"[0-9a-f]{{{NAME_LENGTH}}}")
 
 
 class BadPart(ValueError):
-    """It is no part of a request; the message says why."""
+    """Not a valid part of a request; the message says why."""
 
 
 class PartsMissing(Exception):

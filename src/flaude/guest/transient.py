@@ -37,7 +37,7 @@ _GIT_TRANSIENT = re.compile(
 
 
 def npm_failure(told: str) -> bool:
-    """Whether npm's errors are of that kind, by their codes; one that has none, or another, is no such failure."""
+    """Whether npm's errors are of that kind, by their codes; errors without a code, or with another one, are not."""
     codes = _NPM_CODE.findall(told)
     return bool(codes) and all(_NPM_TRANSIENT.fullmatch(code) for code in codes)
 

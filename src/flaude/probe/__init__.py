@@ -1,1 +1,1 @@
-"""`flaude doctor --live`: what Fly does, measured with one cheap machine, beside what flaude assumes of it."""
+"""`flaude doctor --live`: what Fly does, measured with one cheap machine and compared with what flaude assumes."""

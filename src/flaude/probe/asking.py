@@ -52,7 +52,7 @@ class Asking:
 
     async def _once(self, call: Call, *, paced: bool) -> Answered:
         if paced:
-            # Waiting for its turn is no part of what is measured.
+            # The wait for the rate limiter is not part of the measurement.
             await self.fly.turn(call)
         began, at = time.monotonic(), time.time()
         try:

@@ -390,4 +390,4 @@ ASSUMPTIONS = {
         Assumption("delete", f"gone within {Timeouts.destroy:.0f} s", _LIVE, _delete),
     )
 }
-"""Every point in the order in which it is told, by its name."""
+"""Every point by its name, in the order of the report."""

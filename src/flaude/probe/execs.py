@@ -87,7 +87,7 @@ class Execs:
         return {"sent": len(_STDIN), "arrived": int(answer.stdout)}
 
     async def body(self) -> Found:
-        """The largest body that works, and what is said of the first that does not."""
+        """The largest body that works, and the answer to the first one that does not."""
         largest, refused, refusal = 0, None, dict[str, Any]()
         for size in self._plan.bodies:
             body = measuring.exec_body(size, 10)
@@ -191,7 +191,7 @@ class Execs:
         return _json(await self._run(*_PROGRAM, "disk", str(self._plan.disk_mb), timeout_s=25))
 
     async def _twice(self, body: Found) -> Answered:
-        """An answer that is no blip's."""
+        """An answer that is not a passing failure."""
         answer = await self._asking.exec_body(self._machine_id, body)
         return answer if answer.ok else await self._asking.exec_body(self._machine_id, body)
 

@@ -1,4 +1,4 @@
-"""The main program of the machine that is measured; it is sent as it stands, so it needs Python 3.9 and nothing else.
+"""The main program of the machine that is measured; it is sent unchanged, so it needs only Python 3.9.
 
 `live DEADLINE_S LINGER_S HOST PORT` lives until its deadline, whoever watches: then the machine is gone, also when
 nobody deletes it. It looks at once whether HOST can be reached, notes signals, and outlives SIGTERM for a while.

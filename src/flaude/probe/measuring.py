@@ -170,7 +170,7 @@ def bytes_kept(text: str) -> str:
 
 
 def is_within(one: str, other: str) -> bool | None:
-    """Whether a command ran while another one did, by the machine's own clock; None when that cannot be told.
+    """Whether a command ran while another one did, by the machine's own clock; None if the clocks do not show it.
 
     Args:
         one: What the long one has printed: `from=…` and `to=…`.

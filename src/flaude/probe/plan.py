@@ -23,7 +23,7 @@ class Plan:
         visible_s: How long a new machine is looked for in lists.
         boot_s: How long it may take to start.
         first_exec_s: How long the first exec may be refused.
-        parallel_s: How long the exec sleeps beside which another one is tried.
+        parallel_s: How long the first of two parallel execs sleeps.
         longest: Seconds of sleep and `timeout` of the longest exec; the next pair when the `timeout` is refused.
         bodies: Sizes of bodies, up to the first that is refused.
         outputs: Sizes of outputs: the first one, then larger ones while they arrive, or smaller ones until one does.

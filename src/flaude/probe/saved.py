@@ -142,7 +142,7 @@ def measured_limits(base_url: str) -> ExecLimits | None:
 
 
 def save(base_url: str, saved: Saved) -> Path:
-    """Keep what was measured of an API beside what is kept of others. Blocking.
+    """Add the measurements of an API to the file, which keeps those of others. Blocking.
 
     Returns:
         The file.

@@ -71,7 +71,7 @@ class Probe:
         self.machines = ProbeMachines(fly, app, plan)
 
     async def run(self) -> None:
-        """Measure everything; what cannot be measured is told as such.
+        """Measure everything; what cannot be measured is reported as not measured.
 
         Raises:
             FlyError: There is no such app, or Fly made no machine.
@@ -302,7 +302,7 @@ class Probe:
                 try:
                     state = (await self._fly.get_machine(self._app, machine.id)).state
                 except NotFoundError:
-                    if state:  # it was seen, so this is no young machine
+                    if state:  # it was seen before, so it is not too young to be listed
                         state = GONE
                 if state != GONE:
                     await anyio.sleep(_EVERY_S)

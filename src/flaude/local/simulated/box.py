@@ -44,7 +44,7 @@ class SimulatedBox:
         self._pads: dict[Path, bytes] = {}
 
     async def prepare(self, folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-        """There is no folder: what counts of the files is the pad."""
+        """There is no folder; of the files only the pad matters."""
         self._pads[folder] = files.get(_PAD, (b"", 0))[0]
 
     async def remove(self, folder: Path) -> None:

@@ -34,7 +34,7 @@ def unpack_request(packed: str) -> dict[str, Any]:
         raise ValueError(f"not compressed: {error}") from None
     request = json.loads(data)
     if not isinstance(request, dict):
-        raise ValueError("give a JSON object")  # noqa: TRY004  # one error for all that is no request
+        raise ValueError("give a JSON object")  # noqa: TRY004  # one error for every malformed request
     return request
 
 
