@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -16,22 +15,18 @@ from pydantic import TypeAdapter
 
 from flaude.errors import (
     FlyError,
-    MachineLimitError,
-    NameTakenError,
-    NoCapacityError,
     NoSuchProgramError,
     NotFoundError,
     NotReadyError,
     PayloadTooLargeError,
     UnreachableError,
 )
-from flaude.fly import young_apps
+from flaude.fly.creating import Creating
 from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
 from flaude.fly.http import Answer
+from flaude.fly.in_app import InApp, nothing, part
 from flaude.fly.models import App, AppsPage, ExecResult, Machine, MachinesPage, MachineSummary
 from flaude.fly.sending import Call, Heard, Sender
-from flaude.fly.young_apps import Sightings, pause_s
-from flaude.jitter import jitter
 
 _log = logging.getLogger("flaude.fly")
 
@@ -68,8 +63,8 @@ class FlyClient:
     token that has worked before, the error is `TokenExpiredError`; while it is refused, calls fail without being sent,
     except one per second that asks whether it is accepted again.
 
-    An app that Fly shows, or has made for this client, may be a 404 for machines for some seconds: creates and lists in
-    it, and its deletion, are tried again for a minute (see `young_apps`), and then are a `NotFoundError`.
+    An app that Fly shows, or has made for this client, may be a 404 for some seconds: all calls in it, and its
+    deletion, are tried again for a minute (see `in_app`).
 
     Raises:
         NoTokenError: No token was given and none was found.
@@ -89,10 +84,12 @@ class FlyClient:
         self._sender = Sender(
             base_url=base_url, token=token, timeout_s=timeout_s, retry_for_s=retry_for_s, rate_limits=rate_limits
         )
-        self._longest_create_s = retry_for_s + timeout_s
         self._measured = measured
         self.exec_limits = ExecLimits()
-        self._sightings = Sightings()
+        self._apps = InApp(self._sender)
+        self._creating = Creating(
+            self._sender, self._apps, retry_for_s + timeout_s, get=self.get_machine, find=self._list_by_metadata
+        )
 
     def __repr__(self) -> str:
         """Where it talks to, without the token."""
@@ -154,15 +151,15 @@ class FlyClient:
         names = {"name": name, "app_name": name}
         body = {**names, "org_slug": org_slug, **({"network": network} if network else {})}
         # There is no app yet that Fly could count it for: all count together. `wait` is what Fly's Go client sends.
-        await self._sender.ask(Call("create_app", "", "POST", "/apps", query={"wait": "true"}, body=body), _nothing)
-        self._sightings.made(name, anyio.current_time())
+        await self._sender.ask(Call("create_app", "", "POST", "/apps", query={"wait": "true"}, body=body), nothing)
+        self._apps.made(name)
 
     def may_be_hidden(self, app: str) -> bool:
         """Whether this client has made the app, so that it may be there though Fly does not show it.
 
         For a minute after it was made, and for as long as Fly has never shown it.
         """
-        return self._sightings.may_be_hidden(app, anyio.current_time())
+        return self._apps.may_be_hidden(app)
 
     async def get_app(self, name: str) -> App:
         """The app of that name.
@@ -170,15 +167,10 @@ class FlyClient:
         Raises:
             NotFoundError: There is none.
         """
-        app = await self._look_at_app(name)
-        self._sightings.shown(name, anyio.current_time())
-        return app
-
-    async def _look_at_app(self, name: str) -> App:
-        return await self._sender.ask(Call("get_app", name, "GET", f"/apps/{_part(name)}"), App.model_validate_json)
+        return await self._apps.show(name)
 
     async def list_apps(self, org_slug: str) -> list[App]:
-        """All apps of an organisation, in as many calls as Fly has pages (fly-go reads `next_cursor`).
+        """All apps of an organisation, in as many calls as Fly has pages (by its API description).
 
         Raises:
             NotAllowedError: The token is for less than the organisation.
@@ -206,7 +198,7 @@ class FlyClient:
         while True:
             # A page may be short, or empty, with more to come (Fly docs): its cursor alone tells.
             query = {"summary": "true", **({"cursor": cursors[-1]} if cursors[-1] else {})}
-            call = Call("list_org_machines", "", "GET", f"/orgs/{_part(org_slug)}/machines", query=query)
+            call = Call("list_org_machines", "", "GET", f"/orgs/{part(org_slug)}/machines", query=query)
             page = await self._sender.ask(call, MachinesPage.model_validate_json)
             count += sum(machine.state != "destroyed" for machine in page.machines)
             if not page.next_cursor or page.next_cursor in cursors:
@@ -216,67 +208,7 @@ class FlyClient:
     async def delete_app(self, name: str, *, force: bool = False) -> None:
         """Delete an app; with `force` also when it has machines. An app that is gone already is fine."""
         query = {"force": "true"} if force else {}
-        call = Call("delete_app", name, "DELETE", f"/apps/{_part(name)}", query=query)
-        while True:
-            try:
-                await self._sender.ask(call, _nothing)
-                break
-            except NotFoundError as error:
-                try:
-                    await self._look_at_app(name)
-                except FlyError:
-                    break
-                await self._bear(call, name, error)
-        self._sightings.gone(name)
-
-    async def _in_app(self, app: str, call: Call, read: Callable[[bytes], T]) -> T:
-        """Ask for something in an app, and again while the app is a 404 that there is."""
-        again = False
-        while True:
-            await self._sender.turn(call, again=again)
-            try:
-                answer = await self._sender.send(call, read)
-            except NotFoundError as error:
-                await self._bear(call, app, error)
-                again = True
-            else:
-                self._sightings.answered(call.action, app)
-                return answer
-
-    async def _bear(self, call: Call, app: str, error: NotFoundError) -> None:
-        """Return when a call that found no app may be tried again: there is one, and Fly may not know it everywhere.
-
-        Raises:
-            NotFoundError: There is none, or Fly has said so for too long.
-        """
-        if not error.denies_app:
-            raise error
-        denied_s = self._sightings.denied(call.action, app, anyio.current_time())
-        if not self._sightings.is_young(app, anyio.current_time()):
-            await self._look_again(app, error)
-            if denied_s >= young_apps.YOUNG_S:
-                told = f"Fly shows the app {app}, and says for {denied_s:.0f} s that there is none; try again later"
-                raise error.meaning(told) from error
-        _log.info("app %s is not known everywhere yet: %s", app, error)
-        await anyio.sleep(jitter(pause_s(denied_s)))
-
-    async def _look_again(self, app: str, error: NotFoundError) -> None:
-        """Ask Fly whether there is such an app, and raise `error` when there is none."""
-        known = self._sightings.is_known(app)
-        try:
-            await self._look_at_app(app)
-        except NotFoundError:
-            self._sightings.gone(app)
-            if known:
-                told = f"the app {app} is gone; make it again with flaude.ensure_app(name)"
-                raise error.meaning(told) from error
-            raise error from None
-        except FlyError:
-            # No word on it: what was known of it holds.
-            if not known:
-                raise error from None
-        else:
-            self._sightings.shown(app, anyio.current_time())
+        await self._apps.delete(name, Call("delete_app", name, "DELETE", f"/apps/{part(name)}", query=query))
 
     # --- machines ---
 
@@ -315,103 +247,7 @@ class FlyClient:
         # The app's secrets are for whoever runs it, and not for an agent.
         body = {"name": name, "config": config, "skip_secrets": True, **({"region": region} if region else {})}
         call = Call("create_machine", app, "POST", _machines(app), body=body, heard=heard)
-        identity = identity or config.get("metadata") or {}
-        again = False
-        # Waiting for its turn, for others, or for a young app may be cancelled. From the first byte sent on it is seen
-        # to its end: a create that is cut off halfway leaves a machine whose id nobody knows.
-        while True:
-            await self._sender.turn(call, again=again)
-            async with self._sender.creating:
-                if on_turn:
-                    await on_turn()
-                try:
-                    machine = await self._create_within(app, call, name, identity)
-                except NotFoundError as error:
-                    if error.may_have_been_done:
-                        raise
-                    no_app = error
-                else:
-                    self._sightings.answered(call.action, app)
-                    return machine
-            await self._bear(call, app, no_app)
-            again = True
-
-    async def _create_within(self, app: str, call: Call, name: str, metadata: Mapping[str, str]) -> Machine:
-        with anyio.move_on_after(self._longest_create_s, shield=True):
-            return await self._create_or_adopt(app, call, name, metadata)
-        error = UnreachableError(
-            f"Fly did not say within {self._longest_create_s:g} s whether it has created machine {name!r}",
-            method=call.method,
-            path=call.where,
-        )
-        error.may_have_been_done = True
-        raise error
-
-    async def _create_or_adopt(self, app: str, call: Call, name: str, metadata: Mapping[str, str]) -> Machine:
-        maybe = False
-        while True:
-            try:
-                return await self._sender.send(call, Machine.model_validate_json)
-            except FlyError as error:
-                # Whatever is answered now: of the calls before, one may have made the machine.
-                maybe = error.may_have_been_done = maybe or error.may_have_been_done
-                if maybe and isinstance(error, NotFoundError):
-                    await self._bear(call, app, error)
-                    await self._sender.turn(call, again=True)
-                    continue
-                if maybe and _may_mean_ours(error):
-                    if (found := await self._found(app, name, metadata)) is not None:
-                        return found
-                    raise
-                if not isinstance(error, NameTakenError):
-                    raise
-                try:
-                    machine = await self._holder(app, name, metadata, error.machine_id)
-                except NotFoundError:
-                    # A new machine may not be visible yet (Fly, flyctl PR 4618), an old one has just gone: ask again.
-                    _log.info("machine %s has the name %r but is not to be found", error.machine_id, name)
-                    try:
-                        await self._sender.turn(call, again=True)
-                    except FlyError as unasked:
-                        unasked.may_have_been_done = True
-                        raise
-                    continue
-                except FlyError as unseen:
-                    unseen.may_have_been_done = True  # the one that has the name may be ours
-                    raise
-                if machine is None:
-                    if metadata and error.machine_id:
-                        # Names are unique: while somebody else has this one, ours cannot have been made.
-                        error.may_have_been_done = False
-                    raise
-                _log.info("machine %s (%s) had been created by a call whose answer was lost", name, machine.id)
-                return machine
-
-    async def _found(self, app: str, name: str, metadata: Mapping[str, str]) -> Machine | None:
-        """The machine of a create whose answer was lost, looked for before a refusal of the next one is believed."""
-        if not metadata:
-            return None
-        look_until = anyio.current_time() + _LIST_LAGS_S
-        while True:
-            with suppress(FlyError):
-                if (machine := await self._holder(app, name, metadata, None)) is not None:
-                    _log.info("machine %s (%s) had been created by a call whose answer was lost", name, machine.id)
-                    return machine
-            if anyio.current_time() >= look_until:
-                return None
-            await anyio.sleep(jitter(1.0))
-
-    async def _holder(self, app: str, name: str, metadata: Mapping[str, str], machine_id: str | None) -> Machine | None:
-        if not metadata:
-            return None
-        if machine_id:
-            found = [await self.get_machine(app, machine_id)]
-        else:
-            found = await self.list_machines(app, metadata=metadata)
-        for machine in found:
-            if machine.name == name and metadata.items() <= machine.metadata.items():
-                return machine
-        return None
+        return await self._creating.create(app, name, identity or config.get("metadata") or {}, call, on_turn)
 
     async def get_machine(self, app: str, machine_id: str) -> Machine:
         """The machine; a destroyed one is still shown for a while.
@@ -420,7 +256,7 @@ class FlyClient:
             NotFoundError: Fly does not know it, or not yet or no longer.
         """
         call = Call("get_machine", machine_id, "GET", _machine(app, machine_id))
-        return await self._sender.ask(call, Machine.model_validate_json)
+        return await self._apps.ask(app, call, Machine.model_validate_json)
 
     async def list_machines(
         self,
@@ -437,7 +273,10 @@ class FlyClient:
         if include_deleted:
             query["include_deleted"] = "true"
         call = Call("list_machines", app, "GET", _machines(app), query=query)
-        return await self._in_app(app, call, _MACHINES.validate_json) or []
+        return await self._apps.ask(app, call, _MACHINES.validate_json) or []
+
+    async def _list_by_metadata(self, app: str, metadata: Mapping[str, str]) -> list[Machine]:
+        return await self.list_machines(app, metadata=metadata)
 
     async def machine_states(
         self, app: str, *, metadata: Mapping[str, str], include_deleted: bool = False
@@ -447,13 +286,13 @@ class FlyClient:
         if include_deleted:
             query["include_deleted"] = "true"
         call = Call("list_machines", app, "GET", _machines(app), query=query)
-        found = await self._in_app(app, call, _SUMMARIES.validate_json) or []
+        found = await self._apps.ask(app, call, _SUMMARIES.validate_json) or []
         return {machine.id: machine.state for machine in found}
 
     async def update_machine(self, app: str, machine_id: str, *, config: Mapping[str, Any]) -> Machine:
         """Replace the whole config; a running machine is restarted. Fields left out are wiped. POST, not PUT."""
         call = Call("update_machine", machine_id, "POST", _machine(app, machine_id), body={"config": config})
-        return await self._sender.ask(call, Machine.model_validate_json)
+        return await self._apps.ask(app, call, Machine.model_validate_json)
 
     async def start_machine(self, app: str, machine_id: str) -> None:
         """Start a stopped machine; returns before it runs.
@@ -463,7 +302,7 @@ class FlyClient:
             NoCapacityError: Its host has no room now; a stopped machine keeps none.
         """
         call = Call("start_machine", machine_id, "POST", _machine(app, machine_id, "start"))
-        refusal = await self._sender.ask(call, _start_refusal)
+        refusal = await self._apps.ask(app, call, _start_refusal)
         if refusal is not None:
             message = f"Fly did not start the machine: {refusal}"
             raise NotReadyError(message, method=call.method, path=call.where, status=200, fly_text=refusal)
@@ -474,7 +313,7 @@ class FlyClient:
         """Send `signal`, and kill after `timeout_s` seconds; returns before it has stopped."""
         body = {"signal": signal, **({"timeout": f"{timeout_s:g}s"} if timeout_s is not None else {})}
         call = Call("stop_machine", machine_id, "POST", _machine(app, machine_id, "stop"), body=body)
-        await self._sender.ask(call, _nothing)
+        await self._apps.ask(app, call, nothing)
 
     async def wait_machine(self, app: str, machine_id: str, *, state: str, timeout_s: int = _LONGEST_WAIT_S) -> bool:
         """Wait up to `timeout_s` seconds (1 to 60) for a state; whether Fly has named it as reached.
@@ -487,7 +326,7 @@ class FlyClient:
         path = _machine(app, machine_id, "wait")
         call = Call("wait_machine", machine_id, "GET", path, query=query, takes_s=timeout_s, waits=True)
         try:
-            return await self._sender.ask(call, _state) == state
+            return await self._apps.ask(app, call, _state) == state
         except UnreachableError as error:
             if error.status == 408:
                 return False
@@ -536,7 +375,7 @@ class FlyClient:
             harmless=retry,
             clean=clean,
         )
-        result = await self._sender.ask(call, ExecResult.model_validate_json)
+        result = await self._apps.ask(app, call, ExecResult.model_validate_json)
         for text in (result.stdout, result.stderr):
             if text.lstrip().startswith(REJECTION):
                 raise _rejection(clean(text.strip()[:_LONGEST_TEXT]), call)
@@ -549,7 +388,7 @@ class FlyClient:
             NotReadyError: It does not run.
         """
         call = Call("signal_machine", machine_id, "POST", _machine(app, machine_id, "signal"), body={"signal": signal})
-        await self._sender.ask(call, _nothing)
+        await self._apps.ask(app, call, nothing)
 
     async def delete_machine(self, app: str, machine_id: str, *, force: bool = True) -> None:
         """Destroy a machine; with `force` also a running one. One that is gone already is fine.
@@ -559,7 +398,7 @@ class FlyClient:
         query = {"force": "true"} if force else {}
         with suppress(NotFoundError):
             call = Call("delete_machine", machine_id, "DELETE", _machine(app, machine_id), query=query)
-            await self._sender.ask(call, _nothing)
+            await self._apps.ask(app, call, nothing)
 
 
 def _rejection(text: str, call: Call) -> FlyError:
@@ -570,23 +409,6 @@ def _rejection(text: str, call: Call) -> FlyError:
     if NO_PROGRAM in text:
         return NoSuchProgramError(f"the machine has no such program: {text}", **where)
     return NotReadyError(f"the machine did not run the command: {text}", **where)
-
-
-def _may_mean_ours(error: FlyError) -> bool:
-    """Whether a refused create may only mean that the one before it has made the machine.
-
-    Not all of Fly's words for a name that is taken are known, and with some of them it does not say by which machine.
-    If there is no room, the machine of the earlier create may have taken the last place.
-    """
-    if isinstance(error, MachineLimitError | NoCapacityError):
-        return True
-    return error.status == _UNPROCESSABLE or (isinstance(error, NameTakenError) and not error.machine_id)
-
-
-def _nothing(content: bytes) -> None:
-    """For the calls whose status says it all; what is neither empty nor JSON has not come from Fly."""
-    if content:
-        json.loads(content)
 
 
 def _state(content: bytes) -> str:
@@ -603,14 +425,10 @@ def _start_refusal(content: bytes) -> str | None:
     return None
 
 
-def _part(name: str) -> str:
-    return quote(name, safe="")
-
-
 def _machines(app: str) -> str:
-    return f"/apps/{_part(app)}/machines"
+    return f"/apps/{part(app)}/machines"
 
 
 def _machine(app: str, machine_id: str, action: str = "") -> str:
-    path = f"{_machines(app)}/{_part(machine_id)}"
+    path = f"{_machines(app)}/{part(machine_id)}"
     return f"{path}/{action}" if action else path
