@@ -222,7 +222,7 @@ async def test_a_422_after_a_create_that_was_not_done(
     local: LocalFly, fly: FlyClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When no list has it, the refusal is believed; whether the one before was done is not known."""
-    monkeypatch.setattr("flaude.fly.client._LIST_LAGS_S", 0.5)
+    monkeypatch.setattr("flaude.fly.creating._LIST_LAGS_S", 0.5)
     local.faults.add(Fault("create_machine", DropBefore(), times=1))
     local.faults.add(Fault("create_machine", Answer(422, "no")))
     with pytest.raises(InvalidRequestError) as caught:

@@ -36,7 +36,7 @@ async def get(call: Call) -> Reply:
 
 
 async def list_(call: Call) -> Reply:
-    """`GET /v1/apps?org_slug=&limit=&cursor=`: pages, as Fly's API description has them; `cursor` is the last name's."""
+    """`GET /v1/apps?org_slug=&limit=&cursor=`, paged as Fly's API description says; `cursor` is the last name."""
     org_slug = call.query.get("org_slug", ("",))[-1]
     if not org_slug:
         raise replies.invalid("invalid_argument: org_slug is required")
