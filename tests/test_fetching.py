@@ -28,7 +28,7 @@ from flaude.fetching import Fetching
 from flaude.fly import FlyClient
 from flaude.fly.exec_limits import ExecLimits
 from flaude.guest.packing import unpack_request
-from flaude.guest.server import pack
+from flaude.guest.server import pack, pack_within
 from flaude.link import GuestLink
 from flaude.local import DropAfter, Fault, LocalFly, Truncate
 from flaude.outcome import execution_result
@@ -56,6 +56,9 @@ class Guest:
         self.together: list[list[str]] = []
         self.at_once = 1000
         self.longest = 1 << 40
+        self.packs_within = False
+        self.fails_at: set[int] = set()
+        self._asked = 0
         self.exec_limits = ExecLimits()
         self._damage = damage
 
@@ -68,11 +71,13 @@ class Guest:
             packed = [pack(self.files[name]) for name in request["names"]]
             return SimpleNamespace(exit_code=0, stdout=json.dumps({"files": packed[: self.at_once]}), stderr="")
         offset, length = request["offset"], request["length"]
-        if length > self.longest:
+        self._asked += 1
+        if length > self.longest or self._asked in self.fails_at:
             raise UnreachableError("bad gateway", status=502)
         self.fetches.append((offset, length))
         piece = self.files[request["name"]][offset : offset + length]
-        answer = self._damage(len(self.fetches), {"offset": offset, "data": pack(piece)})
+        text = pack_within(piece, length)[0] if self.packs_within else pack(piece)
+        answer = self._damage(len(self.fetches), {"offset": offset, "data": text})
         return SimpleNamespace(exit_code=0, stdout=json.dumps(answer), stderr="")
 
     @property
@@ -113,6 +118,29 @@ async def test_pieces_grow_while_they_arrive_whole() -> None:
     assert await guest.link.fetch(file) == guest.files["f"]
     mega = 1 << 20
     assert [length for _, length in guest.fetches] == [mega, 2 * mega, 4 * mega, 8 * mega, 4 * mega, 4 * mega, 4 * mega]
+
+
+async def test_pieces_grow_that_do_not_compress() -> None:
+    """Of a piece that does not shrink the guest sends as much as was asked for, packed; that is a whole one."""
+    guest = Guest({"f": os.urandom(24_000_000)})
+    guest.packs_within = True
+    file = guest.result(f="f").file("f")
+    assert await guest.link.fetch(file) == guest.files["f"]
+    assert len(guest.fetches) == 7
+
+
+async def test_a_large_result_does_not_begin_anew_at_every_blip() -> None:
+    """What has arrived of a file is there when it is asked for again."""
+    guest = Guest({"result.json": os.urandom(3_000_000)})
+    guest.packs_within = True
+    file, link = guest.result().file("result.json"), guest.link
+    guest.fails_at = {2, 4}
+    for _ in range(2):
+        with pytest.raises(UnreachableError):
+            await link.fetch(file)
+    assert await link.fetch(file) == guest.files["result.json"]
+    offsets = [offset for offset, _ in guest.fetches]
+    assert offsets == sorted(offsets) and offsets.count(0) == 1
 
 
 async def test_pieces_that_are_too_long_for_the_way_shrink(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 import pytest
 
-from flaude import GuestError, MachineConfig, NotReadyError, Timeouts, UnreachableError
+from flaude import FlyError, GuestError, InvalidRequestError, MachineConfig, NotReadyError, Timeouts, UnreachableError
 from flaude.agent_events import output_events
+from flaude.errors import PayloadTooLargeError
 from flaude.event_json import dump_event
 from flaude.fetching import Arrived
 from flaude.fly import FlyClient
-from flaude.fly.exec_limits import ExecLimits
+from flaude.fly.exec_limits import FIRST_BODY_BYTES, ExecLimits
 from flaude.guest.packing import unpack_request
 from flaude.guest.server import pack
 from flaude.guest_program import prepare
@@ -197,6 +198,63 @@ async def test_answers_to_pulls_grow_and_shrink() -> None:
         with suppress(GuestError):
             offset = (await link.pull("j", offset)).next
     assert [asked >> 20 for asked in fly.asked] == [1, 2, 4, 2, 2]
+
+
+class Torn(Client):
+    """A client whose guest takes the job, and of whose answer only the beginning arrives."""
+
+    async def exec_machine(self, *_arguments: Any, **_options: Any) -> SimpleNamespace:
+        """Answer."""
+        answer = {"accepted": True, "pull": {"state": "running", "offset": 0, "next": 900_000, "data": "x" * 900_000}}
+        return SimpleNamespace(exit_code=0, stdout=json.dumps(answer)[:8192], stderr="")
+
+
+async def test_the_answer_to_a_start_may_be_torn() -> None:
+    """The guest has the job then, and is asked for less of what it has told."""
+    fly = Torn()
+    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    reply = await link.start({"job_id": "j", "prompt": "x"}, bytes(32))
+    assert reply is not None and (reply.offset, reply.next) == (0, 0)
+    with pytest.raises(GuestError):
+        await link.pull("j", 0)
+    assert fly.exec_limits.answer_bytes <= 8192
+
+
+class Refusing(Client):
+    """A client of a Fly that takes no such request, whatever its size."""
+
+    def __init__(self, text: str, kind: type[FlyError]) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int]] = []
+        self._error = kind(text, fly_text=text)
+
+    async def exec_machine(
+        self, _app: str, _machine: str, command: list[str], *, timeout_s: int, **_options: Any
+    ) -> SimpleNamespace:
+        """Refuse it."""
+        self.asked.append((len(json.dumps(command)), timeout_s))
+        raise self._error
+
+
+async def test_a_short_request_is_never_too_large() -> None:
+    """Who says so of a few bytes is not ready; parts do not get smaller and smaller for it."""
+    fly = Refusing("Rejection([PayloadTooLarge])", PayloadTooLargeError)
+    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    with pytest.raises(NotReadyError, match="PayloadTooLarge"):
+        await link.start({"job_id": "j", "prompt": "x"}, bytes(32))
+    assert fly.exec_limits.body_bytes == FIRST_BODY_BYTES
+
+
+async def test_a_wait_that_is_refused_is_halved_until_it_is_short() -> None:
+    """Fly names the longest timeout that it takes; a refusal of the shortest one is an error like another."""
+    fly = Refusing("invalid: timeout must not exceed 5 seconds", InvalidRequestError)
+    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    for _ in range(3):
+        with pytest.raises(NotReadyError):
+            await link.pull("j", 0)
+    with pytest.raises(InvalidRequestError):
+        await link.pull("j", 0)
+    assert [asked for _, asked in fly.asked] == [25, 18, 14, 12]
 
 
 async def test_files_in_a_result_come_as_they_are() -> None:

@@ -288,10 +288,10 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PATIENT = {"metadata": {"managed_by": "flaude", "flaude_patience_s": "1800"}}
 
 
-def status(state: GuestState, pulled_s_ago: float | None = None, booted_s_ago: float = 3600) -> StatusReply:
+def status(state: GuestState, pulled_s_ago: float | None = None, waited_s: float = 3600) -> StatusReply:
     """What a guest says."""
     job_id = None if state == "waiting" else "j"
-    return StatusReply(state=state, booted_s_ago=booted_s_ago, job_id=job_id, pulled_s_ago=pulled_s_ago)
+    return StatusReply(state=state, waited_s=waited_s, job_id=job_id, pulled_s_ago=pulled_s_ago)
 
 
 def machine(**fields: Any) -> Machine:
@@ -311,7 +311,7 @@ def machine(**fields: Any) -> Machine:
         (machine(config=PATIENT), status("running", 1829), False),
         (machine(config=PATIENT), status("running", 1831), True),
         (machine(), status("waiting"), True),
-        (machine(), status("waiting", booted_s_ago=300), False),
+        (machine(), status("waiting", waited_s=300), False),
         (machine(), None, False),
         (machine(created_at="2026-11-23T11:59:00Z", state="created"), None, False),
         (machine(config={"metadata": {"flaude_expires_at": "1"}}), None, True),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -20,10 +22,11 @@ from pydantic import SecretStr
 from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, MachineConfig, Retries
 from flaude.cli.uploads import largest_upload
 from flaude.events import Event, Notice, Started
-from flaude.guest.packing import pack_request, unpack_request
+from flaude.guest.packing import decompressed, pack_request, unpack_request
 from flaude.guest.pad import masked
 from flaude.guest.parts import PartsMissing, join, keep, name_of
 from flaude.local import Answer, DropAfter, Exchange, Fault, LocalImage, Quirks
+from flaude.probe.saved import Saved, save
 from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
 from tests.openapi import check_exchange
@@ -80,7 +83,7 @@ async def test_prompts_of_any_length_arrive(machines: Machines, reader: LocalIma
     assert result.run_result is not None and result.run_result.text == hashlib.sha256(prompt.encode()).hexdigest()
     sent = calls.verbs["part"] + calls.verbs["start"]
     assert sent <= most
-    upload = largest_upload(ExecutorSettings("my-app"), [request("short"), request(prompt)])
+    upload = await largest_upload(ExecutorSettings("my-app"), [request("short"), request(prompt)], {})
     assert sent == (upload.calls if upload else 1), "what `flaude check` says"
     assert upload is None or upload.seconds == sent - 2, "one a second, and two at once"
     assert max(map(len, calls.bodies)) <= 12_000 and calls.rejected == 0
@@ -112,7 +115,46 @@ async def test_a_rejection_is_one_in_whatever_stream(machines: Machines, stream:
     faults = [Fault("exec_machine", Answer(200, body=json.dumps({stream: REJECTED})), times=1)]
     async with machines(faults=faults) as fly:
         result = await ConcurrentExecutor("my-app", fly=fly).run_one(request("::say done").config)
+        assert len(fly.created) == 1
     assert result.success, result.error
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EAGAIN, errno.ENOMEM])
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+async def test_one_exec_that_could_not_run_costs_no_machine(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, number: int, after: int
+) -> None:
+    """A process that could not be started is waited out; a missing program too, while the machine may not be ready."""
+    if number != errno.ENOENT:
+        monkeypatch.setattr("flaude.run_driver.NOT_READY_S", 0.0)
+    rejection = f'Unhandled rejection: Rejection([ExecError(Io(Os {{ code: {number}, message: "" }}))])'
+    fault = Fault("exec_machine", Answer(200, body=json.dumps({"stdout": rejection})), times=1, after=after)
+    async with machines(faults=[fault]) as fly:
+        executor = ConcurrentExecutor("my-app", fly=fly, rate_limits=None)
+        result = await executor.run_one(request("::say a\n::say b").config)
+        assert result.success and len(fly.created) == 1
+
+
+async def test_an_empty_answer_in_a_long_upload_is_waited_out(
+    machines: Machines, reader: LocalImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that says nothing is no word on the image, even when the machine has run for long."""
+    monkeypatch.setattr("flaude.run_driver.NOT_READY_S", 0.0)
+    prompt = PROSE[:100_000]
+    async with machines(image=reader, faults=[Fault("exec_machine", Answer(200, body="{}"), times=1, after=2)]) as fly:
+        result = await ConcurrentExecutor("my-app", fly=fly, rate_limits=None).run_one(request(prompt).config)
+        assert result.success and len(fly.created) == 1
+
+
+async def test_waits_that_were_measured_and_are_refused_now(machines: Machines) -> None:
+    """A limit that Fly has lowered since it was measured is found anew; no run ends for it."""
+    async with machines(quirks=Quirks(longest_exec_s=30)) as fly:
+        kept = Saved(at=datetime.now(UTC), exec_s=58)
+        await anyio.to_thread.run_sync(save, fly.base_url, kept)
+        executor = ConcurrentExecutor("my-app", base_url=fly.base_url, token=fly.token)
+        batch = await executor.run_batch([request("::say a"), request("::say b")])
+        assert batch.all_succeeded and len(fly.created) == 2
+        assert fly.requests["exec_machine", 400] > 0
 
 
 @pytest.mark.parametrize("cut", [8, 32, 64])
@@ -167,8 +209,9 @@ async def test_secrets_are_in_no_single_place(machines: Machines, repo: Path) ->
     files = {file["guest_path"]: base64.b64decode(file["raw_value"]) for file in creates[0]["config"]["files"]}
     told = json.dumps([creates, execs, start]) + "".join(map(repr, files.values()))
     assert not any(canary in told or canary[8:] in told for canary in canaries)
-    hidden = masked(bytes.fromhex(start["masked"]), files["/opt/flaude/pad"], bytes.fromhex(start["nonce"]))
-    assert all(canary in hidden.decode() for canary in canaries), "they travelled in there"
+    nonce = bytes.fromhex(start["nonce"])
+    job = json.dumps(decompressed(masked(base64.b64decode(start["masked"]), files["/opt/flaude/pad"], nonce)))
+    assert set(start) == {"masked", "nonce"} and all(canary in job for canary in canaries), "they travelled in there"
 
 
 async def test_the_pad_is_gone_before_the_agent_runs(machines: Machines) -> None:

@@ -22,7 +22,7 @@ def job(
     credentials: Mapping[str, str],
     push_branch: str = "",
 ) -> dict[str, Any]:
-    """The guest's `start` message. It holds secrets: it goes into the body of one exec call and nowhere else."""
+    """The guest's `start` message. It holds secrets: it leaves this process by `job_calls.pack_job` alone."""
     token = reveal(config.github_token)
     return {
         "protocol": PROTOCOL,

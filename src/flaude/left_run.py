@@ -122,7 +122,7 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
         tuple(Attempt.model_validate(one) for one in kept["earlier"]),
         superseded,
         kept.get("app", ""),
-        bytes.fromhex(kept.get("pad", "")),
+        bytes.fromhex(kept["pad"]),
         tuple(FlyRequest.model_validate(one) for one in kept.get("requests", ())),
         ExitEvent.model_validate(event) if event else None,
     )

@@ -16,21 +16,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets as random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from flaude.claude import cut_nesting
-from flaude.errors import GuestError, NotReadyError, PayloadTooLargeError, UnreachableError
-from flaude.fly.exec_limits import EXEC_MARGIN_S, LONGEST_WORD, SMALLEST_BODY_BYTES
+from flaude.errors import (
+    FlaudeError,
+    GuestError,
+    InvalidRequestError,
+    NoSuchProgramError,
+    NotReadyError,
+    PayloadTooLargeError,
+    UnreachableError,
+)
+from flaude.fly.exec_limits import EXEC_MARGIN_S, SHORTEST_WAIT_S
 from flaude.guest.ctl import STDIN
 from flaude.guest.packing import pack_request
-from flaude.guest.pad import NONCE_BYTES, masked
 from flaude.guest.parts import name_of
 from flaude.guest.redact import Redactor
-from flaude.guest_program import GUEST_PATH, guest_sha256, packed_guest
+from flaude.guest_program import guest_sha256, packed_guest
+from flaude.job_calls import GUEST, body_bytes, pack_job, room_beside
 from flaude.offloading import offload
 from flaude.piece_size import PieceSize
 from flaude.protocol import GuestFile, GuestResult, PullReply, Record, SpoolReader, StatusReply, unpack
@@ -41,16 +48,14 @@ if TYPE_CHECKING:
 ANSWER_AT_ONCE = "SIGUSR1"
 """The signal by which the guest answers whoever waits for news at once."""
 
-_SHORTEST_WAIT_S = 2.0
 _FIRST_WAIT_S = 1.0
 _MOST_DAMAGED = 3
+_REQUEST_TIMEOUT = 408  # this exec was too long for Fly
+_NO_PROGRAM = (126, 127)  # a shell's word for it
 _NOT_YET = 75  # the guest's EX_TEMPFAIL: booted, but the supervisor does not answer yet
 _ALL_HERE = -1  # the guest's word for: all of the guest is in the machine
 
-# Without what it does not need (site packages, the environment): it starts every second, on a busy machine.
-_GUEST = ("python3", "-I", "-S", GUEST_PATH)
 _LONGEST_REASON = 500
-_SHORTEST_PART = 512
 _FETCH_OVERHEAD = 200
 
 
@@ -59,7 +64,14 @@ class JobRefusedError(GuestError):
 
 
 class NoGuestError(GuestError):
-    """What was run there is not the guest: it failed, or ended, without the guest's answer."""
+    """What was run there is not the guest: it failed, or ended, without the guest's answer.
+
+    `missing` tells whether that is because the machine has no such program.
+    """
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class CutAnswerError(GuestError):
@@ -97,18 +109,19 @@ class GuestLink:
         self._wait_s = fly.exec_limits.longest_wait_s
         self._pieces = PieceSize(fly.exec_limits.answer_bytes)
         self._packed_job = ("", "")
+        self._begun = ("", b"")
         self._sent = 0
         self._guest_sent: int | None = None
 
     async def start(self, job: Mapping[str, Any], pad: bytes) -> PullReply | None:
-        """One step of handing over the job, secrets included: the one time that they travel.
+        """One step of handing over the job, all of it under the pad: the one time that its secrets travel.
 
         Calls are rationed: the last one brings what a `pull` then has to tell, so that the agent begins a second
         earlier.
 
         Args:
             job: The job.
-            pad: The machine's pad; what is secret travels under it.
+            pad: The machine's pad.
 
         Returns:
             What has been told, when the guest has taken the job; None when there is more to be sent.
@@ -116,7 +129,7 @@ class GuestLink:
         if self._guest_sent is not None:
             await self._send_guest(self._guest_sent)
             return None
-        packed = self._pack(job, pad)
+        packed = await self._pack(job, pad)
         try:
             if len(packed) <= self._room("start"):
                 answer = await self._ctl("start", packed, wait_s=_FIRST_WAIT_S)
@@ -127,9 +140,11 @@ class GuestLink:
             else:
                 return None
         except PayloadTooLargeError:
-            if self._fly.exec_limits.body_bytes > SMALLEST_BODY_BYTES:
-                return None
-            raise
+            return None  # in smaller parts then
+        except CutAnswerError as error:
+            # It has the job, as it answers with what there is to tell: a pull asks again, for less of it.
+            self._shrink(error)
+            return self._handed_over()
         if "guest_bytes" in answer:
             self._guest_sent = 0
             return None
@@ -142,19 +157,21 @@ class GuestLink:
         if not answer.get("accepted"):
             raise JobRefusedError(self.clean(f"the guest refused the job: {answer.get('error', answer)}"))
         if "pull" not in answer:  # it had the job already
-            return PullReply(state="waiting", offset=0, next=0)
-        return self._pulled(answer["pull"], 0)
+            return self._handed_over()
+        reply = self._pulled(answer["pull"], 0)
+        self._packed_job = ("", "")
+        return reply
 
-    def _pack(self, job: Mapping[str, Any], pad: bytes) -> str:
+    def _handed_over(self) -> PullReply:
+        self._packed_job = ("", "")
+        return PullReply(state="waiting", offset=0, next=0)
+
+    async def _pack(self, job: Mapping[str, Any], pad: bytes) -> str:
         """The job as it travels: each time the same, so that its parts fit together."""
         job_id, packed = self._packed_job
         if job_id != job["job_id"]:
-            nonce = random.token_bytes(NONCE_BYTES)
-            hidden = json.dumps({name: job[name] for name in ("secrets", "git")}).encode()
-            open_ = {name: value for name, value in job.items() if name not in ("secrets", "git")}
             pull = {"offset": 0, "wait_s": _FIRST_WAIT_S, "max_bytes": self._pieces.bytes}
-            message = {**open_, "masked": masked(hidden, pad, nonce).hex(), "nonce": nonce.hex(), "pull": pull}
-            packed = pack_request(message)
+            packed = await offload(len(job["prompt"]), pack_job, {**job, "pull": pull}, pad)
             self._packed_job, self._sent = (job["job_id"], packed), 0
         return packed
 
@@ -178,28 +195,27 @@ class GuestLink:
         """Send one more part of the guest itself, to the program that keeps its place (`guest/bootstrap.py`)."""
         whole = packed_guest()
         if offset < len(whole):
-            command = [*_GUEST, "part", str(offset)]
-            command.append(whole[offset : offset + self._room_beside(command)])
+            command = [*GUEST, "part", str(offset)]
+            command.append(whole[offset : offset + room_beside(command, self._fly.exec_limits)])
         else:
-            command = [*_GUEST, "join", guest_sha256()]
+            command = [*GUEST, "join", guest_sha256()]
         try:
             there = int((await self._exec("part", command)).get("guest_bytes", _ALL_HERE))
         except PayloadTooLargeError:
-            if self._fly.exec_limits.body_bytes > SMALLEST_BODY_BYTES:
-                return
-            raise
+            return  # in smaller parts then
         self._guest_sent = None if there == _ALL_HERE else there
 
     async def pull(self, job_id: str, offset: int) -> PullReply:
         """What is new since `offset`; waits inside the machine while there is nothing."""
-        wait_s = max(_SHORTEST_WAIT_S, self._wait_s * self._fly.share)
+        wait_s = max(SHORTEST_WAIT_S, min(self._wait_s, self._fly.exec_limits.longest_wait_s) * self._fly.share)
         request = {"job_id": job_id, "offset": offset, "wait_s": wait_s, "max_bytes": self._pieces.bytes}
         try:
             answer = await self._call("pull", request, wait_s=wait_s)
         except UnreachableError as error:
-            if error.status == 408:  # noqa: PLR2004  # Request Timeout: this exec was too long for Fly
-                self._wait_s = max(_SHORTEST_WAIT_S, self._wait_s / 2)
-            self._pieces.failed()
+            if error.status == _REQUEST_TIMEOUT:
+                self._wait_s = max(SHORTEST_WAIT_S, self._wait_s / 2)
+            else:
+                self._pieces.failed()
             raise
         except GuestError as error:
             self._shrink(error)
@@ -220,7 +236,7 @@ class GuestLink:
             raise GuestError(f"the guest's answer to pull is not readable: {self.clean(str(error))}") from None
         if reply.offset != offset:
             raise GuestError(f"the guest answered for offset {reply.offset} instead of {offset}")
-        self._pieces.arrived(reply.next - offset)
+        self._pieces.arrived(max(reply.next - offset, len(reply.data)))
         return reply
 
     async def records(self, reply: PullReply) -> list[Record]:
@@ -252,10 +268,20 @@ class GuestLink:
         return {**self.clean.told({**value, "files": None}), **agents, "files": value.get("files", [])}
 
     async def fetch(self, file: GuestFile) -> bytes:
-        """A whole file, in pieces, checked against its size and SHA-256."""
-        content = b""
-        while len(content) < file.size:
-            content += await self.piece(file, len(content))
+        """A whole file, in pieces, checked against its size and SHA-256.
+
+        When it fails, what has arrived is there for the next call for the same file.
+        """
+        begun, content = self._begun
+        if begun != file.sha256:
+            content = b""
+        self._begun = ("", b"")
+        try:
+            while len(content) < file.size:
+                content += await self.piece(file, len(content))
+        except FlaudeError:
+            self._begun = (file.sha256, content)
+            raise
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise GuestError(f"{file.name} arrived damaged: its SHA-256 is not {file.sha256}")
         return content
@@ -279,7 +305,7 @@ class GuestLink:
                 if damaged == _MOST_DAMAGED:
                     raise
             else:
-                self._pieces.arrived(len(piece))
+                self._pieces.arrived(max(len(piece), len(answer["data"])))
                 return piece
 
     async def fetch_together(self, files: Sequence[GuestFile]) -> dict[str, bytes]:
@@ -332,7 +358,7 @@ class GuestLink:
         return answer
 
     async def _ctl(self, verb: str, *words: str, wait_s: float | None = None, stdin: str = "") -> dict[str, Any]:
-        return await self._exec(verb, [*_GUEST, "ctl", verb, *words], wait_s=wait_s, stdin=stdin)
+        return await self._exec(verb, [*GUEST, "ctl", verb, *words], wait_s=wait_s, stdin=stdin)
 
     async def _exec(
         self, verb: str, command: list[str], *, wait_s: float | None = None, stdin: str = ""
@@ -341,7 +367,8 @@ class GuestLink:
 
         A machine may run one exec at a time: what does not wait itself may have to wait for one that does.
         """
-        longest_s = self._fly.exec_limits.longest_wait_s
+        limits = self._fly.exec_limits
+        longest_s = limits.longest_wait_s
         try:
             reply = await self._fly.exec_machine(
                 self._app,
@@ -353,8 +380,16 @@ class GuestLink:
                 waits=bool(wait_s),
                 clean=self.clean,
             )
-        except PayloadTooLargeError:
-            self._fly.exec_limits.body_refused(_body_bytes(command, stdin))
+        except PayloadTooLargeError as error:
+            if not limits.body_refused(body_bytes(command, stdin)):
+                raise NotReadyError(f"the machine refused {verb}: {error}") from error
+            raise
+        except NoSuchProgramError as error:
+            raise NoGuestError(f"{verb}: {error}", missing=True) from error
+        except InvalidRequestError as error:
+            # What was measured, here or elsewhere, is not true any more.
+            if "timeout" in error.fly_text.lower() and limits.wait_refused(longest_s):
+                raise NotReadyError(f"the machine refused {verb}: {error}") from error
             raise
         stderr = self.clean(reply.stderr).strip()[-500:]
         if reply.exit_code == _NOT_YET:
@@ -368,27 +403,18 @@ class GuestLink:
         told = f"{verb}: the guest exited with code {reply.exit_code} and no answer: {stderr}"
         if reply.exit_code == 0 and reply.stdout.startswith("{"):
             # The guest exits with 0 when it has answered: an answer that is none was cut on the way.
-            self._fly.exec_limits.answer_cut(len(reply.stdout))
+            limits.answer_cut(len(reply.stdout))
             raise CutAnswerError(told, len(reply.stdout))
-        raise NoGuestError(told)
+        raise NoGuestError(told, missing=reply.exit_code in _NO_PROGRAM)
 
     def _room(self, *words: str) -> int:
         """How long one more word of a `ctl` command may be."""
-        return self._room_beside([*_GUEST, "ctl", *words])
-
-    def _room_beside(self, command: list[str]) -> int:
-        left = self._fly.exec_limits.body_bytes - _body_bytes([*command, ""])
-        return max(_SHORTEST_PART, min(left, LONGEST_WORD))
+        return room_beside([*GUEST, "ctl", *words], self._fly.exec_limits)
 
     def _fits_stdin(self, packed: str) -> bool:
         """Whether a request that is too long for a word goes in one call all the same."""
-        limits, command = self._fly.exec_limits, [*_GUEST, "ctl", "start", STDIN]
-        return limits.stdin and _body_bytes(command, packed) <= limits.body_bytes
-
-
-def _body_bytes(command: list[str], stdin: str = "") -> int:
-    """How long the body of an exec is."""
-    return len(json.dumps({"command": command, "timeout": 60, **({"stdin": stdin} if stdin else {})}))
+        limits, command = self._fly.exec_limits, [*GUEST, "ctl", "start", STDIN]
+        return limits.stdin and body_bytes(command, packed) <= limits.body_bytes
 
 
 def _contents(files: Sequence[GuestFile], told: Sequence[object]) -> dict[str, bytes]:

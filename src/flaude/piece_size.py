@@ -6,6 +6,7 @@ from flaude.fly.exec_limits import FIRST_ANSWER_BYTES, SMALLEST_ANSWER_BYTES
 
 _LARGEST_BYTES = 8 * 1024 * 1024
 _WHOLE_ONES = 8
+_FULL = 0.85
 
 
 class PieceSize:
@@ -26,8 +27,8 @@ class PieceSize:
         self._whole_ones = 0
 
     def arrived(self, count: int) -> None:
-        """So many bytes have arrived."""
-        if count < self.bytes:  # there were no more
+        """So many bytes have arrived; of a full piece they are nearly as many as were asked for."""
+        if count < self.bytes * _FULL:  # there were no more
             return
         if self.bytes == self._most:
             self._whole_ones += 1

@@ -136,10 +136,14 @@ class PullReply(_Message):
 
 
 class StatusReply(_Message):
-    """Answer to `status`; `pulled_s_ago` is 0 while a pull waits, and None like `job_id` before there is a job."""
+    """Answer to `status`.
+
+    `waited_s` counts since the machine came up, or a part of its job arrived; `pulled_s_ago` is 0 while a pull waits,
+    and None like `job_id` before there is a job.
+    """
 
     state: GuestState
-    booted_s_ago: float
+    waited_s: float
     job_id: str | None = None
     pulled_s_ago: float | None = None
 

@@ -58,7 +58,7 @@ def judge(
         allowed_s = silence_s(machine) if pulled_within_s is None else pulled_within_s
         return Verdict(destroy=guest.pulled_s_ago > allowed_s, reason=told)
     start_s = start_deadline_s(machine) + _BOOT_MARGIN_S
-    idle_s = age(machine.created_at, now) if guest is None else guest.booted_s_ago
+    idle_s = age(machine.created_at, now) if guest is None else guest.waited_s
     if idle_s is None or idle_s <= start_s:
         return Verdict(destroy=False, reason="it is new, and may still be given its job")
     if guest is not None:

@@ -21,7 +21,6 @@ from flaude.errors import (
     JournalError,
     MachineLimitError,
     NoCapacityError,
-    NoSuchProgramError,
     NotFoundError,
     NotReadyError,
     PayloadTooLargeError,
@@ -378,7 +377,9 @@ class Run:
         reply = await self._link.start(self._job, plan.pad)
         if reply is None:
             # A machine to which a long job is on its way is there: it has as long again for the next part.
-            self._deadline = max(self._deadline, anyio.current_time() + plan.timeouts.boot)
+            now = anyio.current_time()
+            self._deadline = max(self._deadline, now + plan.timeouts.boot)
+            self._ready_by = max(self._ready_by, now + NOT_READY_S)
             return None
         self._known_from = anyio.current_time()  # the node that answers knows it: a list would not have shown that
         self._deadline = self._known_from + self._longest_s
@@ -513,16 +514,16 @@ class Run:
             return await self._look() or await self._wait_out(error)
         elif isinstance(error, JobRefusedError):
             return GaveUp(FailureKind.INTERNAL, str(error))
-        elif isinstance(error, NoGuestError | NoSuchProgramError) and step is Step.START:
-            return await self._no_guest(error)
+        elif isinstance(error, NoGuestError) and error.missing and step is Step.START:
+            return await self._no_program(error)
         elif not isinstance(error, (*_BLIPS, GuestError)):
             return GaveUp(FailureKind.API, str(error))
         elif isinstance(error, NotReadyError) and (seen := await self._look()):
             return seen
         return await self._wait_out(error)
 
-    async def _no_guest(self, error: FlaudeError) -> Observation | None:
-        """What answers is not the guest: the machine is not ready yet, its image has no python3, or the guest died."""
+    async def _no_program(self, error: NoGuestError) -> Observation | None:
+        """The machine is not ready yet, or its image has no python3."""
         if seen := await self._look():
             return seen
         if anyio.current_time() < self._ready_by:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+_NO_FAILURE = 200
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -29,8 +31,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.server.asked.append(self.path)
-        if self.server.failures:
-            answer = self.server.failures.pop(0)
+        answer = self.server.failures.pop(0) if self.server.failures else _NO_FAILURE
+        if answer != _NO_FAILURE:
             if answer:
                 self.send_response(answer)
                 self.end_headers()
@@ -97,7 +99,7 @@ def git_server(
     Args:
         folder: Where they are.
         credentials: Who may have them; everybody without.
-        failures: What the first requests are answered with, 0 for a connection that is closed.
+        failures: What the first requests are answered with: 0 for a connection that is closed, 200 as it should be.
         asked: Takes the path of each request.
     """
     server = _Server(("127.0.0.1", 0), _Handler)

@@ -629,7 +629,7 @@ def test_rules_that_git_cannot_take_do_not_cost_the_patch(
     (bench.folder / "node_modules/large").write_bytes(bytes(2 << 20))
     (bench.folder / "inner").mkdir()
     run(bench.folder / "inner", "git", "init", "--quiet")
-    found = bench.collect(collect_s=3, push="x")
+    found = bench.collect(collect_s=8, push="x")
     assert "without the repository's ignore rules and attributes" in found["patch_error"]
     assert sorted(file["path"] for file in found["omitted"]) == ["inner/", "node_modules/"]
     assert "without the repository's ignore rules" in found["push_error"]

@@ -247,7 +247,7 @@ def test_run_deadline_and_an_agent_that_ignores_signals(guest: Guest, script: Sc
         "signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print('up', flush=True); time.sleep(300)"
     )
-    guest.start(agent, limits={"run_s": 3, "grace_s": 0.4})
+    guest.start(agent, limits={"run_s": 5, "grace_s": 0.4})
     result, _ = guest.finish()
     assert (result["ended_by"], result["exit_code"]) == ("deadline", 137)
     assert result["agent"] == {"exit_code": None, "signal": 9}
@@ -257,7 +257,7 @@ def test_a_stopped_agent_that_exits_0_has_not_succeeded(guest: Guest, script: Sc
     """Claude Code exits 0 on SIGINT: after a deadline that is 124."""
     guest.start(
         script("signal.signal(signal.SIGINT, lambda *_: os._exit(0)); print('up', flush=True); time.sleep(300)"),
-        limits={"run_s": 3},
+        limits={"run_s": 5},
     )
     result, _ = guest.finish()
     assert (result["ended_by"], result["exit_code"]) == ("deadline", 124)
@@ -280,6 +280,27 @@ def test_a_result_without_an_exit(guest: Guest, script: Script) -> None:
 def test_start_deadline(boot: Boot) -> None:
     """A machine that is never given a job exits, with 0: Fly may keep what fails for hours."""
     assert boot(env={"FLAUDE_START_DEADLINE_S": "0.3"}).wait() == 0
+
+
+def test_a_part_of_a_job_is_a_sign_of_life(boot: Boot) -> None:
+    """To who asks how long the machine has waited in vain, and to its start deadline, a part that arrives counts."""
+    waiting = boot(env={"FLAUDE_START_DEADLINE_S": "60"})
+    while (before := waiting.call("status")["waited_s"]) < 0.5:
+        pass
+    assert waiting.said("part", f"{'0' * 32}:0", "abc").returncode == 0
+    while waiting.call("status")["waited_s"] >= before:
+        pass
+
+
+def test_no_part_of_a_job_stays_behind(guest: Guest, script: Script) -> None:
+    """The parts of a job are removed when it is used, and one that comes once more later too."""
+    filling = os.urandom(100_000).hex()
+    assert guest.start(script("time.sleep(300)"), prompt=filling)["accepted"]
+    parts = guest.root / "run/flaude/parts"
+    assert parts.parent.is_dir() and not parts.exists()
+    assert guest.said("part", f"{'0' * 32}:0", "abc").returncode == 0
+    while parts.exists():
+        assert guest.call("status")["job_id"] == "job-1"
 
 
 def test_orphan_clock_stops_the_agent_and_exits(guest: Guest, script: Script, tmp_path: Any) -> None:

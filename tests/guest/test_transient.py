@@ -42,6 +42,8 @@ GIT = {
     "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403\nfatal: the remote end hung up "
     "unexpectedly": False,
     "fatal: repository 'http://x/y/' not found": False,
+    "fatal: remote error: upload-pack: not our ref 0123456789\nfatal: the remote end hung up unexpectedly": False,
+    "error: Server does not allow request for unadvertised object 0123\nthe remote end hung up unexpectedly": False,
     "fatal: Authentication failed for 'http://x/y/'": False,
     "fatal: could not read Username for 'http://x': terminal prompts disabled": False,
     "fatal: unable to access 'http://x/': The requested URL returned error: 403": False,

@@ -96,7 +96,7 @@ async def test_outputs_are_cut_where_asked() -> None:
 
 async def test_a_machine_that_is_not_ready_rejects_execs() -> None:
     """For a while after `started` nothing can be run in it, where asked."""
-    async with opened(quirks=Quirks(exec_not_ready_s=0.5)) as api:
+    async with opened(quirks=Quirks(exec_not_ready_s=2.0)) as api:
         machine, rejections = await api.started(), 0
         with anyio.fail_after(20):
             while "Rejection(" in (await api.exec(machine, "true"))["stdout"]:

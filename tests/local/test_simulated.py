@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from tests.local.conftest import Api, error, opened
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
 from flaude.events import Event, Finished, OtherOutput, Started
-from flaude.guest.packing import pack_request
+from flaude.guest.packing import compressed, pack_request
 from flaude.guest.pad import masked
 from flaude.guest.parts import name_of
 from flaude.guest_program import GUEST_PATH
@@ -37,12 +38,13 @@ def shape(value: Any, name: str = "") -> Any:
     return value if name in OURS or value is None else type(value).__name__
 
 
-def job(prompt: str) -> dict[str, Any]:
-    """A job that does what the prompt says."""
+def job(prompt: str, **more: Any) -> dict[str, Any]:
+    """A job that does what the prompt says, as it travels."""
     argv = ["claude", "-p", "--dangerously-skip-permissions", "--output-format", "stream-json", "--verbose"]
-    hidden = json.dumps({"secrets": {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}}).encode()
-    secrets = {"masked": masked(hidden, PAD, b"nonce").hex(), "nonce": b"nonce".hex()}
-    return {"protocol": PROTOCOL, "prompt": prompt, "argv": argv, **secrets}
+    secrets = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}
+    whole = {"protocol": PROTOCOL, "job_id": "job-1", "prompt": prompt, "argv": argv, "secrets": secrets, **more}
+    hidden = masked(compressed(whole), PAD, b"nonce")
+    return {"masked": base64.b64encode(hidden).decode(), "nonce": b"nonce".hex()}
 
 
 class Guest:
@@ -76,7 +78,7 @@ class Guest:
 
     async def start(self, prompt: str, **more: Any) -> None:
         """Hand over a job."""
-        answer = await self.call("start", **job(prompt), **more)
+        answer = await self.call("start", **job(prompt, **more))
         self.answers.append(("start", shape(answer)))
         if "pull" in answer:
             self._take(answer["pull"])
@@ -178,7 +180,7 @@ async def is_misspelled(guest: Guest) -> None:
 
 async def comes_in_parts(guest: Guest) -> None:
     """A job that is longer than a call: in parts, out of order, one of them twice and one at first not at all."""
-    packed = pack_request({**job("::say one"), "job_id": "job-1", "pull": {"offset": 0}})
+    packed = pack_request(job("::say one", pull={"offset": 0}))
     name, half = name_of(packed), len(packed) // 2
     for offset, text in ((half, packed[half:]), (0, packed[: half // 2]), (half, packed[half:])):
         guest.answers.append(("part", json.loads((await guest.exec("part", f"{name}:{offset}", text))["stdout"])))

@@ -77,17 +77,18 @@ async def check(
             print(error, file=sys.stderr)
         return 2
     bounds = forecast(spec.settings, spec.requests)
+    upload = await largest_upload(spec.settings, spec.requests, os.environ)
     limit = await fly_checks.limit_note(spec.settings.app, bounds.at_once)
     if json:
-        print(json_.dumps({**_as_json(spec, bounds), "machine_limit": limit}))
+        print(json_.dumps({**_as_json(spec, bounds, upload), "machine_limit": limit}))
     else:
-        _print(spec, bounds)
+        _print(spec, bounds, upload)
         if limit:
             print(f"note: {limit}", file=sys.stderr)
     return 0
 
 
-def _as_json(spec: BatchSpec, bounds: Forecast) -> dict[str, Any]:
+def _as_json(spec: BatchSpec, bounds: Forecast, upload: Upload | None) -> dict[str, Any]:
     return {
         "source": spec.source,
         "app": spec.settings.app,
@@ -106,12 +107,12 @@ def _as_json(spec: BatchSpec, bounds: Forecast) -> dict[str, Any]:
             for request in spec.requests
         ],
         "forecast": asdict(bounds),
-        "largest_upload": asdict(upload) if (upload := largest_upload(spec.settings, spec.requests)) else None,
+        "largest_upload": asdict(upload) if upload else None,
         "without_credentials": _without_credentials(spec.requests),
     }
 
 
-def _print(spec: BatchSpec, bounds: Forecast) -> None:
+def _print(spec: BatchSpec, bounds: Forecast, upload: Upload | None) -> None:
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _NO_TERMINAL
@@ -127,7 +128,7 @@ def _print(spec: BatchSpec, bounds: Forecast) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column()
-    for name, text in [*((name, rows[0][name]) for name in same), *_lines(spec, bounds)]:
+    for name, text in [*((name, rows[0][name]) for name in same), *_lines(spec, bounds, upload)]:
         grid.add_row(name, Text(printable(text)))
     console.print(grid)
     if without := _without_credentials(spec.requests):
@@ -173,12 +174,12 @@ def _machine(config: MachineConfig) -> str:
     return f"{prefix}-{guest.cpus}x {guest.memory_mb / 1024:g} GB {','.join(config.regions) or 'anywhere'}"
 
 
-def _lines(spec: BatchSpec, bounds: Forecast) -> Iterator[tuple[str, str]]:
+def _lines(spec: BatchSpec, bounds: Forecast, upload: Upload | None) -> Iterator[tuple[str, str]]:
     yield "machines", f"{bounds.tasks}, one for each task; at most {bounds.at_once} at once"
     if bounds.shards > 1:
         yield "apps", _apps(bounds)
     yield "pace", _pace(bounds)
-    if upload := largest_upload(spec.settings, spec.requests):
+    if upload:
         yield "prompts", _upload(upload)
     yield "agents", _agents(spec, bounds)
     yield "Fly", _fly(bounds)

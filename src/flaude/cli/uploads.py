@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from flaude.fly.exec_limits import FIRST_BODY_BYTES
+from anyio import to_thread
+
+from flaude.errors import ConfigError
+from flaude.fly.exec_limits import ExecLimits
 from flaude.fly.pacing import EVERY_ACTION
-from flaude.guest.packing import pack_request
+from flaude.fly.settings import base_url
+from flaude.guest.pad import PAD_BYTES
 from flaude.job import job
+from flaude.job_calls import calls_of_start, pack_job
+from flaude.probe.saved import measured_limits
 from flaude.request import ExecutionRequest
 from flaude.settings import ExecutorSettings
 
-_AROUND_BYTES = 300
-"""Bytes of an exec's body that are not the request itself."""
-
-_SHORT = 4096
-"""A prompt of so many characters fits into one call."""
+_JOB_ID = "0" * 32
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,36 @@ class Upload:
     seconds: float
 
 
-def largest_upload(settings: ExecutorSettings, requests: Sequence[ExecutionRequest]) -> Upload | None:
-    """What the largest task takes; None when every task fits into one call."""
+async def largest_upload(
+    settings: ExecutorSettings, requests: Sequence[ExecutionRequest], environ: Mapping[str, str]
+) -> Upload | None:
+    """What the largest task takes; None when every task fits into one call.
+
+    By what was measured of Fly (`flaude doctor --live --save`), or else by what is believed.
+    """
+    limits = await to_thread.run_sync(_limits, environ)
     found: Upload | None = None
     for request in requests:
-        calls = _calls(settings, request)
+        calls = calls_of_start(_packed(settings, request), limits)
         if calls > (found.calls if found else 1):
             seconds = EVERY_ACTION.last_after_s(calls) / (settings.rate_limits or math.inf)
             found = Upload(request.tag, len(request.config.prompt), calls, seconds)
     return found
 
 
-def _calls(settings: ExecutorSettings, request: ExecutionRequest) -> int:
-    config = request.config
-    long = (config.prompt, config.append_system_prompt, *map(str, (config.mcp_config, config.json_schema)))
-    if sum(map(len, filter(None, long))) <= _SHORT:
-        return 1
+def _limits(environ: Mapping[str, str]) -> ExecLimits:
+    with suppress(ConfigError):  # `flaude run` says what is wrong with the address
+        return measured_limits(base_url(None, environ)) or ExecLimits()
+    return ExecLimits()
+
+
+def _packed(settings: ExecutorSettings, request: ExecutionRequest) -> str:
     message = job(
-        config, job_id="", run_s=settings.wait_timeout, timeouts=settings.timeouts, credentials={}, push_branch=""
+        request.config,
+        job_id=_JOB_ID,
+        run_s=settings.wait_timeout,
+        timeouts=settings.timeouts,
+        credentials={},  # those of Claude are short
+        push_branch="",
     )
-    parts = math.ceil(len(pack_request(message)) / (FIRST_BODY_BYTES - _AROUND_BYTES))
-    return parts if parts == 1 else parts + 1
+    return pack_job(message, bytes(PAD_BYTES))

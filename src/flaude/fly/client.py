@@ -406,7 +406,7 @@ def _rejection(text: str, call: Call) -> FlyError:
     where: dict[str, Any] = {"method": call.method, "path": call.where, "status": 200, "fly_text": text}
     if TOO_LARGE in text:
         return PayloadTooLargeError(f"the machine did not take so large a request: {text}", **where)
-    if NO_PROGRAM in text:
+    if NO_PROGRAM.search(text):
         return NoSuchProgramError(f"the machine has no such program: {text}", **where)
     return NotReadyError(f"the machine did not run the command: {text}", **where)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 FIRST_BODY_BYTES = 12_000
@@ -29,6 +30,9 @@ LONGEST_WAIT_S = 15.0
 Fly refuses a `timeout` above 60 s (four projects); users saw 408 from 25 s on.
 """
 
+SHORTEST_WAIT_S = 2.0
+"""Seconds that a call may wait inside a machine, whatever Fly refuses."""
+
 LONGEST_MEASURED_WAIT_S = 45.0
 """Seconds that no call waits beyond, whatever was measured: with its margin it stays under Fly's 60."""
 
@@ -47,8 +51,8 @@ REJECTION = "Unhandled rejection: Rejection("
 TOO_LARGE = "PayloadTooLarge"
 """Part of that answer when the body was too large (seen by two projects)."""
 
-NO_PROGRAM = "ExecError"
-"""Part of that answer when the program could not be started (inferred from the init's source)."""
+NO_PROGRAM = re.compile(r"ExecError.*(code: 2\b|NotFound)", re.DOTALL)
+"""That answer when there is no such program, ENOENT (from the init's source); any other number may pass."""
 
 
 @dataclass
@@ -69,9 +73,19 @@ class ExecLimits:
     longest_wait_s: float = LONGEST_WAIT_S
     whole_creates: bool = True
 
-    def body_refused(self, size: int) -> None:
-        """A body of so many bytes was too large."""
+    def body_refused(self, size: int) -> bool:
+        """A body of so many bytes was refused as too large; whether it is taken for that."""
+        if size <= SMALLEST_BODY_BYTES:
+            return False
         self.body_bytes = max(SMALLEST_BODY_BYTES, min(self.body_bytes, size // 2))
+        return True
+
+    def wait_refused(self, seconds: float) -> bool:
+        """Fly has refused a call that may wait for so many seconds; whether the next one is to wait less."""
+        if seconds <= SHORTEST_WAIT_S:
+            return False
+        self.longest_wait_s = min(self.longest_wait_s, max(SHORTEST_WAIT_S, seconds / 2))
+        return True
 
     def answer_cut(self, size: int) -> None:
         """An answer was cut off after so many bytes."""

@@ -14,7 +14,7 @@ class Clocks:
 
     def __init__(self, start_deadline_s: float) -> None:
         self._start_deadline_s = start_deadline_s
-        self._booted = self._sign_of_job = self._pulled = self._accepted = time.monotonic()
+        self._sign_of_job = self._pulled = self._accepted = time.monotonic()
         self._pulling = 0
         self._done: float | None = None
         self._stopped: float | None = None
@@ -34,9 +34,9 @@ class Clocks:
         self._pulled = time.monotonic()
 
     @property
-    def booted_s_ago(self) -> float:
-        """Seconds since the machine came up."""
-        return time.monotonic() - self._booted
+    def waited_s(self) -> float:
+        """Seconds since the machine came up, or a part of its job arrived."""
+        return time.monotonic() - self._sign_of_job
 
     @property
     def pulled_s_ago(self) -> float:
@@ -50,8 +50,7 @@ class Clocks:
         Below 0 since then; None when there is no such clock.
         """
         if self._limits is None:
-            waited_s = time.monotonic() - self._sign_of_job
-            return self._start_deadline_s - waited_s if self._start_deadline_s else None
+            return self._start_deadline_s - self.waited_s if self._start_deadline_s else None
         return self._limits.orphan_s - self.pulled_s_ago if self._limits.orphan_s else None
 
     @contextmanager

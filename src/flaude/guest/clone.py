@@ -173,9 +173,11 @@ class _Clone:
         if _COMMIT.fullmatch(repo.ref):
             # A commit cannot be named to `git clone`; servers that do not serve one by its id get a full clone.
             done = await self._from_server(*clone, "--no-checkout", "--", repo.url, folder)
-            if done.code == 0 and (await self._from_server(*fetch, "--depth=1", "origin", repo.ref)).code:
-                everything = "+refs/heads/*:refs/remotes/origin/*"
-                done = await self._from_server(*fetch, "--unshallow", "--tags", "origin", everything)
+            if done.code == 0:
+                done = await self._from_server(*fetch, "--depth=1", "origin", repo.ref)
+                if done.code and not transient.git_failure(_told(done)):
+                    everything = "+refs/heads/*:refs/remotes/origin/*"
+                    done = await self._from_server(*fetch, "--unshallow", "--tags", "origin", everything)
             if done.code == 0:
                 done = await self._git("-C", folder, "checkout", "--quiet", "--detach", repo.ref)
         else:

@@ -11,15 +11,20 @@ _SHORT_BYTES = 4096
 _BZ2 = b"BZh"
 
 
-def pack_request(request: dict[str, Any]) -> str:
-    """The request as ASCII text without blanks: by zlib, or for long ones by bz2, which makes prose a fifth shorter."""
+def compressed(request: dict[str, Any]) -> bytes:
+    """The request as JSON, by zlib, or for long ones by bz2, which makes prose a fifth shorter."""
     data = json.dumps(request, separators=(",", ":")).encode()
     forms = [zlib.compress(data, 9)]
     if len(data) > _SHORT_BYTES:
         import bz2  # noqa: PLC0415  # as below
 
         forms.append(bz2.compress(data, 9))
-    return binascii.b2a_base64(min(forms, key=len), newline=False).decode("ascii")
+    return min(forms, key=len)
+
+
+def pack_request(request: dict[str, Any]) -> str:
+    """The request as ASCII text without blanks."""
+    return binascii.b2a_base64(compressed(request), newline=False).decode("ascii")
 
 
 def unpack_request(packed: str) -> dict[str, Any]:
@@ -28,7 +33,15 @@ def unpack_request(packed: str) -> dict[str, Any]:
     Raises:
         ValueError: It is none.
     """
-    data = binascii.a2b_base64(packed)
+    return decompressed(binascii.a2b_base64(packed))
+
+
+def decompressed(data: bytes) -> dict[str, Any]:
+    """The request.
+
+    Raises:
+        ValueError: It is none.
+    """
     try:
         if data.startswith(_BZ2):
             import bz2  # noqa: PLC0415  # what is asked every second does without it

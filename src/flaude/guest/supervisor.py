@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import binascii
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -17,6 +17,7 @@ from .job import BadJob, Limits, parse
 from .layout import Layout
 from .memory import protect
 from .outbox import Outbox
+from .packing import decompressed
 from .pad import masked
 from .processes import become_subreaper, end_all
 from .server import pack_within, serve
@@ -146,7 +147,8 @@ class Supervisor:
 
     async def _on_start(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            job = parse(self._unmasked(request))
+            request = self._unmasked(request)
+            job = parse(request)
         except (BadJob, TypeError, AttributeError) as error:
             return {"accepted": False, "error": str(error)}
         if self._work is None:
@@ -162,22 +164,22 @@ class Supervisor:
         return answer
 
     def _unmasked(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request with what came under the pad."""
+        """The request that came under the pad."""
         if "masked" not in request:
             return request
         if not self._pad:
             raise BadJob("masked: this machine has no pad")
         try:
-            hidden = json.loads(masked(bytes.fromhex(request["masked"]), self._pad, bytes.fromhex(request["nonce"])))
+            hidden = binascii.a2b_base64(request["masked"])
+            return decompressed(masked(hidden, self._pad, bytes.fromhex(request["nonce"])))
         except (KeyError, ValueError):
             raise BadJob("masked: it is not under this machine's pad") from None
-        return {**request, **hidden}
 
     def _on_status(self) -> dict[str, Any]:
         """For somebody else than the controller: asking does not count as a pull."""
         return {
             "state": self._state,
-            "booted_s_ago": self._clocks.booted_s_ago,
+            "waited_s": self._clocks.waited_s,
             "job_id": self._work.job.job_id if self._work else None,
             "pulled_s_ago": self._clocks.pulled_s_ago if self._work else None,
         }
@@ -275,9 +277,11 @@ class Supervisor:
                     self._spool.log(f"a defect of the supervisor: {told}")
 
     def _look_at_clocks(self) -> None:
-        if self._work is None and (newest := parts.newest(str(self._layout.run))) != self._newest_part:
+        if (newest := parts.newest(str(self._layout.run))) != self._newest_part:
             self._newest_part = newest
             self._clocks.arriving()
+            if self._work is not None:  # a part that came twice, the second time too late
+                parts.sweep(str(self._layout.run))
         self._hold()
         work = self._work
         agent = work.running_agent if work else None

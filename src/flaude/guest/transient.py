@@ -20,7 +20,7 @@ _NPM_TRANSIENT = re.compile(
 _GIT_FOR_GOOD = re.compile(
     r"returned error: 4(?!08|29)\d\d|HTTP 4(?!08|29)\d\d|Authentication failed|could not read (?:Username|Password)"
     r"|Permission denied|repository .* not found|Host key verification failed|No space left on device"
-    r"|Clone succeeded, but checkout failed",
+    r"|Clone succeeded, but checkout failed|not our ref|unadvertised object",
     re.IGNORECASE,
 )
 _GIT_TRANSIENT = re.compile(

@@ -126,6 +126,7 @@ class SimulatedMachine:
         try:
             if words[:1] == ["part"] and len(words) == _PART_WORDS:
                 self._parts.keep(*words[1].partition(":")[::2], words[2])
+                self._supervisor.arriving()
                 return _said({"ok": True})
             if len(words) != len(("VERB", "REQUEST")) or words[0] not in _VERBS:
                 return _refused(f"usage: ctl {'|'.join(_VERBS)} REQUEST, or ctl part NAME:OFFSET TEXT")

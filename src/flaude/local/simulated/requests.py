@@ -27,7 +27,24 @@ def unpack_request(packed: str) -> dict[str, Any]:
     Raises:
         ValueError: It is none.
     """
-    data = base64.b64decode(packed, validate=True)
+    return _decompressed(base64.b64decode(packed, validate=True))
+
+
+def unmasked(request: dict[str, Any], pad: bytes) -> dict[str, Any]:
+    """The request that came under the machine's pad.
+
+    Raises:
+        ValueError: It is not under this pad.
+    """
+    if "masked" not in request:
+        return request
+    hidden, nonce = base64.b64decode(request["masked"]), bytes.fromhex(request["nonce"])
+    blocks = range((len(hidden) + 31) // 32)
+    stream = b"".join(hmac.digest(pad, nonce + count.to_bytes(8, "big"), "sha256") for count in blocks)
+    return _decompressed(bytes(one ^ other for one, other in zip(hidden, stream, strict=False)))
+
+
+def _decompressed(data: bytes) -> dict[str, Any]:
     try:
         data = bz2.decompress(data) if data.startswith(b"BZh") else zlib.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
@@ -36,20 +53,6 @@ def unpack_request(packed: str) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise ValueError("give a JSON object")  # noqa: TRY004  # one error for every malformed request
     return request
-
-
-def unmasked(request: dict[str, Any], pad: bytes) -> dict[str, Any]:
-    """The request with what came under the machine's pad.
-
-    Raises:
-        ValueError: It is not under this pad.
-    """
-    if "masked" not in request:
-        return request
-    hidden, nonce = bytes.fromhex(request["masked"]), bytes.fromhex(request["nonce"])
-    blocks = range((len(hidden) + 31) // 32)
-    stream = b"".join(hmac.digest(pad, nonce + count.to_bytes(8, "big"), "sha256") for count in blocks)
-    return {**request, **json.loads(bytes(one ^ other for one, other in zip(hidden, stream, strict=False)))}
 
 
 class Parts:

@@ -68,7 +68,7 @@ class Supervisor:
         self._pad = pad
         self._hurry_until = 0.0
         self._start_deadline_s = float(env.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S)
-        self._booted = self._pulled = time.monotonic()
+        self._sign_of_job = self._pulled = time.monotonic()
         self._pulling = 0
         self._answered = 0.0
         self._spool = Spool()
@@ -99,6 +99,10 @@ class Supervisor:
         when = ": the work so far was collected" if self._job.state == "running" else " before the agent had started"
         self._stop(self._job, "stopped", _STOPPED_BY_FLY + when)
         self._wind()
+
+    def arriving(self) -> None:
+        """A part of its job has arrived."""
+        self._sign_of_job = time.monotonic()
 
     def hurry(self) -> None:
         """Answer the pull that waits, or the next one, at once."""
@@ -175,7 +179,7 @@ class Supervisor:
         now, job = time.monotonic(), self._job
         return {
             "state": job.state if job else "waiting",
-            "booted_s_ago": now - self._booted,
+            "waited_s": now - self._sign_of_job,
             "job_id": job.job_id if job else None,
             "pulled_s_ago": self._pulled_s_ago(now) if job else None,
         }
@@ -297,7 +301,7 @@ class Supervisor:
         job = self._job
         if job is None:
             limit_s = self._start_deadline_s
-            return [("start", f"no job within {limit_s:g} s", self._booted + limit_s - now)]
+            return [("start", f"no job within {limit_s:g} s", self._sign_of_job + limit_s - now)]
         limit = {name: job.limits[name] or math.inf for name in _LIMITS}
         orphan_s = limit["orphan_s"] - self._pulled_s_ago(now)
         clocks = [
