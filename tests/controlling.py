@@ -44,21 +44,24 @@ class Controller:
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], count: int = 1) -> None:
         """Return when it has told so many such things."""
-        with anyio.fail_after(30):
+        with anyio.fail_after(45):
             async for told in self.tells():
                 count -= condition(told)
                 if count == 0:
                     return
-        pytest.fail(f"the controller ended before: {self.seen}")
+        pytest.fail(f"the controller ended before: {self.seen}\n{await self._stderr()}")
 
     async def end(self) -> tuple[int, str]:
         """Its exit code and what is on its stderr, once it has ended."""
-        assert self.process.stderr is not None
-        with anyio.fail_after(30):
+        with anyio.fail_after(45):
             async for _ in self.tells():
                 pass
-            stderr = b"".join([piece async for piece in self.process.stderr])
-            return await self.process.wait(), stderr.decode()
+            stderr = await self._stderr()
+            return await self.process.wait(), stderr
+
+    async def _stderr(self) -> str:
+        assert self.process.stderr is not None
+        return b"".join([piece async for piece in self.process.stderr]).decode()
 
     @property
     def raised(self) -> list[str | None]:

@@ -21,7 +21,8 @@ class Timeouts:
     when the controller is gone. The run's own deadline is `ConcurrentExecutor`'s `wait_timeout`.
 
     Attributes:
-        boot: From the create call until the guest answers: pulling a large image takes a while.
+        boot: From the create call until the guest answers: pulling a large image takes a while; and for each part of
+            a long job once more.
         destroy: For destroying the machine and seeing it gone.
         patience: How long Fly may fail to answer, without a break, before a run is given up. Shorter than `orphan` and
             `linger`: a machine that waits for a controller must not end before the controller gives up.

@@ -419,7 +419,7 @@ def test_a_machine_that_fly_stops_keeps_its_work_until_it_is_taken(guest: Guest,
     guest.process.send_signal(signal.SIGTERM)
     result, _ = guest.finish()
     assert result["ended_by"] == "stopped" and result["exit_code"] != 0
-    assert "Fly stopped the machine" in result["message"] and "the work so far was collected" in result["message"]
+    assert "the machine was stopped" in result["message"] and "the work so far was collected" in result["message"]
     assert [change["path"] for change in result["repos"][0]["changes"]] == ["new"]
     with pytest.raises(subprocess.TimeoutExpired):
         guest.process.wait(1)

@@ -34,7 +34,7 @@ _START_DEADLINE_S = 300.0
 _DEAD_MAN_MARGIN_S = 5.0
 EX_NOPERM = 77
 
-_STOPPED = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
+_STOPPED = "the machine was stopped: by Fly (trial accounts after 5 minutes; host maintenance), or by hand"
 
 
 def supervise(layout: Layout) -> int:

@@ -28,7 +28,7 @@ _START_DEADLINE_S = 300.0
 _LOOKS_EVERY_S = 0.1
 _LIMITS = {"orphan_s": 600.0, "linger_s": 600.0, "run_s": 3600.0, "idle_s": 1800.0, "stop_hold_s": 240.0}
 _STOPPED = {"deadline": 124, "idle": 124, "orphan": 124, "cancelled": 130, "stopped": 143}
-_STOPPED_BY_FLY = "Fly stopped the machine (trial accounts: after 5 minutes; host maintenance)"
+_STOPPED_BY_FLY = "the machine was stopped: by Fly (trial accounts after 5 minutes; host maintenance), or by hand"
 
 
 @dataclass
