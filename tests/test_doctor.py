@@ -18,7 +18,7 @@ from flaude.cli.checks import Check, Verdict
 from flaude.cli.doctor import doctor
 from flaude.fly import FlyClient
 from flaude.journal import SqliteJournal
-from flaude.local import Answer, Fault, LocalFly, Quirks
+from flaude.local import Answer, Effect, Fault, Hang, LocalFly, Quirks
 from tests.conftest import TOKEN, Machines
 
 
@@ -257,6 +257,33 @@ async def test_machines_are_counted(
     assert "up to 21 machines at once: an account may have 20 to 50 at first" in await fly_checks.limit_note(
         "my-app", 21
     )
+
+
+@pytest.mark.parametrize(
+    ("effect", "told"),
+    [
+        (Answer(401, "unauthorized"), "could not be counted in time"),
+        (Answer(429, "slow down"), "machines now in the app my-app: 0"),
+        (Answer(500, "oh no"), "machines now in the app my-app: 0"),
+        (Answer(200, body="<html>"), "machines now in the app my-app: 0"),
+        (Hang(), "could not be counted in time"),
+    ],
+)
+async def test_an_app_whose_machines_are_not_counted(
+    on_local: LocalFly, monkeypatch: pytest.MonkeyPatch, effect: Effect, told: str
+) -> None:
+    """Whether the app is there does not hang on the count of machines."""
+    monkeypatch.setattr(fly_checks, "_COUNT_S", 0.5)
+    on_local.faults.add(Fault("list_org_machines", effect), Fault("list_apps", effect))
+    there, limit = await fly_checks.app("my-app")
+    assert there == Check("app", Verdict.RIGHT, "my-app is there, and the token may use it; machines now: 0")
+    assert limit.name == "machine limit" and limit.verdict is not Verdict.WRONG and told in limit.found
+
+
+async def test_an_app_is_asked_for_once(on_local: LocalFly) -> None:
+    """What Fly has said of the app is enough to count its organisation's machines."""
+    assert [check.verdict for check in await fly_checks.app("my-app")] == [Verdict.RIGHT, Verdict.RIGHT]
+    assert on_local.requests["get_app", 200] == 1
 
 
 async def test_machines_are_counted_page_by_page(local: LocalFly) -> None:

@@ -20,6 +20,7 @@ from flaude.fly.settings import base_url
 _log = logging.getLogger(__name__)
 
 WITHIN_S = 5.0
+_COUNT_S = 2.0
 _MOST_SKEW_S = 60.0
 
 
@@ -60,15 +61,18 @@ def _clock(told: str, ours: datetime) -> Check:
 
 
 async def app(name: str | None) -> list[Check]:
-    """Whether the app is there, and the token may use it."""
+    """Whether the app is there, and the token may use it; whether its machines are counted says nothing of that."""
     if not name:
         return [Check("app", Verdict.NOTE, "none is named", "give --app or set FLY_APP to have it looked at")]
+    counted: Counted | None = None
+    count_until = anyio.current_time() + 0.9 * WITHIN_S  # later nothing of all this would be told
     try:
         check_app_name(name)
         async with FlyClient(timeout_s=WITHIN_S, retry_for_s=0) as client:
-            await client.get_app(name)
+            known = await client.get_app(name)
             machines = await client.list_machines(name)
-            counted = await count_machines(client, name)
+            with anyio.move_on_after(min(_COUNT_S, count_until - anyio.current_time())):
+                counted = await count_machines(client, known)
     except NoTokenError:
         return [Check("app", Verdict.NOTE, f"{name} could not be asked for: there is no Fly token")]
     except NotFoundError:
@@ -82,8 +86,10 @@ async def app(name: str | None) -> list[Check]:
     return [Check("app", Verdict.RIGHT, told), _machine_limit(counted)]
 
 
-def _machine_limit(counted: Counted) -> Check:
+def _machine_limit(counted: Counted | None) -> Check:
     """How much of the organisation's limit may be used up; its number is Fly's secret."""
+    if counted is None:
+        return Check("machine limit", Verdict.NOTE, f"the machines could not be counted in time; {LIMIT_IN_WORDS}")
     told = f"machines now in {counted.where}: {counted.machines}; {LIMIT_IN_WORDS}"
     if counted.machines < SMALLEST_LIMIT:
         return Check("machine limit", Verdict.RIGHT, told)
@@ -102,7 +108,7 @@ async def limit_note(app_name: str, at_once: int) -> str:
     try:
         with anyio.move_on_after(WITHIN_S):
             async with FlyClient(timeout_s=WITHIN_S, retry_for_s=0) as client:
-                counted = await count_machines(client, app_name)
+                counted = await count_machines(client, await client.get_app(app_name))
     except (FlyError, ConfigError) as error:
         _log.debug("machines could not be counted: %s", error)  # the check needs no token and no network
     there = counted.machines if counted else 0

@@ -36,9 +36,7 @@ async def image(text: str, environ: Mapping[str, str]) -> list[Check]:
             found = await read_image(name, await _credentials(name, environ))
     except NoSuchImageError as error:
         return [Check("image", Verdict.WRONG, f"{name}: {error}", "push it, or correct the name")]
-    except NotReadError as error:
-        return [_not_read(name, str(error), environ)]
-    except ConfigError as error:
+    except (NotReadError, ConfigError) as error:
         return [_not_read(name, str(error), environ)]
     except TimeoutError:
         return [_not_read(name, f"{name.registry} has not answered within {WITHIN_S:g} s", environ)]

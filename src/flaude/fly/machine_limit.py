@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flaude.errors import NotAllowedError, NotFoundError
+from flaude.errors import FlyError
 
 if TYPE_CHECKING:
     from flaude.fly.client import FlyClient
+    from flaude.fly.models import App
 
 SMALLEST_LIMIT = 20
 """Machines that an organisation may have at the least, in all its apps and stopped ones too.
@@ -33,29 +34,24 @@ class Counted:
     where: str
 
 
-async def count_machines(client: FlyClient, app: str) -> Counted:
-    """The machines of an app's organisation, as far as the token may see them.
+async def count_machines(client: FlyClient, app: App) -> Counted:
+    """The machines of an app's organisation, as far as the token may see them and Fly tells them.
 
     Args:
         client: An open client.
-        app: The app.
-
-    Raises:
-        FlyError: Fly does not know the app, or does not answer.
+        app: The app, as Fly has shown it.
     """
-    known = await client.get_app(app)
-    organization = known.organization.slug
-    refusals = (NotAllowedError, NotFoundError)  # a deploy token is for one app
+    organization = app.organization.slug
     if organization:
         try:
             return Counted(await client.count_machines(organization), f"the organisation {organization}")
-        except refusals:
+        except FlyError:  # a deploy token is for one app
             pass
         try:
             apps = await client.list_apps(organization)
-        except refusals:
+        except FlyError:
             pass
         else:
             if apps:
                 return Counted(sum(one.machine_count for one in apps), f"{len(apps)} apps of {organization}")
-    return Counted(known.machine_count, f"the app {app}")
+    return Counted(app.machine_count, f"the app {app.name}")
