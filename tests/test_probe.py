@@ -134,7 +134,8 @@ BODY = {"recognised": True, "refusal": {"status": 200, "stream": "stdout", "text
         ("duplicate_name", {"answer": "200", "made_another": True, "recognised": False}, Verdict.DIFFERS, "twice"),
         ("duplicate_name", {"answer": "422 x", "made_another": False, "recognised": False}, Verdict.DIFFERS, "text"),
         ("machine_limit", {"refused": True, "text": "limit"}, Verdict.DIFFERS, "max_concurrency"),
-        ("org_machines", {"count": 19, "more": False}, Verdict.DIFFERS, "limit"),
+        ("org_machines", {"count": 18}, Verdict.AGREES, ""),
+        ("org_machines", {"count": 19}, Verdict.DIFFERS, "limit"),
         ("token", {"tokens": 1, "for_apps": 0, "of_people": 1}, Verdict.DIFFERS, "fly tokens create"),
         (
             "stopping",
@@ -183,12 +184,19 @@ def test_the_next_runs_go_by_what_was_measured() -> None:
         ({**LONGEST, "works_s": 10.0, "refused": ["400"]}, 2.0),
         ({**LONGEST, "works_s": 3.0}, 15.0),
         ({**LONGEST, "works_s": None, "ended_s": 30.2}, 19.2),
-        ({**LONGEST, "works_s": None, "ended_s": 0.2}, 2.0),
+        ({**LONGEST, "works_s": None, "ended_s": 5.6}, 2.0),
+        ({**LONGEST, "works_s": None, "ended_s": 0.2}, 15.0),
     ],
 )
 def test_how_long_pulls_wait_then(longest: dict[str, Any], wait_s: float) -> None:
-    """A wait with its margin stays within what worked, under 60 s, and never below 2 s; a short try says nothing."""
+    """A wait with its margin stays within what worked, in 2 to 60 s; a short try, or a blip, says nothing."""
     assert saved.of_measurements({"longest_exec": longest}, AT).limits().longest_wait_s == pytest.approx(wait_s)
+
+
+def test_an_output_of_no_bytes_is_not_kept() -> None:
+    """Where no output has arrived, the next runs go by what is assumed."""
+    found = {"largest": 0, "asked": 32_768, "error": "502"}
+    assert saved.of_measurements({"exec_output": found}, AT).limits() == ExecLimits()
 
 
 def test_each_api_has_its_own_measurements() -> None:

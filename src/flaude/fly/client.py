@@ -378,7 +378,7 @@ class FlyClient:
         result = await self._apps.ask(app, call, ExecResult.model_validate_json)
         for text in (result.stdout, result.stderr):
             if text.lstrip().startswith(REJECTION):
-                raise _rejection(clean(text.strip()[:_LONGEST_TEXT]), call)
+                raise rejection(clean(text.strip()[:_LONGEST_TEXT]), call)
         return result
 
     async def signal_machine(self, app: str, machine_id: str, signal: str) -> None:
@@ -401,7 +401,7 @@ class FlyClient:
             await self._apps.ask(app, call, nothing)
 
 
-def _rejection(text: str, call: Call) -> FlyError:
+def rejection(text: str, call: Call) -> FlyError:
     """The error that an init means which answers instead of the command; nothing was run."""
     where: dict[str, Any] = {"method": call.method, "path": call.where, "status": 200, "fly_text": text}
     if TOO_LARGE in text:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from flaude.diagnosis import ENDED_STATES
-from flaude.errors import UnreachableError
+from flaude.errors import FlyError, UnreachableError
+from flaude.fly.client import rejection
+from flaude.fly.exec_limits import REJECTION
+from flaude.fly.failures import failure
+from flaude.fly.http import Answer
 from flaude.fly.sending import Call
 from flaude.probe.measuring import Answered
 
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
 _NO_STATUS = 0
 _LIMITED, _MACHINE_GONE = 429, (404, 412)
 _TIMES = 5
-_REFUSED = 400
 _LONGEST_TIMEOUT_S = 60
 
 
@@ -54,14 +57,14 @@ class Asking:
         if paced:
             # The wait for the rate limiter is not part of the measurement.
             await self.fly.turn(call)
-        began, at = time.monotonic(), time.time()
+        began = time.monotonic()
         try:
             answer = await self.fly.answer(call)
         except UnreachableError as error:
             return Answered(_NO_STATUS, str(error), {}, time.monotonic() - began)
         seconds = time.monotonic() - began
         text = self.fly.without_token(answer.content.decode(errors="replace"))
-        return Answered(answer.status, text, answer.headers, seconds, at + seconds / 2)
+        return Answered(answer.status, text, answer.headers, seconds)
 
     async def check_alive(self, machine_id: str) -> None:
         """Whether a machine runs, or may yet.
@@ -86,7 +89,7 @@ class Asking:
             answered = await self.exec_once(
                 machine_id, {**body, "timeout": min(body["timeout"], self._longest_timeout_s)}, paced=paced
             )
-            if answered.status != _REFUSED or self._longest_timeout_s <= 1:
+            if not answered.refuses_timeout or self._longest_timeout_s <= 1:
                 return answered
             self._longest_timeout_s = max(1, min(body["timeout"], self._longest_timeout_s) // 2)
 
@@ -96,13 +99,19 @@ class Asking:
         Raises:
             NotMeasuredError: The machine does not run any more.
         """
-        path = f"/apps/{self.app}/machines/{machine_id}/exec"
-        takes_s = float(body.get("timeout", 0))
-        call = Call("exec_machine", machine_id, "POST", path, body=body, takes_s=takes_s, waits=True)
-        answered = await self.ask(call, paced=paced)
+        answered = await self.ask(self._exec(machine_id, body), paced=paced)
         if answered.status in _MACHINE_GONE:
             raise NotMeasuredError(f"the machine does not run any more: {answered.told}")
         return answered
+
+    def exec_error(self, machine_id: str, answered: Answered) -> FlyError | None:
+        """See `error_of`, of an exec's answer."""
+        return error_of(answered, self._exec(machine_id, {}))
+
+    def _exec(self, machine_id: str, body: Mapping[str, Any]) -> Call:
+        path = f"/apps/{self.app}/machines/{machine_id}/exec"
+        takes_s = float(body.get("timeout", 0))
+        return Call("exec_machine", machine_id, "POST", path, body=body, takes_s=takes_s, waits=True)
 
     async def run(self, machine_id: str, *command: str, timeout_s: int = 15, stdin: str = "") -> Answered:
         """What a command comes to that must be run.
@@ -115,3 +124,15 @@ class Asking:
         if not answered.ran:
             raise NotMeasuredError(answered.told)
         return answered
+
+
+def error_of(answered: Answered, call: Call) -> FlyError | None:
+    """The error that flaude makes of an answer; None when it would go by what is in it, or none came."""
+    if not answered.status:
+        return None
+    if not answered.ok:
+        return failure(Answer(answered.status, answered.headers, answered.text.encode()), call.method, call.where, str)
+    for text in (answered.stdout, answered.stderr):
+        if text.lstrip().startswith(REJECTION):
+            return rejection(text, call)
+    return None

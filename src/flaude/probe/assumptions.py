@@ -16,6 +16,7 @@ from flaude.fly.exec_limits import (
     NOT_READY_S,
     TOO_LARGE,
 )
+from flaude.fly.machine_limit import LIMIT_IN_WORDS, SMALLEST_LIMIT
 from flaude.fly.pacing import EVERY_ACTION
 from flaude.probe.measuring import Found
 from flaude.timeouts import Timeouts
@@ -25,7 +26,7 @@ _CREATE_S = 30.0
 _GONE_S = 30.0
 _MOST_SKEW_S = 60.0
 _SLOW_DISK_MB_S = 8.0
-_CROWD = 15
+_AT_ONCE = 2  # machines that the probe itself has at the same time
 
 
 class Verdict(StrEnum):
@@ -331,8 +332,8 @@ def _delete(found: Found) -> Judgement:
 
 
 def _machines(found: Found) -> Judgement:
-    saw = f"{found['count']}{'+' if found.get('more') else ''} machines in the organisation"
-    crowded = found["count"] > _CROWD
+    saw = f"{found['count']} machines in the organisation"
+    crowded = found["count"] + _AT_ONCE > SMALLEST_LIMIT
     return Judgement(
         not crowded, saw, "a batch may meet the organisation's machine limit: ask Fly to raise it" if crowded else ""
     )
@@ -357,7 +358,7 @@ _CODE, _DOCS, _LIVE, _NOWHERE = "Fly's code", "Fly's docs", "users of the live A
 ASSUMPTIONS = {
     known.name: known
     for known in (
-        Assumption("org_machines", "fewer than a new organisation may have: 20 to 50", _LIVE, _machines),
+        Assumption("org_machines", f"room for {_AT_ONCE} more: {LIMIT_IN_WORDS}", _LIVE, _machines),
         Assumption("token", "a token for the app that lives as long as the batch", _CODE, _token),
         Assumption("create", f"answered within {_CREATE_S:.0f} s with the guest in it", _LIVE, _create),
         Assumption("visible", f"seen by every call within {UNKNOWN_S:.0f} s", _CODE, _visible),

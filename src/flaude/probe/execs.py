@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anyio
 
-from flaude.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE
+from flaude.errors import PayloadTooLargeError
+from flaude.fly.exec_limits import SMALLEST_ANSWER_BYTES
 from flaude.probe import measuring
 from flaude.probe.asking import Asking, NotMeasuredError
 from flaude.probe.machines import PROGRAM
@@ -29,10 +30,9 @@ _PROGRAM = ("python3", "-I", "-S", PROGRAM)
 _STDIN = "eleven bytes"[:11]
 _PAUSE_S = 0.5
 _BETWEEN_S = 0.7
-_REFUSED_TIMEOUT = 400
 _TIMES = 3
 _TOO_LONG_S = 61
-_TOO_LARGE_STATUS = 413
+_REFUSALS = (400, 413, 422)
 
 
 class Execs:
@@ -88,7 +88,7 @@ class Execs:
 
     async def body(self) -> Found:
         """The largest body that works, and the answer to the first one that does not."""
-        largest, refused, refusal = 0, None, dict[str, Any]()
+        largest, refused, refusal, known = 0, None, dict[str, Any](), True
         for size in self._plan.bodies:
             body = measuring.exec_body(size, 10)
             answer = await self._twice(body)
@@ -96,26 +96,38 @@ class Execs:
                 raise NotMeasuredError(answer.told)
             if not (answer.ran and answer.stdout.strip() == str(measuring.words_in(body))):
                 refused, refusal = size, measuring.exec_seen(answer)
+                known = isinstance(self._asking.exec_error(self._machine_id, answer), PayloadTooLargeError)
                 break
             largest = size
-        text = str(refusal.get("text", ""))
-        known = refused is None or refusal["status"] == _TOO_LARGE_STATUS or (REJECTION in text and TOO_LARGE in text)
         return {"largest": largest, "refused": refused, "refusal": refusal, "recognised": known}
 
     async def output(self) -> Found:
         """The longest output that arrives whole, and what becomes of a longer one."""
-        largest, found = 0, dict[str, Any]()
+        largest, short = 0, dict[str, Any]()
         for size in self._plan.outputs:
-            body = {"command": [*_PROGRAM, "print", str(size)], "timeout": 30}
-            answer = await self._twice(body)
-            if answer.ran and answer.exit_code:
-                raise NotMeasuredError(answer.told)
-            if not (answer.ran and len(answer.stdout) == size):
-                cut = answer.ran and 0 < len(answer.stdout) < size
-                found = {"asked": size, **({"cut_at": len(answer.stdout)} if cut else {"error": answer.told})}
+            if short := await self._printed(size):
                 break
             largest = size
-        return {"largest": largest, **found}
+        size = self._plan.outputs[0]
+        while not largest:
+            size //= 2
+            if size < SMALLEST_ANSWER_BYTES:
+                raise NotMeasuredError(f"no output of {size * 2} bytes arrives: {short.get('error', 'it is cut')}")
+            if shorter := await self._printed(size):
+                short = shorter
+            else:
+                largest = size
+        return {"largest": largest, **short}
+
+    async def _printed(self, size: int) -> dict[str, Any]:
+        """What becomes of an output of so many bytes; empty when it arrives whole."""
+        answer = await self._twice({"command": [*_PROGRAM, "print", str(size)], "timeout": 30})
+        if answer.ran and answer.exit_code:
+            raise NotMeasuredError(answer.told)
+        if answer.ran and len(answer.stdout) == size:
+            return {}
+        cut = answer.ran and 0 < len(answer.stdout) < size
+        return {"asked": size, **({"cut_at": len(answer.stdout)} if cut else {"error": answer.told})}
 
     async def bytes(self) -> Found:
         """Whether bytes that are no text survive."""
@@ -123,14 +135,13 @@ class Execs:
 
     async def codes(self) -> Found:
         """How exit codes and signals come through."""
-        ended = await self._try("sh", "-c", "exit 75")
-        killed = await self._try("sh", "-c", "kill -9 $$")
+        ended = await self._twice({"command": ["sh", "-c", "exit 75"], "timeout": 10})
+        killed = await self._twice({"command": ["sh", "-c", "kill -9 $$"], "timeout": 10})
         return {"exit_75": measuring.exec_seen(ended), "kill_9": measuring.exec_seen(killed)}
 
     async def missing_program(self) -> Found:
         """What is answered for a program that does not exist."""
-        seen = measuring.exec_seen(await self._try("flaude-has-no-such-program"))
-        return {**seen, "recognised": NO_PROGRAM in seen.get("text", "") or seen.get("exit_code") in (126, 127)}
+        return measuring.exec_seen(await self._twice({"command": ["flaude-has-no-such-program"], "timeout": 10}))
 
     async def parallel(self) -> Found:
         """Whether an exec runs while another one does."""
@@ -140,7 +151,8 @@ class Execs:
         answers = dict[str, Answered]()
 
         async def run(name: str, *command: str) -> None:
-            answers[name] = await self._try(*command, timeout_s=20)
+            body = {"command": list(command), "timeout": 20}
+            answers[name] = await self._asking.exec_body(self._machine_id, body)
 
         for _ in range(_TIMES):
             async with anyio.create_task_group() as tasks:
@@ -158,18 +170,22 @@ class Execs:
         for seconds, timeout_s in self._plan.longest:
             body = {"command": ["sh", "-c", f"sleep {seconds:g}"], "timeout": timeout_s}
             answer = await self._asking.exec_once(self._machine_id, body)
-            if answer.status == _REFUSED_TIMEOUT:
+            if not answer.ran and not answer.refuses_timeout and measuring.is_passing(answer.seconds, seconds):
+                answer = await self._asking.exec_once(self._machine_id, body)
+            if answer.refuses_timeout:
                 refused.append(answer.told)
                 continue
             found = {"asked_s": seconds, "refused": refused}
             if answer.ran:
                 return {**found, "works_s": seconds}
+            if measuring.is_passing(answer.seconds, seconds):
+                raise NotMeasuredError(answer.told)
             return {**found, "works_s": None, "ended_s": round(answer.seconds, 1), "answer": answer.told}
         raise NotMeasuredError(refused[-1])
 
     async def timeout(self) -> Found:
         """What is answered to a `timeout` of 61 s."""
-        answer = await self._asking.exec_once(self._machine_id, {"command": ["true"], "timeout": _TOO_LONG_S})
+        answer = await self._twice({"command": ["true"], "timeout": _TOO_LONG_S}, self._asking.exec_once)
         return {"status": answer.status, "answer": answer.told}
 
     async def burst(self) -> Found:
@@ -190,16 +206,14 @@ class Execs:
         """How fast the disk is."""
         return _json(await self._run(*_PROGRAM, "disk", str(self._plan.disk_mb), timeout_s=25))
 
-    async def _twice(self, body: Found) -> Answered:
-        """An answer that is not a passing failure."""
-        answer = await self._asking.exec_body(self._machine_id, body)
-        return answer if answer.ok else await self._asking.exec_body(self._machine_id, body)
+    async def _twice(self, body: Found, exec_: Callable[[str, Found], Awaitable[Answered]] | None = None) -> Answered:
+        """An answer that is not a passing failure: a refusal stands, anything else is asked for once more."""
+        exec_ = exec_ or self._asking.exec_body
+        answer = await exec_(self._machine_id, body)
+        return answer if answer.ok or answer.status in _REFUSALS else await exec_(self._machine_id, body)
 
     async def _run(self, *command: str, timeout_s: int = 15, stdin: str = "") -> Answered:
         return await self._asking.run(self._machine_id, *command, timeout_s=timeout_s, stdin=stdin)
-
-    async def _try(self, *command: str, timeout_s: int = 10) -> Answered:
-        return await self._asking.exec_body(self._machine_id, {"command": list(command), "timeout": timeout_s})
 
 
 def _clock(answer: Answered) -> dict[str, Found]:

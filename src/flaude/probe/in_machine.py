@@ -38,7 +38,7 @@ def _live(deadline_s: float, linger_s: float, host: str, port: int) -> None:
 
     def stop(number: int, _frame: object) -> None:
         note("signal", number)
-        until[0] = min(until[0], time.monotonic() + linger_s)
+        until[0] = time.monotonic() + linger_s  # its own deadline is not to be taken for the stop's end
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

@@ -30,14 +30,12 @@ class Answered:
         text: The body.
         headers: Of HTTP.
         seconds: From asking to the end of the answer.
-        at: Seconds since the epoch, halfway.
     """
 
     status: int
     text: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    at: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -83,6 +81,11 @@ class Answered:
     def ran(self) -> bool:
         """Whether a command was run."""
         return self.ok and isinstance(self.body, dict) and not self.rejected
+
+    @property
+    def refuses_timeout(self) -> bool:
+        """Whether a `timeout` was too long for Fly, seen as `timeout must not exceed 60 seconds`; a 400 may be more."""
+        return self.status == 400 and "timeout" in self.text.lower()  # noqa: PLR2004  # HTTP
 
     @property
     def told(self) -> str:
@@ -180,6 +183,11 @@ def is_within(one: str, other: str) -> bool | None:
     if begin is None or end is None or at is None or at < begin:
         return None
     return at < end
+
+
+def is_passing(ended_s: float, asked_s: float) -> bool:
+    """Whether a call has failed so soon that this says nothing about how long one may take: a gateway's blip."""
+    return ended_s < asked_s / 10
 
 
 def telling_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -19,14 +19,14 @@ class Plan:
     Attributes:
         image: Of the machines.
         region: Where; empty for Fly's choice.
-        deadline_s: After so many seconds the measured machine ends by itself, whoever watches.
+        deadline_s: After so many seconds the measured machine ends by itself, whoever watches; its steps may take long.
         visible_s: How long a new machine is looked for in lists.
         boot_s: How long it may take to start.
         first_exec_s: How long the first exec may be refused.
         parallel_s: How long the first of two parallel execs sleeps.
         longest: Seconds of sleep and `timeout` of the longest exec; the next pair when the `timeout` is refused.
         bodies: Sizes of bodies, up to the first that is refused.
-        outputs: Sizes of outputs: the first one, then larger ones while they arrive, or smaller ones until one does.
+        outputs: Sizes of outputs: the first one, then larger ones while they arrive, or halves of it until one does.
         burst: How many execs at once.
         settle_s: How long nothing is asked for before, so that the rate limit has room.
         stop_s: `stop_config`'s timeout.
@@ -39,7 +39,7 @@ class Plan:
 
     image: str = DEFAULT_IMAGE
     region: str = ""
-    deadline_s: float = 120.0
+    deadline_s: float = 300.0
     visible_s: float = 20.0
     boot_s: float = 180.0
     first_exec_s: float = 20.0

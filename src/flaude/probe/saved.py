@@ -28,7 +28,7 @@ from flaude.fly.exec_limits import (
     ExecLimits,
 )
 from flaude.journal.home import home_folder
-from flaude.probe.measuring import Found
+from flaude.probe.measuring import Found, is_passing
 
 _log = logging.getLogger("flaude.fly")
 
@@ -85,14 +85,15 @@ def of_measurements(measured: dict[str, Found], at: datetime) -> Saved:
     if longest is not None:
         assumed_s = LONGEST_WAIT_S + EXEC_MARGIN_S
         if longest.get("works_s") is None:
-            exec_s = max(0.0, longest["ended_s"] - 1)  # it may have been a second too long
+            if not is_passing(longest["ended_s"], longest["asked_s"]):
+                exec_s = max(0.0, longest["ended_s"] - 1)  # it may have been a second too long
         elif longest["works_s"] > assumed_s or longest["refused"]:
             exec_s = longest["works_s"]
     return Saved(
         at=at,
         flaude=__version__,
         body_bytes=body["largest"] if body is not None else None,
-        answer_bytes=max(output["largest"], output.get("cut_at") or 0) if output is not None else None,
+        answer_bytes=max(output["largest"], output.get("cut_at") or 0) or None if output is not None else None,
         stdin=stdin["arrived"] == stdin["sent"] if stdin is not None else None,
         exec_s=exec_s,
     )
