@@ -30,7 +30,7 @@ from flaude.fly import FlyClient
 from flaude.guest_program import prepare
 from flaude.job import job
 from flaude.link import GuestLink
-from flaude.local import Answer, Delay, DropAfter, Fault, ListLag, LocalFly, LocalImage, Quirks, SlowDelete
+from flaude.local import Answer, Delay, DropAfter, Fault, Hook, ListLag, LocalFly, LocalImage, Quirks, SlowDelete
 from flaude.machine_spec import machine_spec
 from flaude.probe import saved
 from flaude.probe.asking import Asking
@@ -104,7 +104,8 @@ async def test_the_worst_reading(machines: Machines, measure: Measure) -> None:
         assert code == 0 and rows["left"]["verdict"] == "right", rows["left"]
         assert len(fly.created) == 3
     differing = {name for name, told in rows.items() if told["verdict"] == "differs"}
-    assert differing <= {"burst", "egress", "stopping"}, rows  # the server has no rate limits here, nor a network
+    assert differing == {"burst", "egress", "stopping"}, rows  # the server has no rate limits here, nor a network
+    assert rows["stopping"]["follows"] == "a run's work cannot be collected while its machine is being stopped"
     assert not [name for name, told in rows.items() if told["verdict"] == "not measured"]
     assert seen(rows, "exec_stdin") == {"sent": 11, "arrived": 0}
     body = seen(rows, "exec_body")
@@ -207,7 +208,8 @@ async def test_a_token_that_may_little(machines: Machines, measure: Measure) -> 
         code, rows = await measure(fly)
     assert code == 0
     assert rows["org_machines"]["verdict"] == rows["token"]["verdict"] == "not measured"
-    assert "403 " in rows["org_machines"]["found"] and seen(rows, "exec_body")["largest"] == 15_000
+    assert "unauthorized" in rows["org_machines"]["found"] and "403" in rows["org_machines"]["found"]
+    assert seen(rows, "exec_body")["largest"] == 15_000
 
 
 async def test_an_image_without_python(machines: Machines, measure: Measure) -> None:
@@ -249,17 +251,89 @@ async def test_no_such_app(machines: Machines, measure: Measure) -> None:
             await live_probe(app, image=None, save=False, json=True)
 
 
+async def test_machines_are_counted_on_all_pages(machines: Machines) -> None:
+    """The organisation's machines are counted in as many calls as Fly has pages."""
+    pages = [
+        {"machines": [{"id": f"a{n}", "state": "stopped"} for n in range(15)], "next_cursor": "more"},
+        {"machines": [{"id": f"b{n}", "state": "started"} for n in range(15)]},
+    ]
+    faults = [Fault("list_org_machines", Answer(200, body=json.dumps(page)), times=1) for page in pages]
+    told: list[Row] = []
+    async with machines(faults=faults) as fly, FlyClient(base_url=fly.base_url, token=fly.token) as client:
+        with anyio.fail_after(20), anyio.CancelScope() as scope:
+
+            def tell(row: Row) -> None:
+                told.append(row)
+                scope.cancel()
+
+            await Probe(client, "my-app", QUICK, tell).run()
+    assert (told[0].name, told[0].measured) == ("org_machines", {"count": 30})
+
+
+QUICKEST = replace(QUICK, first_exec_s=0.0, exit_s=5.0, cleanup_s=1.0)
+"""What is in the machine is not measured."""
+
+
 async def test_what_cannot_be_deleted_is_named(measure: Measure) -> None:
     """A machine whose end Fly does not confirm in time is named, with a command that destroys it; exit code 3."""
-    async with LocalFly(apps=["my-app"], faults=[Fault("delete_machine", SlowDelete(300))]) as fly:
-        with anyio.fail_after(50):
-            quick = replace(QUICK, cleanup_s=1.0, exit_s=5.0, stop_s=30.0, boot_s=5.0)
-            async with FlyClient(base_url=fly.base_url, token=fly.token, rate_limits=None) as client:
-                probe = Probe(client, "my-app", quick, lambda _: None)
+    slow = Fault("delete_machine", SlowDelete(300), after=1)  # one is deleted to see how that goes
+    async with LocalFly(apps=["my-app"], faults=[slow]) as fly:
+        code, rows = await measure(fly, plan=QUICKEST)
+    assert code == 3 and rows["left"]["verdict"] == "wrong"
+    assert "machine flaude-probe-" in rows["left"]["found"] and f"-1 ({fly.created[0]})" in rows["left"]["found"]
+    assert f"fly machine destroy --force {fly.created[0]}" in rows["left"]["fix"]
+
+
+async def test_a_create_that_no_list_shows_is_named(measure: Measure) -> None:
+    """A machine that may have been made, and that no list shows, is named with where to look for it; exit code 3."""
+    faults = [
+        Fault("create_machine", DropAfter(), times=1),
+        Fault("create_machine", Answer(403, "unauthorized")),
+        Fault("list_machines", ListLag(300)),
+    ]
+    async with LocalFly(apps=["my-app"], faults=faults) as fly:
+        code, rows = await measure(fly, plan=QUICKEST)
+        assert len(fly.created) == fly.alive == 1
+    assert code == 3 and rows["left"]["verdict"] == "wrong"
+    assert "a create of flaude-probe-" in rows["left"]["found"] and "-1 was not answered" in rows["left"]["found"]
+    assert "fly machine list -a my-app" in rows["left"]["fix"] and "ends by itself" in rows["left"]["fix"]
+
+
+async def test_a_second_create_that_is_not_answered_is_named(measure: Measure) -> None:
+    """What may have come of a create with a taken name is named too, when its answer is lost."""
+    async with LocalFly(apps=["my-app"], faults=[Fault("create_machine", DropAfter(), after=1, times=1)]) as fly:
+        code, rows = await measure(fly, plan=QUICKEST)
+    assert code == 3 and "-1 was not answered" in rows["left"]["found"]
+
+
+async def test_a_create_that_is_known_to_be_refused_is_not_named(machines: Machines) -> None:
+    """Whoever gives up while the app is not known yet has left nothing."""
+    refused = anyio.Event()
+    unknown = Fault("create_machine", Answer(404, 'Could not find App "my-app"'))
+    asked = Fault("get_app", Hook(before=lambda _: refused.set()))  # what the client does then
+    async with machines(faults=[unknown, asked]) as fly:
+        async with FlyClient(base_url=fly.base_url, token=fly.token, rate_limits=None) as client:
+            probe = Probe(client, "my-app", QUICK, lambda _: None)
+            with anyio.fail_after(20):
+                async with probe.machines.open(), anyio.create_task_group() as tasks:
+                    config = probe.machines.config("true")
+                    tasks.start_soon(probe.machines.create, probe.machines.name(1), config)
+                    await refused.wait()
+                    tasks.cancel_scope.cancel()
+        assert fly.faults.struck["create_machine", "Answer"] and probe.machines.unsure == set()
+
+
+async def test_machines_are_deleted_though_they_cannot_be_listed(machines: Machines) -> None:
+    """What the probe knows of is deleted at once, whatever becomes of the list."""
+    async with machines(faults=[Fault("list_machines", Answer(500, "oh no"))]) as fly:
+        async with FlyClient(base_url=fly.base_url, token=fly.token, rate_limits=None) as client:
+            probe = Probe(client, "my-app", replace(QUICK, cleanup_s=2.0), lambda _: None)
+            with anyio.fail_after(20):
                 async with probe.machines.open():
-                    machine, _ = await probe.machines.create("slow", probe.machines.config("sleep", "60"))
-                assert [left.id for left in probe.machines.left] == [machine.id]
-                assert probe.machines.troubles == [] or machine.id in probe.machines.troubles[-1]
+                    await probe.machines.create("known", probe.machines.config("sleep", "60"))
+        assert fly.faults.struck["list_machines", "Answer"] and fly.alive == 0
+    assert [made.gone_at is not None for made in probe.machines.made.values()] == [True]
+    assert probe.machines.left == [] and probe.machines.unsure == set()
 
 
 async def test_a_machine_whose_create_was_not_answered(machines: Machines) -> None:
@@ -271,7 +345,7 @@ async def test_a_machine_whose_create_was_not_answered(machines: Machines) -> No
             with pytest.raises(UnreachableError):
                 await probe.run()
             assert [made.gone_at is not None for made in probe.machines.made.values()] == [True]
-        assert len(fly.created) == 1 and probe.machines.left == []
+        assert len(fly.created) == 1 and probe.machines.left == [] and probe.machines.unsure == set()
 
 
 @asynccontextmanager

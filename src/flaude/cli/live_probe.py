@@ -21,7 +21,7 @@ from flaude.cli.doctor import print_check
 from flaude.cli.printable import printable
 from flaude.config import DEFAULT_REGION
 from flaude.endpoint import check_app_name, client_for
-from flaude.errors import ConfigError, FlyError, JournalError, NotFoundError
+from flaude.errors import ConfigError, FlyError, JournalError, MachineLimitError, NotFoundError
 from flaude.fly import FlyClient
 from flaude.prices import machine_cost_usd
 from flaude.probe import saved
@@ -82,7 +82,7 @@ async def _measure(fly: FlyClient, probe: Probe, app: str, tell: Tell, *, save: 
         raise
     if refused is not None:
         tell(_refusal(refused, app))
-    left = _tell_end(probe, tell)
+    left = _tell_end(probe, app, tell)
     if save and refused is None and got is None:
         tell(await _save(fly, probe))
     if left:
@@ -138,12 +138,12 @@ def _refusal(error: FlyError, app: str) -> Check:
         fix = f"flaude app create {app}, or correct --app"
     elif "payment" in text.lower():
         fix = "add a payment method to the organisation: https://fly.io/dashboard"
-    elif "machine limit" in text.lower():
+    elif isinstance(error, MachineLimitError):
         fix = "destroy machines that are not needed, or ask Fly to raise the limit"
     return Check("create", CheckVerdict.WRONG, f"nothing was measured: {text}", fix)
 
 
-def _tell_end(probe: Probe, tell: Tell) -> bool:
+def _tell_end(probe: Probe, app: str, tell: Tell) -> bool:
     """Cost, and what is left; whether something is."""
     machines = probe.machines
     costs = [
@@ -159,9 +159,14 @@ def _tell_end(probe: Probe, tell: Tell) -> bool:
         why = machines.troubles[-1] if machines.troubles else "Fly did not confirm it in time"
         fix = f"it ends by itself; fly machine destroy --force {made.id}"
         tell(Check("left", CheckVerdict.WRONG, f"machine {made.name} ({made.id}) may still be there: {why}", fix))
-    if machines.made and not machines.left:
+    for name in sorted(machines.unsure):
+        told = f"a create of {name} was not answered, and no list shows the machine"
+        fix = f"if it is there, it ends by itself; `fly machine list -a {app}` shows it later"
+        tell(Check("left", CheckVerdict.WRONG, told, fix))
+    left = bool(machines.left or machines.unsure)
+    if machines.made and not left:
         tell(Check("left", CheckVerdict.RIGHT, f"nothing: all {len(machines.made)} machines are gone"))
-    return bool(machines.left)
+    return left
 
 
 async def _save(fly: FlyClient, probe: Probe) -> Check:

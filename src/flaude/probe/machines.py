@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -23,6 +23,7 @@ from flaude.probe.plan import SIZE, Plan
 
 if TYPE_CHECKING:
     from flaude.fly import FlyClient, Machine
+    from flaude.fly.sending import Call
 
 PROGRAM = "/opt/flaude/probe.py"
 """Where the measured machine has its program."""
@@ -31,6 +32,7 @@ MARK = "flaude_probe"
 """The metadata by which a probe knows its machines."""
 
 _LOOK_AGAIN_S = 1.0
+_NOT_FOUND = 404
 
 
 @dataclass
@@ -60,6 +62,7 @@ class ProbeMachines:
     Attributes:
         made: All that were made.
         left: After the end: those whose end Fly has not confirmed.
+        unsure: Names whose create was sent and not answered; after the end: those that no list has shown.
     """
 
     def __init__(self, fly: FlyClient, app: str, plan: Plan) -> None:
@@ -67,14 +70,14 @@ class ProbeMachines:
         self._app = app
         self._plan = plan
         self._mark = secrets.token_hex(4)
-        self._unsure: set[str] = set()
         self._troubles: list[str] = []
         self.made: dict[str, Made] = {}
         self.left: list[Made] = []
+        self.unsure: set[str] = set()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """A block whose machines are gone at its end, however it ends, or named in `left`."""
+        """A block whose machines are gone at its end, however it ends, or named in `left` or `unsure`."""
         try:
             yield
         finally:
@@ -134,7 +137,11 @@ class ProbeMachines:
 
         async def send() -> None:
             sent.append(anyio.current_time())
-            self._unsure.add(name)
+            self.unsure.add(name)
+
+        def heard(_: Call, status: int, __: str) -> None:
+            if status == _NOT_FOUND:  # the app is young: the next create may be cancelled before it is sent
+                self.unsure.discard(name)
 
         try:
             machine = await self._fly.create_machine(
@@ -144,12 +151,12 @@ class ProbeMachines:
                 region=self._plan.region,
                 identity={MARK: self._mark},
                 on_turn=send,
+                heard=heard,
             )
         except FlyError as error:
-            if not error.may_have_been_done:
-                self._unsure.discard(name)
+            (self.unsure.add if error.may_have_been_done else self.unsure.discard)(name)
             raise
-        self._unsure.discard(name)
+        self.unsure.discard(name)
         self.add(machine.id, name, machine.region)
         return machine, sent[-1] - sent[0]
 
@@ -164,25 +171,27 @@ class ProbeMachines:
 
     async def _delete_all(self) -> None:
         with anyio.move_on_after(self._plan.cleanup_s):
-            await self._find_others()
             async with anyio.create_task_group() as tasks:
                 for made in self.made.values():
                     if made.gone_at is None:
                         tasks.start_soon(self._delete, made)
+                # At the same time: a list may fail for as long as there is.
+                await self._find_others(lambda made: tasks.start_soon(self._delete, made))
         self.left = [made for made in self.made.values() if made.gone_at is None]
 
-    async def _find_others(self) -> None:
+    async def _find_others(self, found: Callable[[Made], object]) -> None:
         """Those whose create was sent and whose answer never came; a list may lag."""
-        until = anyio.current_time() + (UNKNOWN_S if self._unsure else 0.0)
+        until = anyio.current_time() + (UNKNOWN_S if self.unsure else 0.0)
         while True:
-            before = len(self.made)
             try:
                 for machine in await self._fly.list_machines(self._app, metadata={MARK: self._mark}):
                     if machine.metadata.get(MARK) == self._mark and machine.id not in self.made:
                         self.add(machine.id, machine.name, machine.region)
+                        self.unsure.discard(machine.name)
+                        found(self.made[machine.id])
             except FlyError as error:
                 self._troubles.append(f"machines could not be listed: {error}")
-            if len(self.made) > before or anyio.current_time() >= until:
+            if not self.unsure or anyio.current_time() >= until:
                 return
             await anyio.sleep(_LOOK_AGAIN_S)
 

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from flaude.diagnosis import ENDED_STATES, GONE, STARTED
-from flaude.errors import FlyError, NameTakenError, NotFoundError
-from flaude.fly.failures import failure
-from flaude.fly.http import Answer
+from flaude.errors import FlyError, MachineLimitError, NameTakenError, NotFoundError
+from flaude.fly.retries import may_have_been_done
 from flaude.fly.sending import Call
 from flaude.probe import measuring
-from flaude.probe.asking import Asking, NotMeasuredError
+from flaude.probe.asking import Asking, NotMeasuredError, error_of
 from flaude.probe.assumptions import Row, row
 from flaude.probe.execs import Execs
 from flaude.probe.machines import MARK, ProbeMachines
-from flaude.probe.measuring import Answered, Found
+from flaude.probe.measuring import Found
 from flaude.probe.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _EVERY_S = 0.2
 _WAIT_S = 10
 _AFTER_STOP_S = 15.0
-_LIMIT_TEXT = "machine limit"
+_COUNT_S = 15.0
 _CREATE_ANSWER_S = 30.0
 _IN_THE_MACHINE = (
     "exec_stdin",
@@ -147,14 +146,9 @@ class Probe:
     # --- the account ---
 
     async def _org_machines(self, about: App) -> Mapping[str, Found]:
-        slug = about.organization.slug
-        query = {"summary": "true"}
-        answer = await self._asking.ask(Call("list_org_machines", slug, "GET", f"/orgs/{slug}/machines", query=query))
-        machines = answer.fields.get("machines")
-        if not answer.ok or not isinstance(machines, list | None):
-            raise NotMeasuredError(f"the token may not list the organisation's machines: {answer.told}")
-        count = sum(isinstance(one, dict) and one.get("state") != GONE for one in machines or [])
-        return {"org_machines": {"count": count, "more": bool(answer.fields.get("next_cursor"))}}
+        with anyio.move_on_after(_COUNT_S):
+            return {"org_machines": {"count": await self._fly.count_machines(about.organization.slug)}}
+        raise NotMeasuredError(f"not counted within {_COUNT_S:.0f} s")
 
     async def _token(self) -> Mapping[str, Found]:
         answer = await self._asking.ask(Call("current_token", "", "GET", "/tokens/current"))
@@ -233,26 +227,30 @@ class Probe:
 
     async def _duplicate(self, machine: Machine) -> Mapping[str, Found]:
         """A create with the name of a machine that lives."""
-        config = self.machines.config("true")
+        config = self.machines.config("true")  # if it is made, it ends by itself
         call = Call(
             "create_machine",
             self._app,
             "POST",
             f"/apps/{self._app}/machines",
-            body={"name": machine.name, "config": config, "skip_launch": True},
+            body={"name": machine.name, "config": config, "skip_secrets": True},
             harmless=False,
         )
         await self._fly.turn(call)
         # Once it is sent its answer is read: it may have made a machine.
+        self.machines.unsure.add(machine.name)
         with anyio.move_on_after(_CREATE_ANSWER_S, shield=True):
             answer = await self._asking.ask(call, paced=False)
             made = str(answer.fields.get("id", "")) if answer.ok else ""
+            error = error_of(answer, call)
+            if made or (error is not None and not may_have_been_done(error)):
+                self.machines.unsure.discard(machine.name)
             if made and made not in self.machines.made:
                 self.machines.add(made, machine.name)
-            if _LIMIT_TEXT in answer.text.lower():
+            if isinstance(error, MachineLimitError):
                 raise NotMeasuredError(answer.told)
             found = {"answer": answer.told, "made_another": bool(made) and made != machine.id}
-            return {"duplicate_name": {**found, "recognised": _is_name_taken(answer, call)}}
+            return {"duplicate_name": {**found, "recognised": isinstance(error, NameTakenError)}}
         raise NotMeasuredError(f"no answer within {_CREATE_ANSWER_S:.0f} s")
 
     async def _delete(self) -> Mapping[str, Found]:
@@ -260,9 +258,7 @@ class Probe:
         seconds = f"{self._plan.deadline_s:.0f}"
         try:
             machine, _ = await self.machines.create(self.machines.name(2), self.machines.config("sleep", seconds))
-        except FlyError as error:
-            if _LIMIT_TEXT not in error.fly_text.lower():
-                raise
+        except MachineLimitError as error:
             return {"machine_limit": {"refused": True, "text": error.fly_text}}
         with anyio.move_on_after(self._plan.boot_s):
             await self._started(machine)
@@ -333,7 +329,7 @@ class Probe:
                     state = (await self._fly.get_machine(self._app, machine.id)).state
                 except NotFoundError:
                     state = GONE
-                if state in ENDED_STATES - {"stopping"}:
+                if state in ENDED_STATES:
                     ended_s = round(anyio.current_time() - began, 1)
                     if state == GONE:
                         self.machines.gone(machine.id)
@@ -356,11 +352,3 @@ def _named(name: str, measure: Callable[[], Awaitable[Found]]) -> Measure:
         return {name: await measure()}
 
     return measured
-
-
-def _is_name_taken(answer: Answered, call: Call) -> bool:
-    """Whether flaude would take it for a taken name."""
-    if answer.ok or not answer.status:
-        return False
-    error = failure(Answer(answer.status, answer.headers, answer.text.encode()), call.method, call.where, str)
-    return isinstance(error, NameTakenError)
