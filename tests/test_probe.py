@@ -98,6 +98,7 @@ def test_tokens_are_told_without_whose_they_are() -> None:
     assert measuring.token_kinds(["odd"])["tokens"] == 0
 
 
+EXEC_ERROR = "Unhandled rejection: Rejection([ExecError(Os {{ code: {} }})])"
 BODY = {"recognised": True, "refusal": {"status": 200, "stream": "stdout", "text": "PayloadTooLarge"}}
 
 
@@ -118,6 +119,8 @@ BODY = {"recognised": True, "refusal": {"status": 200, "stream": "stdout", "text
         ("exec_bytes", {"kept": "base64"}, Verdict.DIFFERS, "report it"),
         ("exit_codes", {"exit_75": {"status": 200}, "kill_9": {"status": 200}}, Verdict.DIFFERS, "report it"),
         ("missing_program", {"status": 200, "exit_code": 127}, Verdict.AGREES, ""),
+        ("missing_program", {"status": 200, "text": EXEC_ERROR.format(2), "stream": "stdout"}, Verdict.AGREES, ""),
+        ("missing_program", {"status": 200, "text": EXEC_ERROR.format(11)}, Verdict.DIFFERS, "report it"),
         ("missing_program", {"status": 200, "text": "gone", "stream": "stdout"}, Verdict.DIFFERS, "report it"),
         ("longest_exec", {"asked_s": 55, "works_s": 55, "refused": []}, Verdict.AGREES, "--save"),
         ("longest_exec", {"asked_s": 10, "works_s": 10, "refused": ["400 too long"]}, Verdict.DIFFERS, "shorter"),

@@ -234,7 +234,7 @@ def _code(seen: Found) -> str:
 def _program(found: Found) -> Judgement:
     text, code = found.get("text", ""), found.get("exit_code", 0)
     saw = f"{found['status']}, exit code {code}, {found.get('stream', 'no text')} {text!r}"
-    known = code in (126, 127) or NO_PROGRAM in text
+    known = code in (126, 127) or NO_PROGRAM.search(text) is not None
     return Judgement(known, saw, "" if known else "flaude would not tell a missing python3 as such: report it")
 
 
@@ -378,7 +378,7 @@ ASSUMPTIONS = {
         Assumption("exec_output", f"{FIRST_ANSWER_BYTES:,} bytes to begin with", _NOWHERE, _output),
         Assumption("exec_bytes", "text arrives as it is; flaude sends ASCII", _LIVE, _bytes),
         Assumption("exit_codes", "exit codes come through, zeros are left out", _CODE, _codes),
-        Assumption("missing_program", f"code 126 or 127, or 200 with `{NO_PROGRAM}`", _CODE, _program),
+        Assumption("missing_program", "code 126 or 127, or 200 with `ExecError` and ENOENT", _CODE, _program),
         Assumption("parallel_execs", "one at a time", _CODE, _parallel),
         Assumption("exec_timeout", "more than 60 s is refused with 400", _LIVE, _timeout),
         Assumption("burst", "1 exec a second and machine, bursts of 3, then 429", _DOCS, _burst),

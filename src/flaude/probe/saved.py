@@ -23,6 +23,7 @@ from flaude.fly.exec_limits import (
     FIRST_BODY_BYTES,
     LONGEST_MEASURED_WAIT_S,
     LONGEST_WAIT_S,
+    SHORTEST_WAIT_S,
     SMALLEST_ANSWER_BYTES,
     SMALLEST_BODY_BYTES,
     ExecLimits,
@@ -36,7 +37,6 @@ FILE = "measured.json"
 _VERSION = 1
 _BODY_MARGIN = 512  # the same body may be written a little differently
 _ANSWER_MARGIN = 1024
-_SHORTEST_WAIT_S = 2.0
 
 
 class NewerFileError(ValueError):
@@ -72,7 +72,7 @@ class Saved(BaseModel):
         if self.answer_bytes is not None and self.answer_bytes < answer:
             answer = max(SMALLEST_ANSWER_BYTES, self.answer_bytes - _ANSWER_MARGIN)
         if self.exec_s is not None:
-            wait_s = min(LONGEST_MEASURED_WAIT_S, max(_SHORTEST_WAIT_S, self.exec_s - EXEC_MARGIN_S))
+            wait_s = min(LONGEST_MEASURED_WAIT_S, max(SHORTEST_WAIT_S, self.exec_s - EXEC_MARGIN_S))
         return ExecLimits(body_bytes=body, answer_bytes=answer, stdin=bool(self.stdin), longest_wait_s=wait_s)
 
 
