@@ -224,6 +224,43 @@ async def test_it_dies_while_machines_are_created(fly: LocalFly, flyctl: Path) -
     assert all(len(result.attempts) == 1 for result in batch.results)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_one_call_is_refused(fly: LocalFly, journal: Journal, status: int) -> None:
+    """While the token works for other calls, one that is refused ends its own run, and the batch goes on."""
+    seen: list[Event] = []
+
+    def watch(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, Finished):
+            fly.faults.clear()
+
+    fly.faults.add(Fault("exec_machine", Answer(status, "not for you"), after=1))
+    with anyio.fail_after(30):
+        batch = await executor(
+            fly, journal=journal, on_event=watch, timeouts=IMPATIENT, max_concurrency=1, retries=0
+        ).run_batch(requests("::say here", "::say here"))
+    first, second = batch.results
+    assert first.failure is not None and first.failure.kind is FailureKind.API and second.success
+    assert "accepts the token for other calls" in first.failure.message and "not for you" in first.failure.message
+    assert not batch.leftovers and not batch.stopped_by and fly.alive == 0
+    assert not any(isinstance(event, Detached) for event in seen)
+
+
+async def test_a_delete_that_is_refused(fly: LocalFly, journal: Journal) -> None:
+    """While the token works for other calls, a machine that may not be destroyed is named, and no batch is left."""
+    fly.faults.add(Fault("delete_machine", REFUSED, after=1))
+    quick = Timeouts(patience=1.5, orphan=60, retry=1, destroy=1.5, request=5)
+    # The first agent ends when its machine is gone: the client has seen a delete that works.
+    with anyio.fail_after(30):
+        batch = await executor(fly, journal=journal, timeouts=quick, max_concurrency=1).run_batch(
+            requests("::say one", "::say two")
+        )
+    assert batch.all_succeeded and not batch.stopped_by
+    assert [one.machine_id for one in batch.leftovers] == fly.created[1:]
+    fly.faults.clear()
+    await reap("my-app", fly=fly, all=True, settle=0)
+
+
 async def test_left_before_it_had_a_machine(fly: LocalFly, journal: Journal) -> None:
     """A create that was refused has made nothing: no machine is named, and resume creates it."""
     fly.faults.add(Fault("create_machine", REFUSED), Fault("get_app", REFUSED, after=1))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from flaude.diagnosis import GONE
-from flaude.errors import FlyError, NotFoundError, TokenExpiredError
+from flaude.errors import FlyError, NotFoundError
 from flaude.jitter import jitter
 from flaude.machine_states import MachineStates
+from flaude.refused_token import refuses_token
 
 if TYPE_CHECKING:
     from flaude.fly import FlyClient
@@ -70,7 +71,7 @@ async def destroy(
             except FlyError as error:
                 if failed is not None:
                     failed(error)
-                if leaves_token and isinstance(error, TokenExpiredError):
+                if leaves_token and refuses_token(error):
                     raise
                 if said != (said := str(error)):
                     notice(f"destroying machine {machine_id}: {said}")

@@ -6,6 +6,7 @@ FlaudeError
 ├── FlyError                        the Machines API said no, or nothing
 │   ├── NoTokenError                give a Fly token
 │   ├── NotAllowedError             give another Fly token, or ask for the right
+│   │   └── TokenExpiredError       renew the Fly token: it has worked before
 │   ├── NotFoundError               create it, or correct the name
 │   ├── NameTakenError              choose another name
 │   ├── NoCapacityError             try later, elsewhere or smaller
@@ -20,6 +21,7 @@ FlaudeError
 │   ├── NoSuchBatchError            correct the batch's id: `flaude ps` lists them
 │   ├── BatchHeldError              wait for the process that carries it out, or end it
 │   └── LeaseLostError              another process has taken the batch over: leave it to that one
+├── BatchLeftError                  renew the Fly token, and resume the batch
 ├── GuestError                      the supervisor inside the machine answered with an error
 └── RunError                        a run failed
     ├── RunFailedError              it was stopped, or lost something; `failure` says why, `result` has the rest
@@ -167,9 +169,14 @@ class TokenExpiredError(NotAllowedError):
     """A token that has worked until now is refused (401, 403): renew it, and pending calls continue.
 
     Nothing was done. The client has looked for another token before: see `flaude.fly.FlyClient`.
+
+    Attributes:
+        token_works: Whether Fly accepts the token for other calls all the same, and refuses this one, which it has
+            answered before.
     """
 
     _kind = FailureKind.API
+    token_works = False
 
 
 class NotFoundError(FlyError):

@@ -211,7 +211,7 @@ class ConcurrentExecutor:
             FlyError: The app is not there, or there is no token.
             NoSuchBatchError: The journal has no such batch.
             BatchHeldError: Another process carries it out.
-            LeaseLostError: See `run_batch`; so are `Interrupted` and `Terminated`.
+            LeaseLostError: See `run_batch`; so are `BatchLeftError`, `Interrupted` and `Terminated`.
             JournalError: The journal cannot be read or written.
         """
         return await self._go_on_with(batch, requests, only, cancel=False)
@@ -229,7 +229,7 @@ class ConcurrentExecutor:
             only: End only the runs with these indexes.
 
         Raises:
-            ConfigError: See `resume`; so are the others.
+            ConfigError: See `resume`; so are the others, but for `BatchLeftError`: a run that is cancelled is not left.
         """
         return await self._go_on_with(batch, requests, only, cancel=True)
 
@@ -247,7 +247,7 @@ class ConcurrentExecutor:
             ConfigError: There is no journal, or a request is none.
             JournalError: The journal cannot be written.
             FlyError: The app is not there, or there is no token.
-            Interrupted: See `run_batch`; so is `Terminated`.
+            BatchLeftError: See `run_batch`; so are `LeaseLostError`, `Interrupted` and `Terminated`.
         """
         if self._journal is None:
             raise ConfigError("journal: launch needs one, else nobody could bring the work home; give a SqliteJournal")

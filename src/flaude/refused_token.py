@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from flaude.errors import TokenExpiredError
 from flaude.failure import FailureKind
 from flaude.stopping import Stop, Stopping
 
 _SAID_FOR_S = 60.0  # runs ask at least every ten seconds: who has not for so long was let in meanwhile
+
+
+def refuses_token(error: Exception) -> TypeGuard[TokenExpiredError]:
+    """Whether Fly refuses the token for all calls: if it is for one call alone, that is the trouble of one run."""
+    return isinstance(error, TokenExpiredError) and not error.token_works
 
 
 class RefusedToken:

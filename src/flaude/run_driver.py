@@ -43,7 +43,7 @@ from flaude.patience import Patience
 from flaude.protocol import GuestState, PullReply
 from flaude.provider_record import ProviderRecord
 from flaude.recording import NoRecord, RunRecord
-from flaude.refused_token import RefusedToken
+from flaude.refused_token import RefusedToken, refuses_token
 from flaude.results import Leftover
 from flaude.run_plan import RunPlan
 from flaude.run_result import Attempt, Times
@@ -349,7 +349,7 @@ class Run:
                     found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
                 except FlyError as error:
                     self.provider.failed(error)
-                    if isinstance(error, TokenExpiredError) and self._token.can_be_left(self._stopping):
+                    if refuses_token(error) and self._token.can_be_left(self._stopping):
                         raise
                     self._telling.notice(f"looking for machine {self._plan.name}: {error}")
                 else:
@@ -535,7 +535,7 @@ class Run:
         patience, now = self._patience, anyio.current_time()
         counts = self.state.step not in (Step.BOOT, Step.START) or isinstance(error, _UNANSWERED)
         over = patience.failed(self._began_step, now, counts=counts)
-        if isinstance(error, TokenExpiredError):
+        if refuses_token(error):
             if over and self._token.give_up(error, self._stopping):
                 return None
             over = over or (self._token.patience_over and self.state.step is Step.CREATE)
@@ -546,7 +546,7 @@ class Run:
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
         # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
-        if patience.failures > (1 if counts else _BOOTING) and not isinstance(error, TokenExpiredError):
+        if patience.failures > (1 if counts else _BOOTING) and not refuses_token(error):
             self._telling.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None

@@ -62,7 +62,7 @@ async def test_a_token_that_has_worked(connect: Connect, local: LocalFly) -> Non
         with pytest.raises(TokenExpiredError, match="fly tokens create deploy -a APP -x 24h") as caught:
             await client.list_machines("my-app")
     assert caught.value.status == 401 and "missing third-party discharge tokens" in caught.value.fly_text
-    assert not caught.value.may_have_been_done
+    assert not caught.value.may_have_been_done and not caught.value.token_works
 
 
 async def test_while_it_is_refused_hardly_anything_is_sent(connect: Connect, local: LocalFly) -> None:
@@ -198,7 +198,8 @@ async def test_what_a_403_means(connect: Connect, local: LocalFly) -> None:
         local.faults.add(Fault("list_machines", Answer(403, "forbidden")))
         with pytest.raises(TokenExpiredError) as expired:
             await client.list_machines("my-app")
-        assert expired.value.status == 403
+        assert expired.value.status == 403 and expired.value.token_works
+        assert "accepts the token for other calls" in str(expired.value)
         await client.get_app("my-app")
 
 

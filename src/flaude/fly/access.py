@@ -104,7 +104,7 @@ class Access:
         if again:
             await anyio.sleep(jitter(_PAUSE_S))
         elif has_worked:
-            raise self._expired(call, error)
+            raise self._expired(call, error, token_works=self._proof is not None)
         return again
 
     async def _is_taken(self, header: SecretStr, sent_at: float, error: NotAllowedError) -> bool:
@@ -136,16 +136,21 @@ class Access:
             self._refused = None
             _log.warning("Fly accepts the token again")
 
-    def _expired(self, call: Call, error: NotAllowedError) -> TokenExpiredError:
-        return TokenExpiredError(
-            self._words(error),
+    def _expired(self, call: Call, error: NotAllowedError, *, token_works: bool = False) -> TokenExpiredError:
+        expired = TokenExpiredError(
+            self._words(error, token_works=token_works),
             method=call.method,
             path=call.where,
             status=error.status,
             fly_text=error.fly_text,
             request_id=error.request_id,
         )
+        expired.token_works = token_works
+        return expired
 
-    def _words(self, error: NotAllowedError) -> str:
+    def _words(self, error: NotAllowedError, *, token_works: bool = False) -> str:
         said = f": {error.fly_text}" if error.fly_text else ""
+        if token_works:
+            told = f"Fly accepts the token for other calls, and now refuses it for this one ({error.status})"
+            return f"{told}; see what the token may do, or {self._tokens.how_to_renew}{said}"
         return f"Fly now refuses the token that has worked so far ({error.status}); {self._tokens.how_to_renew}{said}"
