@@ -117,6 +117,52 @@ def test_somebody_elses_machines_stay() -> None:
     run(test)
 
 
+def test_a_batch_after_a_wait_in_vain() -> None:
+    """It waits as long as the one before it did, and says so; what becomes free by then is used."""
+
+    async def test(loop: VirtualTime, world: World, _journal: Journal) -> None:
+        world.limit, seen = 0, list[Event]()
+        async with executor(world, timeouts=Timeouts(capacity=300), on_event=seen.append) as one:
+            assert kinds(await one.run_batch(bare(2))) == [FailureKind.CAPACITY] * 2
+            await anyio.sleep(60)
+            began = loop.time()
+            assert kinds(await one.run_batch(bare(2))) == [FailureKind.CAPACITY] * 2
+            assert 300 <= loop.time() - began < 320 and len(notices(seen)) == 2
+
+            async def free() -> None:
+                await anyio.sleep(200)
+                world.limit = None
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(free)
+                assert (await one.run_batch(bare(2))).all_succeeded
+        assert len({event.batch for event in seen if isinstance(event, Notice)}) == 3
+
+    run(test)
+
+
+def test_a_batch_that_comes_while_another_waits() -> None:
+    """Each waits for its own time and is told so itself."""
+
+    async def test(loop: VirtualTime, world: World, _journal: Journal) -> None:
+        world.limit, seen, ended = 0, list[Event](), list[float]()
+        async with executor(world, timeouts=Timeouts(capacity=300), on_event=seen.append) as one:
+
+            async def carry_out(after_s: float) -> None:
+                await anyio.sleep(after_s)
+                began = loop.time()
+                assert kinds(await one.run_batch(bare(3))) == [FailureKind.CAPACITY] * 3
+                ended.append(loop.time() - began)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(carry_out, 0)
+                tasks.start_soon(carry_out, 200)
+        assert len(ended) == 2 and min(ended) >= 300 and max(ended) < 600, ended
+        assert len({event.batch for event in seen if isinstance(event, Notice)}) == 2
+
+    run(test)
+
+
 def test_nobody_waits_where_nobody_shall() -> None:
     """With `capacity=0` a refusal is a failed attempt, and others follow as `Retries` says."""
 

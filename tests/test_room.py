@@ -132,6 +132,47 @@ def test_a_refusal_after_a_long_time_is_news() -> None:
         assert refusal.is_news and not refusal.is_final and refusal.tries == 1
 
 
+def waits(one: Room, number: int, now: float, asked: float) -> tuple[Refusal, float]:
+    """A run that is refused until that is final; the last refusal, and when it came."""
+    while True:
+        now += one.opens_in(now)
+        one.enter(number)
+        refusal = one.refused(number, number, now, asked)
+        one.leave(number, now, had_machine=False)
+        if refusal.is_final:
+            return refusal, now
+        number += 1
+
+
+def test_who_comes_after_a_wait_in_vain_waits_as_long() -> None:
+    """It is told so too, and its tries are its own, counted and paused as from the start."""
+    one = room(wait_s=100.0)
+    refusal, now = waits(one, 1, 0.0, 0.0)
+    assert (refusal.tries, now) == (8, 100.0)
+    one.enter(20)
+    first = one.refused(20, 20, now + 5, now + 5)
+    one.leave(20, now + 5, had_machine=False)
+    assert first == Refusal(is_news=True, is_final=False, tries=1, waited_s=0.0, alive=0)
+    refusal, ended = waits(one, 21, now + 5, now + 5)
+    assert (refusal.tries, ended) == (7, now + 105.0), "its first try was beyond the width, as all but the very first"
+
+
+def test_who_comes_while_others_wait_waits_as_long() -> None:
+    """Those that were there before give up at their time; it is news to the later one, and its wait is its own."""
+    one = room(wait_s=100.0)
+    one.enter(1)
+    one.refused(1, 1, 0.0, 0.0)
+    one.leave(1, 0.0, had_machine=False)
+    one.enter(2)
+    later = one.refused(2, 2, 50.0, 40.0)
+    one.leave(2, 50.0, had_machine=False)
+    assert later.is_news and not later.is_final
+    refusal, now = waits(one, 3, 50.0, 0.0)
+    assert now == 100.0 and not refusal.is_news
+    refusal, now = waits(one, 10, now, 40.0)
+    assert now == 140.0 and refusal.waited_s == 100.0 and not refusal.is_news
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     limits=st.lists(st.integers(0, 6), min_size=1, max_size=8),

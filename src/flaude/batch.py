@@ -112,6 +112,7 @@ class Batch:
         self._results = dict(self._past.finished)
         self._pushed_to: set[tuple[str, str]] = set()
         self._began = time.monotonic()
+        self._asked_at = anyio.current_time()
         self._launched = False
         self._over = anyio.Event()
         self._ending: BaseException | None = None
@@ -359,6 +360,7 @@ class Batch:
                     left,
                     self._states,
                     self._token,
+                    asked_at=self._asked_at,
                 )
                 self._executions[index] = execution
                 try:

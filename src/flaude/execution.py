@@ -53,6 +53,7 @@ class Execution:
         left: Where another controller has left it.
         states: See how the machines of the batch are.
         token: Hears when Fly refuses the token.
+        asked_at: When its batch was asked for, by the event loop's clock.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Execution:
         left: LeftRun | None = None,
         states: StatesOfApps | None = None,
         token: RefusedToken | None = None,
+        *,
+        asked_at: float,
     ) -> None:
         self._fly = fly
         self._token = token
@@ -81,6 +84,7 @@ class Execution:
         self._left = left
         self._earlier = left.earlier if left else ()
         self._superseded = left.superseded if left else ()
+        self._asked_at = asked_at
         self._run: Run | None = None
         self._unlaunched = self._no_room = ""
         self._goes_on = True
@@ -175,7 +179,7 @@ class Execution:
         """Whether Fly has surely made no machine, because it has no room, and the run waits on for one."""
         if run.refused is None or not run.state.gone or run.state.machine_id:
             return False
-        refusal = self._launching.refused(number, run.refused)
+        refusal = self._launching.refused(number, run.refused, asked=self._asked_at)
         limit, config = isinstance(run.refused, MachineLimitError), self._plan.config
         regions = ", ".join(config.regions)
         if refusal.is_news:

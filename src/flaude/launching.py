@@ -208,18 +208,19 @@ class Launching:
             room.made(number, anyio.current_time())
         self._changed()
 
-    def refused(self, number: int, error: MachineLimitError | NoCapacityError) -> Refusal:
+    def refused(self, number: int, error: MachineLimitError | NoCapacityError, *, asked: float = -math.inf) -> Refusal:
         """Fly has no room for the machine of a launch, which is to leave its place now.
 
         Args:
             number: Its launch's number.
             error: Fly's refusal.
+            asked: When its run was asked for, by the event loop's clock.
         """
         if not self._capacity_s:
             return Refusal(is_news=False, is_final=True, tries=1, waited_s=0.0, alive=self._organization.alive)
         limit = isinstance(error, MachineLimitError)
         room = self._organization if limit else self._held[number].room
-        return room.refused(number, self._launched, anyio.current_time())
+        return room.refused(number, self._launched, anyio.current_time(), asked)
 
     def succeeded(self) -> None:
         """A run has succeeded: one more may go on at once, if there were more before."""

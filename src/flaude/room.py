@@ -62,7 +62,8 @@ class Room:
         self._last = self._halved = 0
         self._tries = 0
         self._since: float | None = None
-        self._refused_at = -math.inf
+        self._is_over = False
+        self._refused_at = self._said_at = -math.inf
 
     def opens_in(self, now: float) -> float:
         """Seconds until somebody else is let in; `inf` when that depends on those who are in."""
@@ -93,17 +94,21 @@ class Room:
         if number == self._tried:  # nobody knows what would have come of it
             self._tried, self._try_at = 0, now + self._spread(self._pause_s)
 
-    def refused(self, number: int, launched: int, now: float) -> Refusal:
+    def refused(self, number: int, launched: int, now: float, asked: float = -math.inf) -> Refusal:
         """There was no room for the launch, which is still in.
 
         Args:
             number: The launch.
             launched: The number of the last launch: all up to it are under way together.
             now: The time.
+            asked: When its run was asked for. Who comes later waits as long as those who have waited in vain.
         """
-        forgotten = now - self._refused_at > _FORGOTTEN_S
-        is_news = math.isinf(self.width) or forgotten
+        given_up = self._is_over and asked > self._refused_at  # by all who have waited
+        forgotten = given_up or now - self._refused_at > _FORGOTTEN_S
+        is_news = math.isinf(self.width) or forgotten or asked > self._said_at
         self._refused_at = now
+        if is_news:
+            self._said_at = now
         if forgotten:
             self._since, self._tries, self._pause_s = None, 0, _FIRST_PAUSE_S
         rest = self.held - 1
@@ -116,11 +121,12 @@ class Room:
             self._tried, self._pause_s = 0, min(2 * self._pause_s, _LONGEST_PAUSE_S)
         self._tries += 1
         self._since = None if self.alive else now if self._since is None else self._since
-        waited_s = 0.0 if self._since is None else now - self._since
-        is_final = self._since is not None and waited_s >= self._wait_s
+        since = None if self._since is None else max(self._since, asked)
+        waited_s = 0.0 if since is None else now - since
+        is_final = self._is_over = since is not None and waited_s >= self._wait_s
         self._try_at = now if is_final else now + self._spread(self._pause_s)
-        if self._since is not None and not is_final:
-            self._try_at = min(self._try_at, self._since + self._wait_s)  # once more at the end
+        if since is not None and not is_final:
+            self._try_at = min(self._try_at, since + self._wait_s)  # once more at the end
         return Refusal(is_news, is_final, self._tries, waited_s, self.alive)
 
 
