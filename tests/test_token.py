@@ -25,9 +25,10 @@ from flaude import (
     reap,
 )
 from flaude.cli.carrying_out import Shown, carry_out
-from flaude.events import AssistantText, Detached, Event, Finished, Notice
+from flaude.events import AssistantText, Detached, Event, Finished, Notice, StopRequested
 from flaude.fly import FlyClient
 from flaude.journal import Journal, MemoryJournal, SqliteJournal
+from flaude.journal.entries import CANCEL, Wish
 from flaude.local import Answer, Exchange, Fault, Hook, LocalFly, Quirks
 from flaude.recorded import BatchState, state_of
 from flaude.settings import ExecutorSettings
@@ -309,6 +310,30 @@ async def test_stopped_while_it_is_refused(fly: LocalFly, journal: Journal) -> N
     assert [one.machine_id for one in ended[0].leftovers] == fly.created
     (entry,) = await journal.batches()
     assert entry.counts.open == 0
+    await reap("my-app", fly=fly, all=True, settle=0)
+
+
+async def test_a_cancelled_run_does_not_end_the_others(fly: LocalFly, journal: Journal) -> None:
+    """A run that was cancelled cannot be left, and ends by itself; one that waits for its place is left for resume."""
+    short = Timeouts(patience=0.5, orphan=60, destroy=0.5, grace=0.5, collect=0.5, request=5, retry=1)
+    ended: list[BatchResult] = []
+
+    async def watch(event: Event) -> None:
+        if isinstance(event, AssistantText) and event.text == "begun":
+            await journal.ask(event.batch, Wish(CANCEL, 0))
+        if isinstance(event, StopRequested):
+            fly.renew_token()
+        if isinstance(event, Finished):
+            ended.append(BatchResult([event.result]))
+
+    running = executor(fly, journal=journal, on_event=watch, timeouts=short, max_concurrency=1)
+    with anyio.fail_after(30), pytest.raises(BatchLeftError) as caught:
+        await running.run_batch(requests("::say begun\n::silent", "::say yes"))
+    (result,) = caught.value.batch.results
+    assert result.failure is not None and result.failure.kind is FailureKind.CANCELLED
+    assert [one.machine_id for one in ended[0].leftovers] == fly.created
+    batch = await executor(fly, journal=journal).resume(caught.value.batch.id)
+    assert [one.success for one in batch.results] == [False, True] and len(fly.created) == 2
     await reap("my-app", fly=fly, all=True, settle=0)
 
 

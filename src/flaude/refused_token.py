@@ -42,15 +42,18 @@ class RefusedToken:
         return self._recorded and stopping.stage < Stop.AGENTS
 
     def give_up(self, error: TokenExpiredError, stopping: Stopping) -> bool:
-        """A run has waited for as long as it may; whether it is left. Else nothing more is launched.
+        """A run has waited for as long as it may; whether it is left. Without a journal nothing more is launched.
+
+        In a batch that has one, a run that somebody has stopped ends by itself alone: the others can still be left.
 
         Args:
             error: What it heard last.
             stopping: The run's.
         """
-        self.patience_over = True
         if not self.can_be_left(stopping):
-            self._stopping.ask(Stop.LAUNCHES, str(error), FailureKind.API)
+            if not self._recorded:
+                self.patience_over = True
+                self._stopping.ask(Stop.LAUNCHES, str(error), FailureKind.API)
             return False
         self.left = self.left or error
         self._stopping.ask(Stop.LEAVE, str(error))
