@@ -29,7 +29,7 @@ from flaude.events import AssistantText, Detached, Event, Finished, Notice, Stop
 from flaude.fly import FlyClient
 from flaude.journal import Journal, MemoryJournal, SqliteJournal
 from flaude.journal.entries import CANCEL, Wish
-from flaude.local import Answer, Exchange, Fault, Hook, LocalFly, Quirks
+from flaude.local import Answer, DropAfter, DropBefore, Exchange, Fault, Hook, LocalFly, Quirks
 from flaude.recorded import BatchState, state_of
 from flaude.settings import ExecutorSettings
 from tests.conftest import TOKEN, Machines
@@ -271,6 +271,27 @@ async def test_left_before_it_had_a_machine(fly: LocalFly, journal: Journal) -> 
     fly.faults.clear()
     batch = await executor(fly, journal=journal).resume(caught.value.batch.id)
     assert batch.all_succeeded and len(fly.created) == 1
+
+
+@pytest.mark.parametrize("largest", [None, 20_000])
+@pytest.mark.parametrize("lost", [DropBefore(), DropAfter()])
+async def test_left_while_a_create_is_unanswered(
+    machines: Machines, journal: Journal, lost: DropBefore | DropAfter, largest: int | None
+) -> None:
+    """The machine that may live is named; resume takes it for its own, though there is no room beside it."""
+    many = Quirks(young_app_s=0, machine_limit=1, largest_create_body=largest)
+    async with machines(box="plain", quirks=many) as fly:
+        fly.faults.add(Fault("get_app", REFUSED, after=1), Fault("list_machines", REFUSED))
+        fly.faults.add(Fault("create_machine", lost, after=int(largest is not None), times=1))
+        fly.faults.add(Fault("create_machine", REFUSED, after=int(largest is not None)))
+        with anyio.fail_after(20), pytest.raises(BatchLeftError) as caught:
+            await executor(fly, journal=journal, timeouts=IMPATIENT).run_batch(requests("::say here"))
+        (machine,) = caught.value.leftovers
+        assert machine.name and not machine.machine_id and fly.alive == isinstance(lost, DropAfter)
+        fly.faults.clear()
+        batch = await executor(fly, journal=journal).resume(caught.value.batch.id)
+        assert batch.all_succeeded, batch.results[0].failure
+        assert len(fly.created) == 1 and not batch.leftovers
 
 
 async def test_left_with_a_machine_to_destroy(fly: LocalFly, journal: Journal) -> None:

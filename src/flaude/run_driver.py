@@ -319,9 +319,10 @@ class Run:
                 identity=plan.identity,
                 on_turn=self._has_its_turn,
                 heard=self.provider.heard,
+                unsure=self.state.unsure,
             )
         except PayloadTooLargeError as error:
-            if not whole or error.may_have_been_done:
+            if not whole or (error.may_have_been_done and not self.state.unsure):
                 raise
             if limits.whole_creates:  # the first of those that were under way together
                 limits.whole_creates = False

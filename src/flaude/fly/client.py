@@ -222,6 +222,7 @@ class FlyClient:
         identity: Mapping[str, str] | None = None,
         on_turn: Callable[[], Awaitable[None]] | None = None,
         heard: Heard | None = None,
+        unsure: bool = False,
     ) -> Machine:
         """Create a machine, once: its name is the idempotency key.
 
@@ -238,6 +239,8 @@ class FlyClient:
             on_turn: Called when the rate limit, and other creates, let the call go, just before it is sent; what it
                 raises keeps the call from being sent.
             heard: Takes Fly's ids of the requests that were answered, for Fly's support.
+            unsure: Whether a call before this one may have made the machine: then it is looked for before a refusal is
+                believed, as it may itself be what there is no more room beside.
 
         Raises:
             NameTakenError: A living machine that is not ours has this name.
@@ -247,7 +250,8 @@ class FlyClient:
         # The app's secrets are for whoever runs it, and not for an agent.
         body = {"name": name, "config": config, "skip_secrets": True, **({"region": region} if region else {})}
         call = Call("create_machine", app, "POST", _machines(app), body=body, heard=heard)
-        return await self._creating.create(app, name, identity or config.get("metadata") or {}, call, on_turn)
+        identity = identity or config.get("metadata") or {}
+        return await self._creating.create(app, name, identity, call, on_turn, unsure=unsure)
 
     async def get_machine(self, app: str, machine_id: str) -> Machine:
         """The machine; a destroyed one is still shown for a while.

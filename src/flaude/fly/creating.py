@@ -14,6 +14,7 @@ from flaude.errors import (
     NameTakenError,
     NoCapacityError,
     NotFoundError,
+    PayloadTooLargeError,
     UnreachableError,
 )
 from flaude.fly.in_app import InApp
@@ -59,6 +60,8 @@ class Creating:
         identity: Mapping[str, str],
         call: Call,
         on_turn: Callable[[], Awaitable[None]] | None,
+        *,
+        unsure: bool = False,
     ) -> Machine:
         """The machine; see `FlyClient.create_machine` for what is raised.
 
@@ -72,7 +75,7 @@ class Creating:
                 if on_turn:
                     await on_turn()
                 try:
-                    machine = await self._within(app, name, identity, call)
+                    machine = await self._within(app, name, identity, call, unsure=unsure)
                 except NotFoundError as error:
                     if error.may_have_been_done:
                         raise
@@ -83,9 +86,9 @@ class Creating:
             await self._apps.bear(app, call, no_app)
             again = True
 
-    async def _within(self, app: str, name: str, identity: Mapping[str, str], call: Call) -> Machine:
+    async def _within(self, app: str, name: str, identity: Mapping[str, str], call: Call, *, unsure: bool) -> Machine:
         with anyio.move_on_after(self._longest_s, shield=True):
-            return await self._create_or_adopt(app, name, identity, call)
+            return await self._create_or_adopt(app, name, identity, call, maybe=unsure)
         error = UnreachableError(
             f"Fly did not say within {self._longest_s:g} s whether it has created machine {name!r}",
             method=call.method,
@@ -94,8 +97,9 @@ class Creating:
         error.may_have_been_done = True
         raise error
 
-    async def _create_or_adopt(self, app: str, name: str, identity: Mapping[str, str], call: Call) -> Machine:
-        maybe = False
+    async def _create_or_adopt(
+        self, app: str, name: str, identity: Mapping[str, str], call: Call, *, maybe: bool
+    ) -> Machine:
         while True:
             try:
                 return await self._sender.send(call, Machine.model_validate_json)
@@ -176,4 +180,6 @@ def _may_mean_ours(error: FlyError) -> bool:
     """
     if isinstance(error, MachineLimitError | NoCapacityError):
         return True
+    if isinstance(error, PayloadTooLargeError):
+        return False  # that is about the call alone, which may be sent again in another size
     return error.status == 422 or (isinstance(error, NameTakenError) and not error.machine_id)
