@@ -71,7 +71,7 @@ class Access:
             async with self._finding_out:
                 await self._find_out(1)
         if self._refused is not None:
-            raise self._expired(call, self._refused)
+            raise self._expired(call, self._refused, sent=False)
 
     async def refused(
         self, call: Call, error: NotAllowedError, header: SecretStr, sent_at: float, repeats: int
@@ -136,14 +136,17 @@ class Access:
             self._refused = None
             _log.warning("Fly accepts the token again")
 
-    def _expired(self, call: Call, error: NotAllowedError, *, token_works: bool = False) -> TokenExpiredError:
+    def _expired(
+        self, call: Call, error: NotAllowedError, *, token_works: bool = False, sent: bool = True
+    ) -> TokenExpiredError:
+        """What a call is told; one that was not sent has neither status nor request id: those are another call's."""
         expired = TokenExpiredError(
             self._words(error, token_works=token_works),
             method=call.method,
             path=call.where,
-            status=error.status,
+            status=error.status if sent else None,
             fly_text=error.fly_text,
-            request_id=error.request_id,
+            request_id=error.request_id if sent else "",
         )
         expired.token_works = token_works
         return expired
