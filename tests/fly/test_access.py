@@ -15,6 +15,7 @@ from tests.fly.proxy import Proxy, Trouble, refusal
 
 from flaude import FlyError, NotAllowedError, TokenExpiredError, UnreachableError
 from flaude.fly import FlyClient
+from flaude.fly.tokens import Tokens
 from flaude.local import Answer, DropAfter, Fault, LocalFly
 
 REFUSED = Answer(401, "verify: invalid token: missing third-party discharge tokens")
@@ -84,6 +85,10 @@ async def test_while_it_is_refused_hardly_anything_is_sent(connect: Connect, loc
             for _ in range(50):
                 tasks.start_soon(call)
         assert refused == 50 and local.requests["list_machines", 401] == 50
+        with pytest.raises(TokenExpiredError) as caught:
+            await client.get_machine("my-app", "0000000000000a")
+        unsent = caught.value
+        assert (unsent.path, unsent.status, unsent.request_id) == ("/apps/my-app/machines/0000000000000a", None, "")
         for _ in range(50):
             await call()
         assert refused == 100 and local.requests["list_machines", 401] == 50
@@ -218,6 +223,13 @@ async def test_a_create_that_was_refused_has_made_nothing(connect: Connect, loca
         with pytest.raises(FlyError) as lost:
             await client.create_machine("my-app", name="two", config=SLEEPER)
         assert isinstance(lost.value, TokenExpiredError) and lost.value.may_have_been_done and len(local.created) == 1
+
+
+def test_a_token_that_begins_like_another() -> None:
+    """Of a longer one nothing is left when a shorter one is its beginning."""
+    parts = [f"fm2_{'a' * length}" for length in range(8, 20)]
+    tokens = Tokens(",".join(parts))
+    assert tokens.redact(" ".join(parts)) == " ".join(["[token]"] * len(parts))
 
 
 async def test_no_token_is_ever_told(

@@ -70,7 +70,7 @@ class Tokens:
 
     def redact(self, text: str) -> str:
         """The text without any token that was ever in use here."""
-        for part in self._seen:
+        for part in sorted(self._seen, key=len, reverse=True):  # one may be the beginning of another
             text = text.replace(part, "[token]")
         return text
 
