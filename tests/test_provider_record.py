@@ -8,24 +8,26 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from flaude import ConcurrentExecutor, ExecutionRequest, FailureKind, FlyRequest, MachineConfig, Timeouts
 from flaude.cli.log_lines import provider_lines
 from flaude.cli.logs import logs
 from flaude.errors import InvalidRequestError, UnreachableError
-from flaude.events import Event, Started
-from flaude.fly import Machine
+from flaude.events import Event, Queued, Started
+from flaude.fly import FlyClient, Machine
 from flaude.fly.sending import Call
 from flaude.journal import MemoryJournal, SqliteJournal
 from flaude.left_run import checkpoint, left_run
-from flaude.local import Answer, Dies, Fault, LocalFly
+from flaude.local import Answer, Dies, Fault, LocalFly, Quirks
 from flaude.provider_record import ProviderRecord
 from flaude.recorded import read_batch
 from flaude.result_json import dump_result, load_result
 from flaude.run_result import ExitEvent
 from flaude.run_state import RunState, Step
 from tests.conftest import TOKEN
+from tests.fly.conftest import SLEEPER
 
 QUICK = Timeouts(patience=5, retry=0.1, grace=0.5)
 
@@ -64,6 +66,34 @@ async def test_calls_that_failed(local: LocalFly) -> None:
     refused = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="x", region="zzz"))
     (attempt,) = refused.attempts
     assert [one.status for one in attempt.requests] == [400] and attempt.requests[0].id
+
+
+async def test_creates_that_found_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids of the refusals are kept while the run waits, also for who resumes it, and beside the create's own."""
+    monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", TOKEN)
+    requests = [ExecutionRequest(MachineConfig(prompt="::say here"), tag="one")]
+    quirks = Quirks(machine_limit=1, young_app_s=0)
+    async with (
+        MemoryJournal() as journal,
+        LocalFly(apps=["my-app"], box="simulated", quirks=quirks) as fly,
+        FlyClient(base_url=fly.base_url, token=fly.token) as client,
+    ):
+        theirs = await client.create_machine("my-app", name="theirs", config=SLEEPER)
+        waiting = list[Queued]()
+        with anyio.CancelScope() as scope:
+
+            def stop(event: Event) -> None:
+                if isinstance(event, Queued):
+                    waiting.append(event)
+                if len(waiting) == 3:  # queued, and twice again
+                    scope.cancel()
+
+            await ConcurrentExecutor("my-app", fly=fly, journal=journal, on_event=stop).run_batch(requests)
+        await client.delete_machine("my-app", theirs.id, force=True)
+        await client.wait_machine("my-app", theirs.id, state="destroyed", timeout_s=10)
+        batch = await ConcurrentExecutor("my-app", fly=fly, journal=journal).resume(waiting[0].batch)
+    (attempt,) = batch.results[0].attempts
+    assert batch.all_succeeded and [one.status for one in attempt.requests] == [422, 422, 200]
 
 
 async def test_the_exit_event(local: LocalFly) -> None:

@@ -19,6 +19,7 @@ from flaude.launching import Breaker, Launching
 from flaude.left_run import LeftRun, checkpoint
 from flaude.machine_states import StatesOfApps
 from flaude.outcome import execution_result, failure_of, not_launched
+from flaude.provider_record import ProviderRecord
 from flaude.recording import NoRecord, RunRecord
 from flaude.refused_token import RefusedToken
 from flaude.results import ExecutionResult, Leftover, leftover
@@ -86,6 +87,7 @@ class Execution:
         self._superseded = left.superseded if left else ()
         self._asked_at = asked_at
         self._run: Run | None = None
+        self._provider: ProviderRecord | None = None
         self._unlaunched = self._no_room = ""
         self._goes_on = True
         self._is_over = False
@@ -162,7 +164,7 @@ class Execution:
                         reservation.charge(run.attempt.cost_usd, agent_started=run.state.agent_started)
                         raise
                     if self._has_no_room(number, run):
-                        self._wait_again(plan)
+                        self._wait_again(plan, run.provider)
                         self._run, self._earlier, self._superseded = before
                         # As it is from now on: its metadata says for how long its machine may be there.
                         plan = replace(plan)
@@ -190,9 +192,11 @@ class Execution:
             self._no_room = never_room(refusal, limit=limit, regions=regions)
         return not refusal.is_final
 
-    def _wait_again(self, plan: RunPlan) -> None:
-        """As if it had not been launched yet: for who watches, and for who takes it up."""
-        waiting = checkpoint(plan.attempt, RunState(), 0, {Phase.QUEUED.value: plan.queued}, self._earlier, plan.app)
+    def _wait_again(self, plan: RunPlan, provider: ProviderRecord) -> None:
+        """As if it had not been launched yet, for who watches and for who takes it up; what Fly has said is kept."""
+        self._provider = provider
+        queued = {Phase.QUEUED.value: plan.queued}
+        waiting = checkpoint(plan.attempt, RunState(), 0, queued, self._earlier, plan.app, provider=provider)
         self._record.checkpoint = lambda: (Phase.QUEUED.value, waiting)
         self._record.moved()
         self._emit(Queued(*self._where()))
@@ -211,6 +215,8 @@ class Execution:
             self._token,
             made=lambda: self._launching.made(number),
         )
+        if self._provider is not None:
+            run.provider, self._provider = self._provider, None
         self._record.checkpoint = lambda: (
             run.state.phase.value,
             checkpoint(
