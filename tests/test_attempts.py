@@ -19,7 +19,7 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude.events import AssistantText, Destroyed, Event, PhaseBegan, Retried
+from flaude.events import AssistantText, Destroyed, Event, Notice, PhaseBegan, Retried
 from flaude.fly import FlyClient
 from flaude.local import (
     Answer,
@@ -196,6 +196,20 @@ async def test_what_is_not_found_is_named(local: LocalFly) -> None:
     # Nobody can hand it a job any more: it ends by its start deadline.
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
         assert await fly.wait_machine("my-app", local.created[0], state="destroyed", timeout_s=30)
+
+
+async def test_what_keeps_a_machine_from_being_found_is_said_once(
+    local: LocalFly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often its machine is looked for."""
+    monkeypatch.setattr("flaude.run_driver.jitter", lambda _seconds: 0.01)
+    local.faults.add(Fault("create_machine", DropBefore()), Fault("list_machines", Answer(503)))
+    heard: list[Event] = []
+    timeouts = Timeouts(patience=0.2, retry=0.1, destroy=2)
+    await run(local, timeouts=timeouts, retries=0, rate_limits=None, on_event=heard.append)
+    assert local.requests["list_machines", 503] > 2
+    notices = [event.text for event in heard if isinstance(event, Notice)]
+    assert len([text for text in notices if text.startswith("looking for machine")]) == 1
 
 
 async def test_what_was_surely_not_done_is_no_leftover(local: LocalFly) -> None:

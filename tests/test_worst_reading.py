@@ -278,6 +278,21 @@ async def test_where_creates_are_too_large_the_guest_comes_in_parts(machines: Ma
     assert sum(isinstance(event, Notice) and "in parts" in event.text for event in told) == 1
 
 
+async def test_a_create_that_is_too_large_in_parts_too(machines: Machines) -> None:
+    """One that Fly refuses without the guest as well says nothing about the guest: later ones hold it as before."""
+    calls, told = Calls(), list[Event]()
+    faults = [Fault("create_machine", Answer(413, "payload too large"), times=2)]
+    async with machines(on_exchange=calls, faults=faults) as fly:
+        options: dict[str, Any] = {"rate_limits": None, "max_concurrency": 1, "on_event": told.append}
+        batch = await ConcurrentExecutor("my-app", fly=fly, **options).run_batch(
+            [request("::say a"), request("::say b")]
+        )
+        first, second = batch.results
+        assert first.failure is not None and first.failure.kind is FailureKind.CREATE_REFUSED and second.success
+        assert fly.requests["create_machine", 413] == 2 and len(fly.created) == 1
+    assert not calls.verbs["guest part"] and not any(isinstance(event, Notice) for event in told)
+
+
 async def test_a_stop_does_not_wait_for_the_pull_that_waits(machines: Machines) -> None:
     """Where a machine runs one exec at a time, the pull that waits in it is answered at once when there is a stop."""
     order: list[str] = []

@@ -121,6 +121,7 @@ class Run:
     ) -> None:
         self._made = made
         self.refused: MachineLimitError | NoCapacityError | None = None
+        self._too_large: PayloadTooLargeError | None = None
         self._fly = fly
         self._token = token or RefusedToken(stopping, recorded=plan.recorded)
         self._states = states or MachineStates(fly, plan.app, plan.identity)
@@ -302,7 +303,7 @@ class Run:
     async def _create(self) -> Observation | None:
         plan = self._plan
         limits = self._fly.exec_limits
-        whole = limits.whole_creates
+        whole = limits.whole_creates and self._too_large is None
         spec = machine_spec(
             plan.config,
             metadata=plan.metadata,
@@ -324,10 +325,13 @@ class Run:
         except PayloadTooLargeError as error:
             if not whole or (error.may_have_been_done and not self.state.unsure):
                 raise
-            if limits.whole_creates:  # the first of those that were under way together
-                limits.whole_creates = False
-                self._telling.notice(f"flaude's own program goes to the machines in parts: {error}")
+            self._too_large = error
             return None
+        if self._too_large is not None and limits.whole_creates:
+            # Known only now: until the smaller one is made, it may be something else that is too large. Said by the
+            # first of those that were under way together.
+            limits.whole_creates = False
+            self._telling.notice(f"flaude's own program goes to the machines in parts: {self._too_large}")
         if self._made:
             self._made()
         self._known_from = anyio.current_time() + UNKNOWN_S
@@ -343,7 +347,7 @@ class Run:
 
     async def _find(self) -> Observation:
         """Look for the machine of a create that was not answered; lists lag, so more than once."""
-        look_until = anyio.current_time() + _FIND_FOR_S
+        look_until, said = anyio.current_time() + _FIND_FOR_S, ""
         with anyio.move_on_after(self._plan.timeouts.destroy):
             while True:
                 try:
@@ -352,7 +356,8 @@ class Run:
                     self.provider.failed(error)
                     if refuses_token(error) and self._token.can_be_left(self._stopping):
                         raise
-                    self._telling.notice(f"looking for machine {self._plan.name}: {error}")
+                    if said != (said := str(error)):
+                        self._telling.notice(f"looking for machine {self._plan.name}: {said}")
                 else:
                     if found:
                         self._known_from = anyio.current_time() + UNKNOWN_S
