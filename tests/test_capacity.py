@@ -313,12 +313,17 @@ def test_what_an_agent_has_cost_after_a_wait_is_counted() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_cancelled_while_it_waits(times: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_cancelled_while_it_waits(count: int) -> None:
     """Who waits is told so at once, as one that was never launched; no machine, and no call, is left."""
 
     async def test(loop: VirtualTime, world: World, journal: Journal) -> None:
         world.limit, began, batches = 0, loop.time(), list[BatchResult]()
+        one = executor(world, journal)
+
+        async def carry_out() -> None:
+            batches.append(await one.run_batch(bare(3)))
+
         with anyio.CancelScope() as scope:
 
             async def stop() -> None:
@@ -327,15 +332,18 @@ def test_cancelled_while_it_waits(times: int) -> None:
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stop)
-                for _ in range(times):
-                    batches.append(await executor(world, journal).run_batch(bare(3)))
+                for _ in range(count):
+                    tasks.start_soon(carry_out)
         assert scope.cancelled_caught and loop.time() - began < 40 and batches == []
-        (kept,) = await journal.batches()
-        assert kept.counts.open == 3
+        asked = len(world.asked)
+        await anyio.sleep(100)
+        assert len(world.asked) == asked > 0, "nobody asks any more"
+        kept = await journal.batches()
+        assert [entry.counts.open for entry in kept] == [3] * count
         world.limit = None
-        loop.passes(60)
-        batch = await executor(world, journal).resume(kept.id)
-        assert batch.all_succeeded and [len(result.attempts) for result in batch.results] == [1] * 3
+        for entry in kept:
+            batch = await executor(world, journal).resume(entry.id)
+            assert batch.all_succeeded and [len(result.attempts) for result in batch.results] == [1] * 3
 
     run(test)
 
