@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -268,6 +269,7 @@ async def test_left_before_it_had_a_machine(fly: LocalFly, journal: Journal) -> 
     with anyio.fail_after(20), pytest.raises(BatchLeftError) as caught:
         await executor(fly, journal=journal, timeouts=IMPATIENT).run_batch(requests("::say here"))
     assert caught.value.leftovers == () and fly.created == []
+    assert "No machine of the batch is running. With a token that works" in str(caught.value)
     fly.faults.clear()
     batch = await executor(fly, journal=journal).resume(caught.value.batch.id)
     assert batch.all_succeeded and len(fly.created) == 1
@@ -430,24 +432,37 @@ async def test_ensure_app_hears_of_it_at_once(fly: LocalFly) -> None:
         await ensure_app("my-app", shards=2, fly=fly)
 
 
-async def test_what_the_command_says(fly: LocalFly, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """How the batch was left and what to do, no token, and exit code 3 because machines may be alive."""
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+async def test_what_the_command_says(
+    fly: LocalFly, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals | None
+) -> None:
+    """How the batch was left and what to do, no token, and exit code 3 because machines may be alive.
+
+    Also when a signal ends the command at that moment.
+    """
     go_on = tmp_path / "go-on"
     settings = ExecutorSettings("my-app", timeouts=IMPATIENT, output_dir=tmp_path, rate_limits=None)
     died = fly.token
     async with SqliteJournal(tmp_path / "state") as journal:
 
         async def work(_from_the_command: ConcurrentExecutor) -> BatchResult:
-            return await executor(fly, journal=journal, on_event=Dies(fly, 1), timeouts=IMPATIENT).run_batch(
-                requests(waits_for(go_on))
-            )
+            running = executor(fly, journal=journal, on_event=watch, timeouts=IMPATIENT)
+            return await running.run_batch(requests(waits_for(go_on)))
+
+        dies = Dies(fly, 1)
+
+        def watch(event: Event) -> None:
+            dies(event)
+            if isinstance(event, Detached) and number is not None:
+                signal.raise_signal(number)
 
         shown = Shown(plain=True)
         with anyio.fail_after(30):
             code = await carry_out(work, settings, [], 1, shown, journal=journal, begins=False)
         err = capsys.readouterr().err
         (entry,) = await journal.batches()
-        assert code == 3 and f"flaude resume {entry.id}" in err and "1 machine of the batch may be running" in err
+        assert code == 3 and f"flaude resume {entry.id}" in err
+        assert "1 machine of the batch may be running, and will stop by itself in about 58.5 s." in err
         assert state_of(entry, datetime.now(UTC)) is BatchState.LEFT
         go_on.touch()
         assert (await executor(fly, journal=journal).resume(entry.id)).all_succeeded

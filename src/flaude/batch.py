@@ -17,7 +17,14 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from flaude import claude
 from flaude.app_pool import HeldApps
 from flaude.budget import Budget
-from flaude.errors import BatchLeftError, ConfigError, FlaudeError, LeaseLostError, NoCredentialsError
+from flaude.errors import (
+    BatchLeftError,
+    ConfigError,
+    FlaudeError,
+    LeaseLostError,
+    NoCredentialsError,
+    TokenExpiredError,
+)
 from flaude.event_buffer import EventBuffer
 from flaude.events import Detached, Finished, Queued
 from flaude.execution import Execution
@@ -28,7 +35,7 @@ from flaude.launching import Breaker, Launching
 from flaude.machine_states import StatesOfApps
 from flaude.past import Past
 from flaude.recording import NoRecord, Recording, RunRecord
-from flaude.refused_token import RefusedToken
+from flaude.refused_token import RefusedToken, batch_left
 from flaude.request import ExecutionRequest
 from flaude.results import BatchResult, ExecutionResult, Leftover
 from flaude.run_plan import RunPlan, batch_metadata
@@ -136,24 +143,21 @@ class Batch:
                 await self._run_all()
         finally:
             if (ending := member.ending or self._ending) is not None:
+                if self._token.left is not None:  # whoever ends the program is to hear of the machines all the same
+                    raise ending from self._left(self._token.left)
                 raise ending
         if self._lost is not None:
             raise self._lost
         if self._token.left is not None:
-            raise self._left(self._token.left) from self._token.left
+            raise self._left(self._token.left)
         return self._result()
 
-    def _left(self, error: FlaudeError) -> BatchLeftError:
-        t, machines = self._rules.settings.timeouts, self._leftovers
-        told = f"{len(machines)} machine{'s' if len(machines) != 1 else ''}"
-        return BatchLeftError(
-            f"batch {self._id} is interrupted: {error}\n"
-            f"Fly has refused the token for {t.patience:g} s. {told} of the batch may be running, and will stop by "
-            f"themselves in about {t.orphan - t.patience:g} s. With a token that works, continue with: "
-            f"flaude resume {self._id}",
-            self._result(),
-            machines,
-        )
+    def _left(self, cause: TokenExpiredError) -> BatchLeftError:
+        machines = self._leftovers
+        told = batch_left(self._id, cause, len(machines), self._rules.settings.timeouts)
+        error = BatchLeftError(told, self._result(), machines)
+        error.__cause__ = cause
+        return error
 
     @property
     def _leftovers(self) -> list[Leftover]:

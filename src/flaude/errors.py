@@ -275,7 +275,8 @@ class BatchLeftError(FlaudeError):
     """A batch was left as it is, for `resume`: Fly has refused its token for longer than `Timeouts.patience`.
 
     Its machines go on alone, for as long as `Timeouts.orphan` and `linger` say. With a token that works,
-    `ConcurrentExecutor.resume` (`flaude resume`) collects their work; nothing is paid twice.
+    `ConcurrentExecutor.resume` (`flaude resume`) collects their work; nothing is paid twice. When a signal ends the
+    program at that moment, this is the `__cause__` of the `Interrupted` or `Terminated` that is raised.
 
     Args:
         message: Why, and what to do.

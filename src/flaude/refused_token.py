@@ -7,6 +7,7 @@ from typing import TypeGuard
 from flaude.errors import TokenExpiredError
 from flaude.failure import FailureKind
 from flaude.stopping import Stop, Stopping
+from flaude.timeouts import Timeouts
 
 _SAID_FOR_S = 60.0  # runs ask at least every ten seconds: who has not for so long was let in meanwhile
 
@@ -58,3 +59,26 @@ class RefusedToken:
         self.left = self.left or error
         self._stopping.ask(Stop.LEAVE, str(error))
         return True
+
+
+def batch_left(batch: str, error: TokenExpiredError, machines: int, timeouts: Timeouts) -> str:
+    """How a batch was left, and what to do, for people.
+
+    Args:
+        batch: Its id.
+        error: What it heard last.
+        machines: How many of its machines may be alive.
+        timeouts: The batch's.
+    """
+    which = "1 machine" if machines == 1 else f"{machines} machines"
+    running = (
+        f"{which} of the batch may be running, and will stop by {'itself' if machines == 1 else 'themselves'} in about "
+        f"{timeouts.orphan - timeouts.patience:g} s"
+        if machines
+        else "No machine of the batch is running"
+    )
+    return (
+        f"batch {batch} is interrupted: {error}\n"
+        f"Fly has refused the token for {timeouts.patience:g} s. {running}. With a token that works, continue with: "
+        f"flaude resume {batch}"
+    )

@@ -133,19 +133,24 @@ def executor_of(
 async def _outcome(work: Work, executor: ConcurrentExecutor) -> tuple[BatchResult | None, int]:
     try:
         result = await work(executor)
-    except Interrupted as stopped:
-        return stopped.batch, LEFTOVERS if stopped.batch.leftovers else INTERRUPTED
-    except Terminated as stopped:
-        return stopped.batch, LEFTOVERS if stopped.batch.leftovers else TERMINATED
+    except (Interrupted, Terminated) as stopped:
+        code = INTERRUPTED if isinstance(stopped, Interrupted) else TERMINATED
+        if isinstance(stopped.__cause__, BatchLeftError):
+            return _left(stopped.__cause__, code)
+        return stopped.batch, LEFTOVERS if stopped.batch.leftovers else code
     except LeaseLostError as error:
         print(f"flaude: {error}", file=sys.stderr)
         return None, FAILED
     except BatchLeftError as left:
-        print(f"flaude: {left}", file=sys.stderr)
-        return left.batch, LEFTOVERS if left.leftovers else FAILED
+        return _left(left, FAILED)
     if result.leftovers:
         return result, LEFTOVERS
     return result, OK if result.all_succeeded else FAILED
+
+
+def _left(left: BatchLeftError, code: int) -> tuple[BatchResult, int]:
+    print(f"flaude: {left}", file=sys.stderr)
+    return left.batch, LEFTOVERS if left.leftovers else code
 
 
 def _named(apps: Sequence[str]) -> str:
