@@ -27,7 +27,8 @@ class Timeouts:
         patience: How long Fly may fail to answer, without a break, before a run is given up. Shorter than `orphan` and
             `linger`: a machine that waits for a controller must not end before the controller gives up.
         capacity: How long runs wait for a place at Fly, where a region is full or the organisation's machine limit is
-            reached, while no machine of the executor is there that would make room when it ends; 0 for not at all.
+            reached, while no machine of the executor is there that would make room when it ends: any for the limit, one
+            with the same regions and size for a full region. 0 for not at all.
         request: For connecting, for sending, or for the answer of a single call, besides the time that the call itself
             takes inside Fly.
         retry: How long a single call is repeated before it counts as failed.
