@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flaude.room import Refusal, Room
@@ -179,31 +179,42 @@ def test_who_comes_while_others_wait_waits_as_long() -> None:
     runs=st.integers(1, 25),
     halves=st.booleans(),
     lasts=st.floats(0.5, 200.0),
+    apart=st.just(0.0) | st.floats(0.5, 60.0),
 )
+@example(limits=[4, 0], runs=13, halves=True, lasts=34.15507548804568, apart=0.0).via("a wait that rounds to less")
 @pytest.mark.timeout(60)
-def test_all_get_a_machine_or_are_refused(limits: list[int], runs: int, halves: bool, lasts: float) -> None:
+def test_all_get_a_machine_or_are_refused(
+    limits: list[int], runs: int, halves: bool, lasts: float, apart: float
+) -> None:
     """Whatever the limit does, nobody waits for ever: each run has had its machine, or was refused while none was ours.
 
-    The limit changes every 100 seconds; a create is answered at once.
+    The limit changes every 100 seconds; a create is answered at once. Runs are asked for one after the other, or
+    together; each has waited for its time before it is refused.
     """
     one, now, number = room(wait_s=50.0, halves=halves), 0.0, 0
-    waiting, ends, refused, done = runs, list[tuple[float, int]](), 0, 0
+    waiting, ends, refused, done = [apart * run for run in range(runs)], list[tuple[float, int]](), 0, 0
     while waiting or ends:
-        while waiting and one.opens_in(now) == 0:
+        while any(asked <= now for asked in waiting) and one.opens_in(now) == 0:
+            asked = next(asked for asked in waiting if asked <= now)
+            waiting.remove(asked)
             number += 1
+            assert number < 60 * runs + 500, "creates without a pause"
             one.enter(number)
             limit = limits[min(int(now // 100), len(limits) - 1)]
             if len(ends) < limit:
                 one.made(number, now)
                 ends.append((now + lasts, number))
-                waiting -= 1
                 continue
-            refusal = one.refused(number, number, now)
+            refusal = one.refused(number, number, now, asked)
             assert not (refusal.is_final and ends), "one of ours is there"
+            assert not refusal.is_final or now >= asked + 50.0, "it has not waited"
             one.leave(number, now, had_machine=False)
             if refusal.is_final:
-                refused, waiting = refused + 1, waiting - 1
-        steps = [at for at, _ in ends] + ([now + one.opens_in(now)] if waiting else [])
+                refused += 1
+            else:
+                waiting.append(asked)
+        steps = [at for at, _ in ends] + [asked for asked in waiting if asked > now]
+        steps += [now + one.opens_in(now)] if any(asked <= now for asked in waiting) else []
         if not steps:
             break
         assert min(steps) < math.inf, "nothing will ever happen"
@@ -212,5 +223,4 @@ def test_all_get_a_machine_or_are_refused(limits: list[int], runs: int, halves: 
             ends.remove((at, which))
             one.leave(which, now, had_machine=True)
             done += 1
-        assert number < 60 * runs + 500, "creates without a pause"
     assert done + refused == runs and one.held == one.alive == 0

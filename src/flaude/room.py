@@ -123,10 +123,9 @@ class Room:
         self._since = None if self.alive else now if self._since is None else self._since
         since = None if self._since is None else max(self._since, asked)
         waited_s = 0.0 if since is None else now - since
-        is_final = self._is_over = since is not None and waited_s >= self._wait_s
-        self._try_at = now if is_final else now + self._spread(self._pause_s)
-        if since is not None and not is_final:
-            self._try_at = min(self._try_at, since + self._wait_s)  # once more at the end
+        until = math.inf if since is None else since + self._wait_s
+        is_final = self._is_over = now >= until  # as the last try is timed: `waited_s` may be rounded to less
+        self._try_at = now if is_final else min(now + self._spread(self._pause_s), until)  # once more at the end
         return Refusal(is_news, is_final, self._tries, waited_s, self.alive)
 
 
