@@ -6,6 +6,7 @@ For properties that need thousands of runs: what real machines do is tested with
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import selectors
@@ -23,9 +24,11 @@ from flaude.errors import GuestError, MachineLimitError, NameTakenError, NoCapac
 from flaude.fly import Machine
 from flaude.fly.exec_limits import ExecLimits
 from flaude.fly.models import ExecResult
+from flaude.guest.layout import PAD_FILE
 from flaude.guest.packing import unpack_request
 from flaude.guest.server import pack
 from flaude.journal import Journal, MemoryJournal
+from flaude.local.simulated.requests import unmasked
 from tests.conftest import TOKEN
 from tests.journaling import BEGAN
 
@@ -76,6 +79,12 @@ class Guest:
     machine: Machine
     job_id: str = ""
     told: int = 0
+
+    @property
+    def pad(self) -> bytes:
+        """What hides its job."""
+        files = {file["guest_path"]: file["raw_value"] for file in self.machine.config["files"]}
+        return base64.b64decode(files[PAD_FILE])
 
     @property
     def spool(self) -> list[bytes]:
@@ -260,7 +269,8 @@ class SimulatedFly:
         """A guest's answer."""
         verb = command[-2]
         await self._around(verb)
-        answer = self._world.answer(self._guest(machine_id), verb, unpack_request(command[-1]))
+        guest = self._guest(machine_id)
+        answer = self._world.answer(guest, verb, unmasked(unpack_request(command[-1]), guest.pad))
         if verb == "pull" and not answer["data"]:
             await anyio.sleep(1)  # it waits for news, for a while
         await self._around(f"{verb} done")

@@ -25,11 +25,13 @@ from flaude.harvest import Harvest, dump_harvest
 from flaude.job import job
 from flaude.link import GuestLink, JobRefusedError
 from flaude.local import LocalFly
+from flaude.local.simulated.requests import unmasked
 from flaude.machine_spec import machine_spec
 from flaude.protocol import GuestFile, PullReply, SpoolReader, unpack
 from flaude.run_plan import new_pad
 from tests.conftest import TOKEN
 
+PAD = bytes(32)
 UNKNOWN = "canary-that-the-guest-does-not-know-77"
 
 
@@ -201,23 +203,29 @@ async def test_answers_to_pulls_grow_and_shrink() -> None:
 
 
 class Torn(Client):
-    """A client whose guest takes the job, and of whose answer only the beginning arrives."""
+    """A client whose guest has much to tell as soon as it has the job, and of whose answers 8 KB arrive."""
 
-    async def exec_machine(self, *_arguments: Any, **_options: Any) -> SimpleNamespace:
-        """Answer."""
-        answer = {"accepted": True, "pull": {"state": "running", "offset": 0, "next": 900_000, "data": "x" * 900_000}}
-        return SimpleNamespace(exit_code=0, stdout=json.dumps(answer)[:8192], stderr="")
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    async def exec_machine(self, _app: str, _machine: str, command: list[str], **_options: Any) -> SimpleNamespace:
+        """Answer a `start`."""
+        most = unmasked(unpack_request(command[-1]), PAD)["pull"]["max_bytes"]
+        self.asked.append(most)
+        pull = {"state": "running", "offset": 0, "next": most, "data": "x" * most}
+        return SimpleNamespace(exit_code=0, stdout=json.dumps({"accepted": True, "pull": pull})[: 8 * 1024], stderr="")
 
 
 async def test_the_answer_to_a_start_may_be_torn() -> None:
-    """The guest has the job then, and is asked for less of what it has told."""
+    """The job is handed over again, with the wish for less news: the guest has it, or takes it now."""
     fly = Torn()
-    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
-    reply = await link.start({"job_id": "j", "prompt": "x"}, bytes(32))
-    assert reply is not None and (reply.offset, reply.next) == (0, 0)
+    link, job = GuestLink(cast("FlyClient", fly), "my-app", "m"), {"job_id": "j", "prompt": "x"}
     with pytest.raises(GuestError):
-        await link.pull("j", 0)
-    assert fly.exec_limits.answer_bytes <= 8192
+        await link.start(job, PAD)
+    reply = await link.start(job, PAD)
+    assert reply is not None and reply.next == fly.asked[-1]
+    assert fly.asked[0] > 8 * 1024 > fly.asked[1]
 
 
 class Refusing(Client):
@@ -241,7 +249,7 @@ async def test_a_short_request_is_never_too_large() -> None:
     fly = Refusing("Rejection([PayloadTooLarge])", PayloadTooLargeError)
     link = GuestLink(cast("FlyClient", fly), "my-app", "m")
     with pytest.raises(NotReadyError, match="PayloadTooLarge"):
-        await link.start({"job_id": "j", "prompt": "x"}, bytes(32))
+        await link.start({"job_id": "j", "prompt": "x"}, PAD)
     assert fly.exec_limits.body_bytes == FIRST_BODY_BYTES
 
 

@@ -71,7 +71,7 @@ async def test_the_work_of_a_machine_that_is_stopped_comes_back(machines: Machin
         assert time.monotonic() - began < 60, "it waited for the end of the hold"
     assert result.failure is not None and result.run_result is not None
     assert (result.failure.kind, result.failure.phase) == (FailureKind.MACHINE_STOPPED, Phase.AGENT)
-    assert "trial accounts: after 5 minutes" in result.failure.message and "was collected" in result.failure.message
+    assert "trial accounts after 5 minutes" in result.failure.message and "was collected" in result.failure.message
     assert result.failure.retryable and len(result.attempts) == 1, "an agent that has started is not retried unasked"
     assert result.run_result.exit_code and result.run_result.destroyed
     assert [change.path for change in result.run_result.patches[0].changes] == ["new.txt"]

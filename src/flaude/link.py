@@ -142,9 +142,10 @@ class GuestLink:
         except PayloadTooLargeError:
             return None  # in smaller parts then
         except CutAnswerError as error:
-            # It has the job, as it answers with what there is to tell: a pull asks again, for less of it.
             self._shrink(error)
-            return self._handed_over()
+            if not self._sent:
+                self._packed_job = ("", "")  # the next one asks for less; of parts, the guest knows that it has them
+            raise
         if "guest_bytes" in answer:
             self._guest_sent = 0
             return None
@@ -156,15 +157,10 @@ class GuestLink:
             return None
         if not answer.get("accepted"):
             raise JobRefusedError(self.clean(f"the guest refused the job: {answer.get('error', answer)}"))
+        self._packed_job = ("", "")
         if "pull" not in answer:  # it had the job already
-            return self._handed_over()
-        reply = self._pulled(answer["pull"], 0)
-        self._packed_job = ("", "")
-        return reply
-
-    def _handed_over(self) -> PullReply:
-        self._packed_job = ("", "")
-        return PullReply(state="waiting", offset=0, next=0)
+            return PullReply(state="waiting", offset=0, next=0)
+        return self._pulled(answer["pull"], 0)
 
     async def _pack(self, job: Mapping[str, Any], pad: bytes) -> str:
         """The job as it travels: each time the same, so that its parts fit together."""

@@ -10,13 +10,20 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conftest import Machines
+from tests.conftest import TOKEN, Machines
 from tests.fly.conftest import SLEEPER, gone
 
-from flaude import InvalidRequestError, NotFoundError, UnreachableError
+from flaude import (
+    ConcurrentExecutor,
+    InvalidRequestError,
+    MachineConfig,
+    NotAllowedError,
+    NotFoundError,
+    UnreachableError,
+)
 from flaude.fly import FlyClient
 from flaude.fly.young_apps import YOUNG_S, Sightings, denies_the_app, pause_s
-from flaude.local import Answer, DropAfter, DropBefore, Fault, Hook, LocalFly, Quirks
+from flaude.local import Answer, DropAfter, DropBefore, Fault, Hook, LocalFly, Quirks, SlowDelete
 
 NO_APP = "app not found"
 NO_ROW = "internal: failed to get app: sql: no rows in result set"
@@ -264,3 +271,64 @@ async def test_an_app_that_fly_does_not_answer_for(local: LocalFly) -> None:
             await fly.create_machine("my-app", name="one", config=SLEEPER)
         with pytest.raises(UnreachableError):
             await fly.get_app("my-app")
+
+
+# --- an app that there is, and that Fly denies for a moment ---
+
+DENIED = Answer(404, NO_APP)
+
+
+def deny(local: LocalFly, *actions: str) -> Hook:
+    """From then on the next call of each sort finds no app."""
+
+    def begin(_path: str) -> None:
+        for action in actions:
+            local.faults.add(Fault(action, DENIED, times=1))
+
+    return Hook(before=begin)
+
+
+async def test_a_run_whose_app_is_denied_for_a_moment(local: LocalFly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That there is no such app is no word on a machine in it: its run goes on, and is not repeated."""
+    monkeypatch.setattr("flaude.run_driver.UNKNOWN_S", 0.0)
+    local.faults.add(Fault("exec_machine", deny(local, "exec_machine", "get_machine"), times=1))
+    executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
+    result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say a\n::say b"))
+    assert result.success and len(local.created) == 1
+    assert local.requests["exec_machine", 404] == 1
+
+
+async def test_a_machine_in_an_app_that_is_denied_is_not_taken_for_gone(
+    local: LocalFly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a machine is destroyed, such an answer to any of the calls does not end its destruction."""
+    monkeypatch.setattr("flaude.run_driver.UNKNOWN_S", 0.0)
+    denied = deny(local, "delete_machine", "wait_machine", "get_machine", "list_machines")
+    local.faults.add(Fault("delete_machine", denied, times=1))
+    executor = ConcurrentExecutor("my-app", fly=local, rate_limits=None)
+    local.faults.add(Fault("delete_machine", SlowDelete(1.0)))
+    result = await executor.run_one(MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done"))
+    assert result.success and result.attempts[-1].gone and local.alive == 0
+
+
+async def test_a_lost_create_is_not_forgotten_when_the_token_is_refused(local: LocalFly, fly: FlyClient) -> None:
+    """Whatever Fly answers after a create whose answer was lost, the error says that there may be a machine."""
+    await fly.get_app("my-app")
+    for effect in (DropAfter(), DENIED):
+        local.faults.add(Fault("create_machine", effect, times=1))
+    local.faults.add(Fault("create_machine", Answer(401, "unauthorized")))
+    with pytest.raises(NotAllowedError) as caught:
+        await fly.create_machine("my-app", name="one", config=SLEEPER)
+    assert caught.value.may_have_been_done and len(local.created) == 1
+    local.faults.clear()
+    await fly.delete_machine("my-app", local.created[0])
+    await gone(fly, local.created[0])
+
+
+async def test_an_app_that_is_denied_is_deleted_all_the_same(local: LocalFly, fly: FlyClient) -> None:
+    """One that was made just now, and that Fly cannot show either, is not taken for gone."""
+    await fly.create_app("new-app")
+    local.faults.add(Fault("delete_app", DENIED, times=1))
+    local.faults.add(Fault("get_app", Answer(503), times=1))
+    await fly.delete_app("new-app")
+    assert local.requests["delete_app", 404] > 0 and local.requests["delete_app", 202] == 1

@@ -176,7 +176,7 @@ async def test_fly_stops_a_machine(plain: Api) -> None:
 
 async def test_fly_stops_a_machine_that_does_not_listen(plain: Api) -> None:
     """It is killed at the end of its time, or of the fault's own."""
-    plain.fly.faults.add(Fault("create_machine", FlyStops(timeout_s=0.2), times=1))
+    plain.fly.faults.add(Fault("create_machine", FlyStops(after_s=1, timeout_s=0.2), times=1))
     ignores = ("sh", "-c", "trap '' TERM; while :; do sleep 600; done")
     machine = await plain.create(*ignores, stop_config={"signal": "SIGTERM", "timeout": "300s"})
     await plain.reach(machine, "stopped")
