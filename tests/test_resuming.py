@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -29,7 +29,7 @@ from flaude import (
 from flaude.cli.cancel import ask
 from flaude.errors import JournalError
 from flaude.journal import Journal, MemoryJournal
-from flaude.journal.entries import CANCEL, CheckpointNote, Wish
+from flaude.journal.entries import CANCEL, CheckpointNote, EventNote, Note, OutcomeNote, Wish
 from flaude.left_run import checkpoint
 from flaude.recorded import read_batch
 from flaude.resuming import resumption
@@ -248,6 +248,28 @@ def test_launch_waits_for_another_attempt() -> None:
         world.at_work = False
         batch = await executor(world, journal).resume(batch.id)
         assert kinds(batch) == [None] and len(batch.results[0].attempts) == 2
+
+    run(test)
+
+
+def test_a_run_and_its_last_event_are_over_together() -> None:
+    """No journal has a run that is over and whose last event is missing: nobody would tell it any more."""
+
+    async def test(_loop: VirtualTime, world: World, journal: Journal) -> None:
+        whole = list[tuple[int, int]]()
+        write = journal.write
+
+        async def watched(batch: str, owner: str, notes: Sequence[Note]) -> None:
+            over = sum(isinstance(note, OutcomeNote) for note in notes)
+            last = sum(isinstance(note, EventNote) and note.kind == "finished" for note in notes)
+            whole.append((over, last))
+            await write(batch, owner, notes)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(journal, "write", watched)
+            batch = await executor(world, journal).run_batch([request("a"), request("b")])
+        assert batch.all_succeeded
+        assert sum(over for over, _ in whole) == 2 and all(over == last for over, last in whole)
 
     run(test)
 

@@ -383,9 +383,10 @@ class Batch:
             return
         result = execution.result
         self._results[plan.index] = result
+        finished = Finished(self._id, plan.index, plan.tag, datetime.now(UTC), execution.machine_id, result=result)
         if execution.is_final:
-            await record.over(result)
-        emit(Finished(self._id, plan.index, plan.tag, datetime.now(UTC), execution.machine_id, result=result))
+            await record.over(result, finished)
+        emit(finished)
         await self._done(result)
 
     async def _refuse(self, index: int, result: ExecutionResult) -> None:

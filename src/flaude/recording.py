@@ -68,8 +68,8 @@ class RunRecord(Protocol):
     async def attempted(self, number: int, brought: RunResult) -> None:
         """Keep what an attempt has brought that is not the last one."""
 
-    async def over(self, result: ExecutionResult) -> None:
-        """Keep what the run came to."""
+    async def over(self, result: ExecutionResult, last: Event | None = None) -> None:
+        """Keep what the run came to, and with it its last event, which `event` is told of afterwards."""
 
 
 class NoRecord:
@@ -93,7 +93,7 @@ class NoRecord:
     async def attempted(self, number: int, brought: RunResult) -> None:
         """Take an attempt."""
 
-    async def over(self, result: ExecutionResult) -> None:
+    async def over(self, result: ExecutionResult, last: Event | None = None) -> None:
         """Take a result."""
 
 
@@ -286,6 +286,7 @@ class _RunRecord:
         self._recording = recording
         self.index = index
         self.checkpoint: Callable[[], Checkpoint] | None = None
+        self._last: Event | None = None
 
     def note(self) -> CheckpointNote | None:
         """How far the run is now."""
@@ -295,6 +296,8 @@ class _RunRecord:
         return CheckpointNote(self.index, phase, point)
 
     def event(self, event: Event) -> None:
+        if event is self._last:
+            return
         # The result is a file, and may be large.
         data = _short(dump_event(event, without="result"))
         self._recording.note(EventNote(self.index, event.at, kind_of(event), data))
@@ -311,7 +314,7 @@ class _RunRecord:
     async def attempted(self, number: int, brought: RunResult) -> None:
         await self._recording.put(attempt_file(self.index, number), lambda: brought.model_dump_json().encode())
 
-    async def over(self, result: ExecutionResult) -> None:
+    async def over(self, result: ExecutionResult, last: Event | None = None) -> None:
         run, folder = result.run_result, run_folder(self.index)
         for number, patch in enumerate(run.patches if run else ()):
             if patch.diff:
@@ -319,7 +322,11 @@ class _RunRecord:
                 await self._recording.put(f"{folder}/{number}-{name}.patch", partial(bytes, patch.diff))
         if not await self._recording.put(f"{folder}/result.json", lambda: _bytes(dump_result(result))):
             return  # it stays open: whoever takes it up makes its result once more of what its machine has given
+        # In one write: of a run that is over, nobody who takes the batch up tells anything any more.
         self._recording.note(OutcomeNote(self.index, outcome(result), result.success, result.cost_usd))
+        if last is not None:
+            self.event(last)
+            self._last = last
         if await self._recording.quietly(self.durable):
             for attempt in result.attempts:
                 await self._recording.drop(harvest_file(self.index, attempt.number))
