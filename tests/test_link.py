@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,6 +227,38 @@ async def test_the_answer_to_a_start_may_be_torn() -> None:
     reply = await link.start(job, PAD)
     assert reply is not None and reply.next == fly.asked[-1]
     assert fly.asked[0] > 8 * 1024 > fly.asked[1]
+
+
+class TornInParts(Client):
+    """A client whose guest gets a job in parts; the answer to the first `start` arrives in part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[str] = []
+
+    async def exec_machine(self, _app: str, _machine: str, command: list[str], **_options: Any) -> SimpleNamespace:
+        """Answer a `part` or a `start`."""
+        if command[-3] == "part":
+            return SimpleNamespace(exit_code=0, stdout='{"ok": true}', stderr="")
+        self.starts.append(command[-1])
+        answer = '{"accepted": true, "pu' if len(self.starts) == 1 else '{"accepted": true}'
+        return SimpleNamespace(exit_code=0, stdout=answer, stderr="")
+
+
+async def test_a_job_in_parts_is_not_sent_again_for_a_torn_answer() -> None:
+    """The next `start` names the same job: the guest knows it, and no part travels twice."""
+    fly = TornInParts()
+    link, job = GuestLink(cast("FlyClient", fly), "my-app", "m"), {"job_id": "j", "prompt": os.urandom(20_000).hex()}
+
+    async def handed_over() -> PullReply:
+        while (reply := await link.start(job, PAD)) is None:
+            pass
+        return reply
+
+    with pytest.raises(GuestError):
+        await handed_over()
+    assert await handed_over() == PullReply(state="waiting", offset=0, next=0)
+    assert len(fly.starts) == 2 and len(set(fly.starts)) == 1
 
 
 class Refusing(Client):

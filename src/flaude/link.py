@@ -144,7 +144,7 @@ class GuestLink:
         except CutAnswerError as error:
             self._shrink(error)
             if not self._sent:
-                self._packed_job = ("", "")  # the next one asks for less; of parts, the guest knows that it has them
+                self._packed_job = ("", "")  # so that the next `start` asks for less; a job in parts keeps its name
             raise
         if "guest_bytes" in answer:
             self._guest_sent = 0

@@ -69,7 +69,12 @@ class RunRecord(Protocol):
         """Keep what an attempt has brought that is not the last one."""
 
     async def over(self, result: ExecutionResult, last: Event | None = None) -> None:
-        """Keep what the run came to, and with it its last event, which `event` is told of afterwards."""
+        """Keep the result of the run.
+
+        Args:
+            result: The result.
+            last: The run's last event, written together with the result. A later `event` with it writes nothing.
+        """
 
 
 class NoRecord:
@@ -322,7 +327,7 @@ class _RunRecord:
                 await self._recording.put(f"{folder}/{number}-{name}.patch", partial(bytes, patch.diff))
         if not await self._recording.put(f"{folder}/result.json", lambda: _bytes(dump_result(result))):
             return  # it stays open: whoever takes it up makes its result once more of what its machine has given
-        # In one write: of a run that is over, nobody who takes the batch up tells anything any more.
+        # Both in one write: `resume` writes no events of a run that has a result.
         self._recording.note(OutcomeNote(self.index, outcome(result), result.success, result.cost_usd))
         if last is not None:
             self.event(last)
