@@ -26,10 +26,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from flaude.cli.board import Board
-from flaude.cli.layout import Moment, frame
-from flaude.cli.live import LiveView
-from flaude.cli.look import UNICODE
+from flaude.cli.view.board import Board
+from flaude.cli.view.layout import Moment, frame
+from flaude.cli.view.live import LiveView
+from flaude.cli.view.terminal_style import UNICODE
 from flaude.events import AssistantText, Booted, Cloned, Created, Creating, Event, Queued, Started, ToolResult, ToolUse
 
 RUNS, EVENTS_S, SECONDS, COLUMNS, LINES = 500, 20, 10, 160, 50

@@ -24,10 +24,10 @@ from pydoc_data.topics import topics
 import anyio
 
 from flaude import ConcurrentExecutor, MachineConfig
+from flaude._guest import archive
+from flaude._providers.fly.probe.saved import Saved, save
 from flaude.events import Event, Started
-from flaude.guest import archive
 from flaude.local import Exchange, LocalFly, Quirks
-from flaude.probe.saved import Saved, save
 
 APP = "bench"
 SIZES = {"1 KB": 1_000, "20 KB": 20_000, "100 KB": 100_000, "1 MB": 1_000_000}

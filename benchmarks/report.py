@@ -12,9 +12,9 @@ import json
 import time
 
 from benchmarks.sample_batch import sample_batch
-from flaude.event_json import dump_event
+from flaude._model.codec import dump_result
+from flaude.events.codec import dump_event
 from flaude.report import ReportData, render
-from flaude.result_json import dump_result
 
 SIZES = (200, 1000)
 MB = 1e6

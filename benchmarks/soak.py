@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 
 from flaude import ConcurrentExecutor, ExecutionRequest, ExecutionResult, MachineConfig, Timeouts
-from flaude.fly import FlyClient
+from flaude._providers.fly import FlyClient
 from flaude.local import (
     Answer,
     Delay,

@@ -31,11 +31,11 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     # Types of ours that nobody has to name.
-    ("py:class", "flaude.endpoint.FlyEndpoint"),
-    ("py:class", "flaude.settings.ExecutorSettings"),
+    ("py:class", "flaude._providers.fly.connection.FlyEndpoint"),
+    ("py:class", "flaude._model.settings.ExecutorSettings"),
     ("py:class", "flaude.report.data.Runs"),
-    ("py:class", "flaude.fly.models.App"),
-    ("py:class", "flaude.vm_sizes.Guest"),
+    ("py:class", "flaude._providers.fly.models.App"),
+    ("py:class", "flaude._model.machine_sizes.Guest"),
 ]
 
 html_theme = "furo"
@@ -45,7 +45,7 @@ html_copy_source = False
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-# A fence's info string goes on after the language: `yaml batch.yaml`, `sh notest: …`; see tests/snippets.py.
+# A fence's info string goes on after the language: `yaml batch.yaml`, `sh notest: …`; see tests/support/snippets.py.
 suppress_warnings: list[str] = []
 
 autodoc_member_order = "bysource"

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from flaude.config import TESTED_CLAUDE_CODE
+from flaude._model.config import TESTED_CLAUDE_CODE
 from flaude.local import LocalFly
-from tests.blocking import detecting
-from tests.gate import Gate
-from tests.openapi import check_exchange
+from tests.support.blocking_detector import detecting
+from tests.support.gate import Gate
+from tests.support.openapi import check_exchange
 
 TOKEN = "sk-ant-oat-canary-9f8e7d6c"
 
@@ -60,7 +60,7 @@ def _nothing_blocks(_detector: list[str]) -> Iterator[None]:
     """A test fails when it made an event loop wait, also where that was borne as any error would be."""
     _detector.clear()
     yield
-    assert _detector == [], "an event loop was blocked: see tests/blocking.py"
+    assert _detector == [], "an event loop was blocked: see tests/support/blocking_detector.py"
 
 
 @pytest.fixture(autouse=True, scope="session")

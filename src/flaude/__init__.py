@@ -8,14 +8,15 @@ batch = await executor.run_batch([ExecutionRequest(MachineConfig(prompt="…", r
 
 from typing import TYPE_CHECKING
 
+from flaude._lazy import names_of
 from flaude._version import __version__
-from flaude.on_demand import names_of
 
 if TYPE_CHECKING:
-    from flaude.apps import ensure_app, remove_shards
-    from flaude.config import MachineConfig
-    from flaude.env_secret import EnvSecret
-    from flaude.errors import (
+    from flaude._executor.executor import ConcurrentExecutor
+    from flaude._executor.one_run import StreamingRun, run, run_and_destroy, run_stream, run_with_logs
+    from flaude._executor.reaper import Reaped, ReapReport, reap
+    from flaude._model.config import MachineConfig
+    from flaude._model.errors import (
         BatchHeldError,
         BatchLeftError,
         ConfigError,
@@ -43,20 +44,18 @@ if TYPE_CHECKING:
         TokenExpiredError,
         UnreachableError,
     )
-    from flaude.executor import ConcurrentExecutor
-    from flaude.expansion import expand
-    from flaude.failure import Failure, FailureKind, Phase
-    from flaude.reaper import Reaped, ReapReport, reap
-    from flaude.repos import RepoSpec
-    from flaude.request import ExecutionRequest
-    from flaude.results import BatchResult, ExecutionResult, Leftover
-    from flaude.retries import Retries
-    from flaude.run_result import (
+    from flaude._model.failures import FailureKind, Phase
+    from flaude._model.repos import RepoSpec
+    from flaude._model.request import ExecutionRequest
+    from flaude._model.results import BatchResult, ExecutionResult, Leftover
+    from flaude._model.retries import Retries
+    from flaude._model.run_result import (
         Artifact,
         Attempt,
         Branch,
         Commit,
         ExitEvent,
+        Failure,
         FileChange,
         FlyRequest,
         ModelUsage,
@@ -67,9 +66,10 @@ if TYPE_CHECKING:
         Times,
         Usage,
     )
-    from flaude.single import run, run_and_destroy
-    from flaude.streaming import StreamingRun, run_stream, run_with_logs
-    from flaude.timeouts import Timeouts
+    from flaude._model.secrets import EnvSecret
+    from flaude._model.timeouts import Timeouts
+    from flaude._providers.fly.apps import ensure_app, remove_shards
+    from flaude.batch_file.templates import expand
 
 __all__ = [
     "Artifact",
@@ -140,70 +140,70 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Artifact": "flaude.run_result",
-    "Attempt": "flaude.run_result",
-    "BatchHeldError": "flaude.errors",
-    "BatchLeftError": "flaude.errors",
-    "BatchResult": "flaude.results",
-    "Branch": "flaude.run_result",
-    "Commit": "flaude.run_result",
-    "ConcurrentExecutor": "flaude.executor",
-    "ConfigError": "flaude.errors",
-    "EnvSecret": "flaude.env_secret",
-    "ExecutionRequest": "flaude.request",
-    "ExecutionResult": "flaude.results",
-    "ExitEvent": "flaude.run_result",
-    "Failure": "flaude.failure",
-    "FailureKind": "flaude.failure",
-    "FileChange": "flaude.run_result",
-    "FlaudeError": "flaude.errors",
-    "FlyError": "flaude.errors",
-    "FlyRequest": "flaude.run_result",
-    "GuestError": "flaude.errors",
-    "Interrupted": "flaude.errors",
-    "InvalidRequestError": "flaude.errors",
-    "JournalError": "flaude.errors",
-    "LeaseLostError": "flaude.errors",
-    "Leftover": "flaude.results",
-    "MachineConfig": "flaude.config",
-    "MachineExitError": "flaude.errors",
-    "MachineLimitError": "flaude.errors",
-    "ModelUsage": "flaude.run_result",
-    "NameTakenError": "flaude.errors",
-    "NoCapacityError": "flaude.errors",
-    "NoCredentialsError": "flaude.errors",
-    "NoSuchBatchError": "flaude.errors",
-    "NoTokenError": "flaude.errors",
-    "NotAllowedError": "flaude.errors",
-    "NotFoundError": "flaude.errors",
-    "NotReadyError": "flaude.errors",
-    "Omitted": "flaude.run_result",
-    "PermissionDenial": "flaude.run_result",
-    "Phase": "flaude.failure",
-    "RateLimitedError": "flaude.errors",
-    "ReapReport": "flaude.reaper",
-    "Reaped": "flaude.reaper",
-    "RepoResult": "flaude.run_result",
-    "RepoSpec": "flaude.repos",
-    "Retries": "flaude.retries",
-    "RunError": "flaude.errors",
-    "RunFailedError": "flaude.errors",
-    "RunResult": "flaude.run_result",
-    "StreamingRun": "flaude.streaming",
-    "Terminated": "flaude.errors",
-    "Timeouts": "flaude.timeouts",
-    "Times": "flaude.run_result",
-    "TokenExpiredError": "flaude.errors",
-    "UnreachableError": "flaude.errors",
-    "Usage": "flaude.run_result",
-    "ensure_app": "flaude.apps",
-    "expand": "flaude.expansion",
-    "reap": "flaude.reaper",
-    "remove_shards": "flaude.apps",
-    "run": "flaude.single",
-    "run_and_destroy": "flaude.single",
-    "run_stream": "flaude.streaming",
-    "run_with_logs": "flaude.streaming",
+    "Artifact": "flaude._model.run_result",
+    "Attempt": "flaude._model.run_result",
+    "BatchHeldError": "flaude._model.errors",
+    "BatchLeftError": "flaude._model.errors",
+    "BatchResult": "flaude._model.results",
+    "Branch": "flaude._model.run_result",
+    "Commit": "flaude._model.run_result",
+    "ConcurrentExecutor": "flaude._executor.executor",
+    "ConfigError": "flaude._model.errors",
+    "EnvSecret": "flaude._model.secrets",
+    "ExecutionRequest": "flaude._model.request",
+    "ExecutionResult": "flaude._model.results",
+    "ExitEvent": "flaude._model.run_result",
+    "Failure": "flaude._model.failures",
+    "FailureKind": "flaude._model.failures",
+    "FileChange": "flaude._model.run_result",
+    "FlaudeError": "flaude._model.errors",
+    "FlyError": "flaude._model.errors",
+    "FlyRequest": "flaude._model.run_result",
+    "GuestError": "flaude._model.errors",
+    "Interrupted": "flaude._model.errors",
+    "InvalidRequestError": "flaude._model.errors",
+    "JournalError": "flaude._model.errors",
+    "LeaseLostError": "flaude._model.errors",
+    "Leftover": "flaude._model.results",
+    "MachineConfig": "flaude._model.config",
+    "MachineExitError": "flaude._model.errors",
+    "MachineLimitError": "flaude._model.errors",
+    "ModelUsage": "flaude._model.run_result",
+    "NameTakenError": "flaude._model.errors",
+    "NoCapacityError": "flaude._model.errors",
+    "NoCredentialsError": "flaude._model.errors",
+    "NoSuchBatchError": "flaude._model.errors",
+    "NoTokenError": "flaude._model.errors",
+    "NotAllowedError": "flaude._model.errors",
+    "NotFoundError": "flaude._model.errors",
+    "NotReadyError": "flaude._model.errors",
+    "Omitted": "flaude._model.run_result",
+    "PermissionDenial": "flaude._model.run_result",
+    "Phase": "flaude._model.failures",
+    "RateLimitedError": "flaude._model.errors",
+    "ReapReport": "flaude._executor.reaper",
+    "Reaped": "flaude._executor.reaper",
+    "RepoResult": "flaude._model.run_result",
+    "RepoSpec": "flaude._model.repos",
+    "Retries": "flaude._model.retries",
+    "RunError": "flaude._model.errors",
+    "RunFailedError": "flaude._model.errors",
+    "RunResult": "flaude._model.run_result",
+    "StreamingRun": "flaude._executor.one_run",
+    "Terminated": "flaude._model.errors",
+    "Timeouts": "flaude._model.timeouts",
+    "Times": "flaude._model.run_result",
+    "TokenExpiredError": "flaude._model.errors",
+    "UnreachableError": "flaude._model.errors",
+    "Usage": "flaude._model.run_result",
+    "ensure_app": "flaude._providers.fly.apps",
+    "expand": "flaude.batch_file.templates",
+    "reap": "flaude._executor.reaper",
+    "remove_shards": "flaude._providers.fly.apps",
+    "run": "flaude._executor.one_run",
+    "run_and_destroy": "flaude._executor.one_run",
+    "run_stream": "flaude._executor.one_run",
+    "run_with_logs": "flaude._executor.one_run",
 }
 
 if not TYPE_CHECKING:

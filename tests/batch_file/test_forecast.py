@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flaude import ExecutionRequest, FailureKind, MachineConfig, Retries, Timeouts
+from flaude._model.settings import ExecutorSettings
+from flaude._providers.fly.prices import machine_cost_usd
 from flaude.batch_file.forecast import forecast
-from flaude.prices import machine_cost_usd
-from flaude.settings import ExecutorSettings
 
 DEAREST = "ord"  # of the regions where a machine may be that asks for none
 LONGEST_S = 300 + 300 + 600 + 3600 + 10 + 120 + 600  # boot, install, clone, run, grace, collect, linger

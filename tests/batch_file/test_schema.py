@@ -14,6 +14,8 @@ from tests.batch_file.test_tasks import MATRIX, ROWS, SMALLEST
 from tests.batch_file.test_yaml import plain
 
 from flaude import MachineConfig
+from flaude._model.retries import Retries
+from flaude._model.timeouts import Timeouts
 from flaude.batch_file import json_schema
 from flaude.batch_file.config_fields import config_fields
 from flaude.batch_file.form import form
@@ -21,8 +23,6 @@ from flaude.batch_file.json_nodes import read_json
 from flaude.batch_file.nodes import Lines
 from flaude.batch_file.problems import Problems
 from flaude.batch_file.schema import DIALECT
-from flaude.retries import Retries
-from flaude.timeouts import Timeouts
 
 SCHEMA = json_schema()
 VALIDATOR = jsonschema_rs.validator_for(SCHEMA)

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from flaude.guest import archive, processes
-from flaude.guest.packing import pack_request
-from flaude.guest.parts import name_of
-from flaude.protocol import PROTOCOL, SpoolReader, unpack
+from flaude._guest import archive
+from flaude._guest.inside.agent import processes
+from flaude._guest.inside.packing import pack_request
+from flaude._guest.inside.parts import name_of
+from flaude._guest.messages import PROTOCOL, SpoolReader, unpack
 
 SECRET = "sk-ant-oat-guest-canary-77"
 LONGEST_WORD = 10_000

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from flaude.guest import archive, loader
-from flaude.guest.shrinking import shrink
+from flaude._guest import archive
+from flaude._guest.inside import loader
+from flaude._guest.shrinking import shrink
 
 SOURCES = archive.sources()
 IN_IT = sorted(SOURCES.keys() - archive.NOT_IN_IT)
@@ -143,3 +144,22 @@ def test_the_guest_comes_in_parts(tmp_path: Path) -> None:
 def test_a_guest_that_never_comes_is_not_waited_for(tmp_path: Path) -> None:
     """The waiting program ends by the start deadline, with code 0: others may delay the machine's removal."""
     assert Bootstrap(tmp_path, start_deadline_s=0.3).process.wait(20) == 0
+
+
+def test_no_module_needs_flaude(tmp_path: Path) -> None:
+    """Unpacked elsewhere, every module is imported by a Python that finds neither flaude nor any other package."""
+    for name, text in modules().items():
+        path = tmp_path / loader.PACKAGE / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from importlib import import_module\n"
+        "for name in sys.argv[2:]: import_module(name)\n"
+        "print('flaude' in sys.modules)"
+    )
+    names = [f"{loader.PACKAGE}.{name}" for name in modules()]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(tmp_path), *names], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flaude.guest import command
+from flaude._guest.inside.agent import command
 
 
 async def test_a_command_whose_caller_is_cancelled_is_killed(tmp_path: Path) -> None:

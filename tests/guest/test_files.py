@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from tests.guest.conftest import SECRET, Guest
 
-from flaude.guest.artifacts import collect_artifacts
-from flaude.guest.outbox import Outbox
-from flaude.guest.pace import Pace
-from flaude.guest.redact import Redactor
-from flaude.guest.transcript import NoTranscript, keep_transcript
-from flaude.guest.walk import open_folder
-from flaude.protocol import GuestResult, unpack
+from flaude._guest.inside.cooperative import Pace
+from flaude._guest.inside.files.artifacts import collect_artifacts
+from flaude._guest.inside.files.transcript import NoTranscript, keep_transcript
+from flaude._guest.inside.files.walk import open_folder
+from flaude._guest.inside.outgoing_files import Outbox
+from flaude._guest.inside.redact import Redactor
+from flaude._guest.messages import GuestResult, unpack
 
 Script = Callable[[str], list[str]]
 

@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import needs
 from tests.guest.conftest import PYTHON, Guest
 
+from flaude._guest.messages import GuestResult
 from flaude.local.processes import children
-from flaude.protocol import GuestResult
 
 Script = Callable[[str], list[str]]
 MB = 1 << 20
@@ -22,7 +22,7 @@ LIMITS = {"reserve_bytes": 4 * MB}
 _BOX = ("bwrap", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--die-with-parent")
 _CTL = """
 import sys
-from flaude.guest.ctl import ctl
+from flaude._guest.inside.ctl import ctl
 sys.exit(ctl(sys.argv[2:], sys.argv[1]))
 """
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.guest.conftest import SECRET, Guest
 from tests.guest.git_server import git_server
 
-from flaude.guest.changes import changes
+from flaude._guest.inside.git.changes import changes
 
 Script = Callable[[str], list[str]]
 Git = Callable[..., str]

@@ -18,15 +18,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.guest.git_server import git_server
 
-from flaude.guest import baseline, blame, commits, theirs, tree
-from flaude.guest.changes import Change
-from flaude.guest.clone import clone_all
-from flaude.guest.collect import collect_all
-from flaude.guest.job import Collect, Git, Job, Limits, Repo
-from flaude.guest.layout import Layout
-from flaude.guest.outbox import Outbox
-from flaude.guest.patch import Sections, choose
-from flaude.guest.user import User, agent_user
+from flaude._guest.inside.agent.user import User, agent_user
+from flaude._guest.inside.git import agent_repo as theirs
+from flaude._guest.inside.git import baseline, commits
+from flaude._guest.inside.git import git_errors as blame
+from flaude._guest.inside.git import worktree_index as tree
+from flaude._guest.inside.git.changes import Change
+from flaude._guest.inside.git.clone import clone_all
+from flaude._guest.inside.git.collect import collect_all
+from flaude._guest.inside.git.patch import Sections, choose
+from flaude._guest.inside.job import Collect, Git, Job, Limits, Repo
+from flaude._guest.inside.layout import Layout
+from flaude._guest.inside.outgoing_files import Outbox
 
 EXAMPLES = int(os.environ.get("FLAUDE_EXAMPLES", "12"))
 TOKEN = "ghp_push_canary_0815"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.guest.conftest import Guest
 
-from flaude.guest.processes import descendants, end_all, way_up
+from flaude._guest.inside.agent.processes import descendants, end_all, way_up
 
 NOBODY = 65534
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flaude.guest.redact import Redactor
+from flaude._guest.inside.redact import Redactor
 
 CREDENTIALS = """apiVersion: v1
 kind: Config

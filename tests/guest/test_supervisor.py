@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.guest.conftest import SECRET, Guest
 
-from flaude.guest.packing import pack_request
-from flaude.protocol import PROTOCOL, unpack
+from flaude._guest.inside.packing import pack_request
+from flaude._guest.messages import PROTOCOL, unpack
 
 Script = Callable[[str], list[str]]
 Boot = Callable[..., Guest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flaude.guest.transient import git_failure, npm_failure
+from flaude._guest.inside.transient import git_failure, npm_failure
 
 # Printed by npm 11.19 and git 2.39 on a computer without a way to the server, or with a server that answers so.
 NPM = {

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.journaling import WallClock, make_journal
+from tests.support.journal_helpers import WallClock, make_journal
 
 from flaude.journal import Journal
 

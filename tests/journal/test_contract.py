@@ -13,7 +13,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.journaling import (
+from tests.support.journal_helpers import (
     BEGAN,
     ME,
     OTHER,
@@ -24,7 +24,7 @@ from tests.journaling import (
     run_entries,
 )
 
-from flaude.errors import BatchHeldError, JournalError, LeaseLostError, NoSuchBatchError
+from flaude._model.errors import BatchHeldError, JournalError, LeaseLostError, NoSuchBatchError
 from flaude.journal import (
     CheckpointNote,
     Counts,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flaude.errors import JournalError
+from flaude._model.data_folder import home_folder
+from flaude._model.errors import JournalError
 from flaude.journal.holder import is_dead, this_process
-from flaude.journal.home import home_folder
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc to tell processes apart by")
 

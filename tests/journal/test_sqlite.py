@@ -19,9 +19,9 @@ import anyio.to_thread
 import pytest
 from tests.conftest import needs
 from tests.journal.writer import EVENTS_OF_A_WRITE
-from tests.journaling import BEGAN, ME, OTHER, WallClock, batch_entry, nobody_is_dead, run_entries
+from tests.support.journal_helpers import BEGAN, ME, OTHER, WallClock, batch_entry, nobody_is_dead, run_entries
 
-from flaude.errors import BatchHeldError, JournalError
+from flaude._model.errors import BatchHeldError, JournalError
 from flaude.journal import CheckpointNote, EventNote, Holder, OutcomeNote, SqliteJournal
 from flaude.journal.database import Database
 from flaude.journal.holder import is_dead, this_process

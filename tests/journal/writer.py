@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import anyio
-from tests.journaling import BEGAN, batch_entry, run_entries
+from tests.support.journal_helpers import BEGAN, batch_entry, run_entries
 
 from flaude.journal import CheckpointNote, EventNote, Note, SqliteJournal
 from flaude.journal.holder import is_dead, this_process

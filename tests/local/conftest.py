@@ -9,7 +9,7 @@ import anyio
 import httpx2
 import pytest
 from tests.conftest import needs
-from tests.openapi import check_exchange
+from tests.support.openapi import check_exchange
 
 from flaude.local import LocalFly
 

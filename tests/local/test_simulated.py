@@ -12,14 +12,14 @@ from tests.conftest import TOKEN
 from tests.local.conftest import Api, error, opened
 
 from flaude import ConcurrentExecutor, ExecutionRequest, MachineConfig
+from flaude._guest.inside.packing import compressed, pack_request
+from flaude._guest.inside.pad import masked
+from flaude._guest.inside.parts import name_of
+from flaude._guest.messages import PROTOCOL, GuestResult, PullReply, SpoolReader, StatusReply, unpack
+from flaude._guest.program import GUEST_PATH
+from flaude._run.machine import START_DEADLINE, machine_spec
 from flaude.events import Event, Finished, OtherOutput, Started
-from flaude.guest.packing import compressed, pack_request
-from flaude.guest.pad import masked
-from flaude.guest.parts import name_of
-from flaude.guest_program import GUEST_PATH
 from flaude.local import Answer, DropAfter, Fault, LocalFly, Quirks
-from flaude.machine_spec import START_DEADLINE, machine_spec
-from flaude.protocol import PROTOCOL, GuestResult, PullReply, SpoolReader, StatusReply, unpack
 
 PAD = bytes(range(32))
 SPEC = machine_spec(

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from benchmarks.sample_batch import BATCH, sample_batch
-from tests.journaling import ME
 from tests.report.parsed import Page
+from tests.support.journal_helpers import ME
 
 from flaude import ConfigError, NoSuchBatchError
-from flaude.cli.report import report_from
-from flaude.event_json import dump_event, kind_of
+from flaude._model.codec import dump_result
+from flaude.cli.commands.report import report_from
 from flaude.events import Finished
+from flaude.events.codec import dump_event, kind_of
 from flaude.journal import (
     BatchEntry,
     EndNote,
@@ -27,7 +28,6 @@ from flaude.journal import (
     RunEntry,
     SqliteJournal,
 )
-from flaude.result_json import dump_result
 
 DATA = sample_batch(6, steps=2)
 LOST, OPEN, BROKEN = 2, 3, 4

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from flaude._model.errors import ConfigError
+from flaude._model.placement import check_app_name
 from flaude.batch_file.nodes import Place
 from flaude.batch_file.problems import Problems
 from flaude.batch_file.shapes import Section
 from flaude.batch_file.spec import Given
-from flaude.endpoint import check_app_name
-from flaude.errors import ConfigError
 
 
 def app_of(batch: Section, given: Given, problems: Problems) -> str:

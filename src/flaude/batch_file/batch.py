@@ -7,6 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flaude._model.errors import ConfigError
+from flaude._model.placement import check_shards
+from flaude._model.request import ExecutionRequest
+from flaude._model.retries import Retries
+from flaude._model.settings import ExecutorSettings
+from flaude._model.tags import numbered
+from flaude._model.timeouts import Timeouts
 from flaude.batch_file.matrix import matrix_tasks
 from flaude.batch_file.merging import Merged
 from flaude.batch_file.nodes import Node
@@ -16,13 +23,6 @@ from flaude.batch_file.row_files import rows_of
 from flaude.batch_file.rows import row_requests
 from flaude.batch_file.shapes import Section
 from flaude.batch_file.tagging import task_tag
-from flaude.errors import ConfigError
-from flaude.request import ExecutionRequest
-from flaude.retries import Retries
-from flaude.settings import ExecutorSettings
-from flaude.shards import check_shards
-from flaude.tags import numbered
-from flaude.timeouts import Timeouts
 
 
 def batch_settings(batch: Section, app: str, usual: Timeouts, problems: Problems) -> ExecutorSettings:

@@ -9,6 +9,9 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from flaude._model.config import MachineConfig
+from flaude._model.machine_sizes import PRESETS
+from flaude._model.regions import WANTED
 from flaude.batch_file.docstrings import attributes
 from flaude.batch_file.shapes import (
     Either,
@@ -25,10 +28,7 @@ from flaude.batch_file.shapes import (
     Shape,
     Text,
 )
-from flaude.config import MachineConfig
-from flaude.expansion import AS_IT_IS
-from flaude.regions import WANTED
-from flaude.vm_sizes import PRESETS
+from flaude.batch_file.templates import AS_IT_IS
 
 REPO = Either(
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flaude._model.settings import ExecutorSettings
 from flaude.batch_file.app import app_of
 from flaude.batch_file.csv_rows import Row, read_csv
 from flaude.batch_file.merging import Merged
@@ -11,7 +12,6 @@ from flaude.batch_file.resolving import Resolving
 from flaude.batch_file.rows import row_requests
 from flaude.batch_file.shapes import Section
 from flaude.batch_file.spec import BatchSpec, Given
-from flaude.settings import ExecutorSettings
 
 
 def csv_batch(text: str, name: str, given: Given, resolving: Resolving) -> BatchSpec:

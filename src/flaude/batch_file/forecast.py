@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flaude.config import MachineConfig
-from flaude.fly.pacing import EVERY_ACTION
-from flaude.prices import machine_cost_usd
-from flaude.regions import codes
-from flaude.request import ExecutionRequest
-from flaude.settings import ExecutorSettings
+from flaude._model.config import MachineConfig
+from flaude._model.regions import codes
+from flaude._model.request import ExecutionRequest
+from flaude._model.settings import ExecutorSettings
+from flaude._providers.fly.pacing import EVERY_ACTION
+from flaude._providers.fly.prices import machine_cost_usd
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+from flaude._model.failures import FailureKind
+from flaude._model.placement import MOST_SHARDS
+from flaude._model.retries import INFRASTRUCTURE, Retries
+from flaude._model.settings import ExecutorSettings
+from flaude._model.timeouts import LONGEST_S, MAY_BE_0, Timeouts
 from flaude.batch_file.config_fields import PROMPT_FILE, REPO, config_fields, with_columns
 from flaude.batch_file.docstrings import attributes
 from flaude.batch_file.shapes import Duration, Either, Field, Fields, Flag, ListOf, MapOf, Nullable, Number, Text
-from flaude.failure import FailureKind
-from flaude.retries import INFRASTRUCTURE, Retries
-from flaude.settings import ExecutorSettings
-from flaude.shards import MOST_SHARDS
-from flaude.timeouts import LONGEST_S, MAY_BE_0, Timeouts
 
 PROMPT = ("prompt", "prompt_file")
 """Two ways to say the same."""

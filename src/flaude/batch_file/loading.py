@@ -12,13 +12,13 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from flaude._model.timeouts import Timeouts
 from flaude.batch_file.files import LARGEST, UnreadableError, read_bytes
 from flaude.batch_file.formats import STDIN, Format
 from flaude.batch_file.nodes import Place
 from flaude.batch_file.parsing import parse
 from flaude.batch_file.problems import refusal
 from flaude.batch_file.spec import BatchSpec, Given
-from flaude.timeouts import Timeouts
 
 
 async def load(

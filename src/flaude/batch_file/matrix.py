@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from flaude._model.tags import slug
 from flaude.batch_file.nodes import MOST_VALUES, Node
 from flaude.batch_file.problems import refusal
 from flaude.batch_file.resolving import Resolving
 from flaude.batch_file.shapes import BROKEN, Section
 from flaude.batch_file.tagging import prompt_slug, repo_slugs
-from flaude.tags import slug
 
 _FIELDS = {"prompts": "prompt", "repos": "repos", "models": "model"}
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from flaude._model.config import MachineConfig
+from flaude._model.errors import ConfigError
 from flaude.batch_file.nodes import Node, Place
 from flaude.batch_file.problems import Problems
 from flaude.batch_file.shapes import Section
-from flaude.config import MachineConfig
-from flaude.errors import ConfigError
 
 _PUT_TOGETHER = ("env", "metadata")
 _TOGETHER = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from flaude._model.request import ExecutionRequest
+from flaude._model.settings import ExecutorSettings
 from flaude.batch_file.app import app_of
 from flaude.batch_file.batch import batch_requests, batch_settings
 from flaude.batch_file.csv_batch import csv_batch
@@ -16,8 +18,6 @@ from flaude.batch_file.problems import Problems, refusal
 from flaude.batch_file.resolving import Resolving
 from flaude.batch_file.shapes import Section
 from flaude.batch_file.spec import BatchSpec, Given
-from flaude.request import ExecutionRequest
-from flaude.settings import ExecutorSettings
 
 _NAMED = 3
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from flaude._model.errors import ConfigError
 from flaude.batch_file.nodes import Node, Place
-from flaude.errors import ConfigError
 
 _SHOWN = 50
 _MOST = 1000

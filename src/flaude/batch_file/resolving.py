@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flaude._model.errors import ConfigError
+from flaude._model.repos import RepoSpec
+from flaude._model.secrets import EnvSecret
 from flaude.batch_file.files import Folder, UnreadableError
 from flaude.batch_file.nodes import Node
+from flaude.batch_file.placeholders import variables_in
 from flaude.batch_file.problems import BatchFileError, Problems, shown
 from flaude.batch_file.shapes import BROKEN, Reference, Section
-from flaude.env_secret import EnvSecret
-from flaude.errors import ConfigError
-from flaude.placeholders import variables_in
-from flaude.repos import RepoSpec
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flaude._model.errors import ConfigError
+from flaude._model.request import ExecutionRequest
+from flaude._model.tags import numbered
 from flaude.batch_file.config_fields import config_fields
 from flaude.batch_file.csv_rows import Row
 from flaude.batch_file.merging import Merged
+from flaude.batch_file.placeholders import filled, variables_in
 from flaude.batch_file.problems import Problems, did_you_mean, nearest, shown
 from flaude.batch_file.shapes import Either, Flag, Nullable, Number, Text
-from flaude.errors import ConfigError
-from flaude.expansion import AS_IT_IS, TAG, row_config, tagged_rows
-from flaude.placeholders import filled, variables_in
-from flaude.request import ExecutionRequest
-from flaude.tags import numbered
+from flaude.batch_file.templates import AS_IT_IS, TAG, row_config, tagged_rows
 
 _REPO = "repo"
 

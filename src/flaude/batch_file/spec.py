@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flaude.request import ExecutionRequest
-from flaude.settings import ExecutorSettings
-from flaude.timeouts import Timeouts
+from flaude._model.request import ExecutionRequest
+from flaude._model.settings import ExecutorSettings
+from flaude._model.timeouts import Timeouts
 
 
 @dataclass(frozen=True)

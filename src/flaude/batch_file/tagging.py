@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flaude._model.repos import RepoSpec
+from flaude._model.tags import slug
 from flaude.batch_file.shapes import Section
-from flaude.repos import RepoSpec
-from flaude.tags import slug
 
 _LONGEST_PROMPT = 40
 

@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 from cyclopts import App, Group, Parameter
 
+from flaude._model.errors import FlaudeError
 from flaude._version import __version__
-from flaude.errors import FlaudeError
 
 _RUNNING = Group("Run", sort_key=1)
 _READING = Group("Look", sort_key=2)
@@ -69,12 +69,14 @@ def application(called: Collection[str] = ()) -> App:
     )
     for order, (name, (group, line)) in enumerate(_COMMANDS.items()):
         help_ = None if name in called else line
-        app.command(f"flaude.cli.{name}:{name}", help=help_, help_format="markdown", group=group, sort_key=order)
+        path = f"flaude.cli.commands.{name}:{name}"
+        app.command(path, help=help_, help_format="markdown", group=group, sort_key=order)
     for name, (line, members) in _FAMILIES.items():
         family = App(name=name, help=line, group=_MACHINES)
         for member, what in members.items():
             module, help_ = member.replace("-", "_"), None if member in called else what
-            family.command(f"flaude.cli.{module}:{module}", name=member, help=help_, help_format="markdown")
+            path = f"flaude.cli.commands.{module}:{module}"
+            family.command(path, name=member, help=help_, help_format="markdown")
         app.command(family)
     return app
 

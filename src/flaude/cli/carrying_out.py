@@ -10,19 +10,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flaude.cli.amounts import count
+from flaude._executor.executor import ConcurrentExecutor
+from flaude._model.errors import BatchLeftError, Interrupted, JournalError, LeaseLostError, Terminated
+from flaude._model.placement import Shards
+from flaude._model.results import BatchResult
+from flaude._model.settings import ExecutorSettings
 from flaude.cli.on_this_computer import local_fly, local_settings
 from flaude.cli.process import prepare_process
-from flaude.cli.views import View, choose_view
-from flaude.errors import BatchLeftError, Interrupted, JournalError, LeaseLostError, Terminated
+from flaude.cli.text.amounts import count
+from flaude.cli.view.choosing import View, choose_view
 from flaude.events import Event
-from flaude.executor import ConcurrentExecutor
-from flaude.results import BatchResult
-from flaude.settings import ExecutorSettings
-from flaude.shards import Shards
 
 if TYPE_CHECKING:
-    from flaude.endpoint import FlyEndpoint
+    from flaude._providers.fly.connection import FlyEndpoint
     from flaude.journal import Journal
 
 OK, FAILED, BAD_INPUT, LEFTOVERS = 0, 1, 2, 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from flaude.settings import ExecutorSettings
-from flaude.timeouts import Timeouts
+from flaude._model.settings import ExecutorSettings
+from flaude._model.timeouts import Timeouts
 
 _ORPHAN_S = 3600.0
 _DETACHED_S = 24 * 3600.0

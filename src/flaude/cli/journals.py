@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from flaude._recovery.records import RecordedBatch, read_batch
 from flaude.journal import SqliteJournal
-from flaude.recorded import RecordedBatch, read_batch
 
 
 @asynccontextmanager

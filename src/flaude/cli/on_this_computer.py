@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
 
-from flaude.endpoint import FlyEndpoint
-from flaude.errors import ConfigError
-from flaude.settings import ExecutorSettings
+from flaude._model.errors import ConfigError
+from flaude._model.settings import ExecutorSettings
+from flaude._providers.fly.connection import FlyEndpoint
 
 if TYPE_CHECKING:
     from flaude.local import LocalImage

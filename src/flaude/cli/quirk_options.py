@@ -8,7 +8,7 @@ from dataclasses import Field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from flaude.errors import ConfigError
+from flaude._model.errors import ConfigError
 from flaude.local import Quirks
 
 _NONE = "none"

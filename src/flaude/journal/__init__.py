@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flaude._lazy import names_of
 from flaude.journal.entries import (
     BatchEntry,
     CheckpointNote,
@@ -24,7 +25,6 @@ from flaude.journal.entries import (
     Wish,
 )
 from flaude.journal.protocol import Journal
-from flaude.on_demand import names_of
 
 if TYPE_CHECKING:
     from flaude.journal.memory import MemoryJournal

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flaude.errors import JournalError
+from flaude._model.errors import JournalError
 from flaude.journal.rules import parts_of
 
 

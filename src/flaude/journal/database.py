@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flaude.errors import JournalError
+from flaude._model.errors import JournalError
 from flaude.journal.batch_files import sync_folder
 from flaude.journal.folder_lock import FolderLock
 from flaude.journal.migrating import known_steps, migrate, version_of

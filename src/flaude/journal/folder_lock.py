@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from flaude.errors import JournalError
+from flaude._model.errors import JournalError
 
 _PAUSE_S = 0.02
 

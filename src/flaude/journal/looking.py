@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from flaude.errors import JournalError
+from flaude._model.errors import JournalError
 from flaude.journal.database import Database
 from flaude.journal.migrating import known_steps
 

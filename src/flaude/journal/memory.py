@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from anyio.lowlevel import checkpoint
 
-from flaude.errors import JournalError
+from flaude._model.errors import JournalError
 from flaude.journal.entries import (
     BatchEntry,
     CheckpointNote,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flaude.errors import BatchHeldError, JournalError, LeaseLostError, NoSuchBatchError
+from flaude._model.errors import BatchHeldError, JournalError, LeaseLostError, NoSuchBatchError
 from flaude.journal.entries import Holder
 
 _NAMED = 5

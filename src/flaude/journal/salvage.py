@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from flaude.errors import JournalError
+from flaude._model.errors import JournalError
 from flaude.journal.migrating import migrate, version_of
 from flaude.journal.rules import from_text
 

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar, assert_never
 import anyio
 import anyio.to_thread
 
+from flaude._model.data_folder import home_folder
 from flaude.journal.batch_files import BatchFiles
 from flaude.journal.database import Database
 from flaude.journal.entries import (
@@ -28,7 +29,6 @@ from flaude.journal.entries import (
     RunEntry,
     Wish,
 )
-from flaude.journal.home import home_folder
 from flaude.journal.rules import (
     choose,
     from_text,

@@ -9,7 +9,8 @@ It misbehaves on request, so that what depends on it can show that it bears that
         ...
 
 What it serves is told in `flaude.local.routes`, what it answers as Fly does in `flaude.local.replies`, what a machine
-is in `flaude.local.boxes`, and what can go wrong in `flaude.local.faults`. Public, for the tests of flaude's users too.
+is in `flaude.local.isolation`, and what can go wrong in `flaude.local.faults`. Public, for the tests of flaude's
+users too.
 """
 
 from flaude.local.faults import (
@@ -31,8 +32,8 @@ from flaude.local.faults import (
     Truncate,
 )
 from flaude.local.fly import LocalFly
-from flaude.local.gate import Exchange
 from flaude.local.image import LocalImage
+from flaude.local.middleware import Exchange
 from flaude.local.quirks import Quirks
 
 __all__ = [

@@ -6,8 +6,8 @@ import re
 import time
 
 from flaude.local import replies
-from flaude.local.call import Call
 from flaude.local.replies import Reply
+from flaude.local.request import Call
 
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
 _NETWORK = re.compile(r"[A-Za-z][A-Za-z0-9-]*")

@@ -11,9 +11,9 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from flaude.local.boxes import Box, BoxName, Spec
 from flaude.local.bubblewrap import BubblewrapBox
 from flaude.local.image import LocalImage
+from flaude.local.isolation import Box, BoxName, Spec
 from flaude.local.plain import PlainBox
 from flaude.local.simulated import SimulatedBox
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
-from flaude.local.boxes import Executed
+from flaude.local.isolation import Executed
 
 _LEFT_OPEN_S = 0.5
 _END_WITHIN_S = 5.0

@@ -10,9 +10,9 @@ from contextlib import nullcontext
 import anyio
 
 from flaude.local import replies
-from flaude.local.call import Call
 from flaude.local.machine import Machine
 from flaude.local.replies import Reply
+from flaude.local.request import Call
 
 _DEATH_KNELL_S = 1.0
 _KILLED = 128

@@ -21,17 +21,17 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from flaude.local import rootfs
-from flaude.local.boxes import Box, BoxName
 from flaude.local.choose_box import choose
 from flaude.local.faults import Fault, made
-from flaude.local.gate import Exchange, Gate
 from flaude.local.image import LocalImage
+from flaude.local.isolation import Box, BoxName
 from flaude.local.limits import Limits
+from flaude.local.middleware import Exchange, Gate
 from flaude.local.quirks import Quirks
 from flaude.local.routes import application
 from flaude.local.server import listening, serving
+from flaude.local.state import World
 from flaude.local.tokens import LocalTokens
-from flaude.local.world import World
 
 
 class LocalFly:

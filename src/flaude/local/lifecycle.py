@@ -5,11 +5,11 @@ from __future__ import annotations
 import anyio
 
 from flaude.local import replies
-from flaude.local.call import Call, seconds
-from flaude.local.life import signal_number
 from flaude.local.machine import RESTING, Machine, Order, Stop
+from flaude.local.machine_lifecycle import signal_number
 from flaude.local.machines import stop_of
 from flaude.local.replies import Reply
+from flaude.local.request import Call, seconds
 
 _LONGEST_WAIT_S = 60.0
 

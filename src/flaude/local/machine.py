@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from flaude.local import ids
-from flaude.local.boxes import Running
 from flaude.local.faults import Dies, FlyStops, HostGone
+from flaude.local.isolation import Running
 
 RESTING = frozenset({"created", "started", "stopped", "suspended", "failed", "destroyed"})
 """The states in which a machine may stay (Fly docs, "Machine states")."""
@@ -49,7 +49,7 @@ class App:
 
 
 class Order(Enum):
-    """What is wanted of a machine: its life (`flaude.local.life`) works towards it."""
+    """What is wanted of a machine: its life (`flaude.local.machine_lifecycle`) works towards it."""
 
     RUN = "run"
     REST = "rest"

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 
 from flaude.local import guest_sizes, ids, regions, replies, rootfs
-from flaude.local.call import Call, seconds
 from flaude.local.faults import Dies, FlyStops, HostGone, ListLag, NoCapacity, SlowDelete
 from flaude.local.json_text import encode_machine, encode_machines
-from flaude.local.life import signal_number
 from flaude.local.machine import Machine, Order, Stop
+from flaude.local.machine_lifecycle import signal_number
 from flaude.local.replies import Reply
+from flaude.local.request import Call, seconds
 
 _EVENTS, _MOST_EVENTS = 20, 50
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")

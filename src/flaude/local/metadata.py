@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flaude.local import replies
-from flaude.local.call import Call
 from flaude.local.replies import Reply
+from flaude.local.request import Call
 
 
 async def get_all(call: Call) -> Reply:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flaude.local import replies
-from flaude.local.call import Call
 from flaude.local.machine import Machine
 from flaude.local.replies import Reply
+from flaude.local.request import Call
 
 _MOST = 1000
 _IN_OVERVIEW = ("guest", "image", "metadata")

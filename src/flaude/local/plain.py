@@ -12,8 +12,8 @@ import anyio.to_thread
 from anyio.abc import Process
 
 from flaude.local import processes
-from flaude.local.boxes import COMMAND, BoxName, Executed, Spec
 from flaude.local.commands import converse
+from flaude.local.isolation import COMMAND, BoxName, Executed, Spec
 from flaude.local.on_disk import OnDisk
 from flaude.local.rootfs import inside
 

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flaude.local import apps, execs, lifecycle, machines, metadata, organizations
-from flaude.local.call import Handler
-from flaude.local.gate import Gate
+from flaude.local.middleware import Gate
+from flaude.local.request import Handler
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from flaude._model.results import ExecutionResult
 from flaude.events import Event
-from flaude.results import ExecutionResult
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from flaude._model.results import ExecutionResult
+from flaude._model.run_result import RunResult
 from flaude.report.data import ReportData, ReportRun
 from flaude.report.limits import Limits
 from flaude.report.patch import Patch, patch_of
@@ -15,8 +17,6 @@ from flaude.report.summary import Row
 from flaude.report.text import Cut, cut, plain, unix
 from flaude.report.timeline import Span
 from flaude.report.transcript import Transcript, transcript_of
-from flaude.results import ExecutionResult
-from flaude.run_result import RunResult
 
 _LONGEST_WORD = 200
 _LEAST = 2_000

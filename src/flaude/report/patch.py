@@ -9,9 +9,9 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from flaude._model.run_result import FileChange, RepoResult
 from flaude.report.limits import Limits
 from flaude.report.text import marked
-from flaude.run_result import FileChange, RepoResult
 
 _BEGIN = b"diff --git "
 _OPEN_UP_TO = 60

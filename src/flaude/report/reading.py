@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from flaude.config import MachineConfig
-from flaude.errors import ConfigError
+from flaude._model.config import MachineConfig
+from flaude._model.errors import ConfigError
+from flaude._model.machine_sizes import DEFAULT_VM_SIZE, guest
+from flaude._model.request import ExecutionRequest
+from flaude._model.results import BatchResult, ExecutionResult
 from flaude.events import Event
 from flaude.report.data import ReportData, ReportRun
-from flaude.request import ExecutionRequest
-from flaude.results import BatchResult, ExecutionResult
-from flaude.vm_sizes import DEFAULT_VM_SIZE, guest
 
 _GB = 1024
 _SHORTEST_SECRET = 8

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from flaude._model.results import BatchResult, Leftover
+from flaude._model.run_result import Usage
 from flaude.report.data import ReportRun
-from flaude.results import BatchResult, Leftover
-from flaude.run_result import Usage
 
 State = Literal["ok", "failed", "open"]
 

@@ -9,13 +9,13 @@ from itertools import groupby, pairwise
 from math import ceil
 from typing import TypeAlias
 
+from flaude._model.failures import Phase
+from flaude._model.run_result import Times
 from flaude.events import Event, Finished, PhaseBegan, Retried
-from flaude.failure import Phase
 from flaude.report.data import ReportRun
 from flaude.report.summary import Row, State
 from flaude.report.text import brief
 from flaude.report.units import duration, round_duration
-from flaude.run_result import Times
 
 SHOWN = tuple(phase for phase in Phase if phase is not Phase.DONE)
 """The phases that last."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from flaude._model.request import ExecutionRequest
+from flaude._model.results import BatchResult
 from flaude.events import Event
 from flaude.report.page import render
 from flaude.report.reading import report_of
-from flaude.request import ExecutionRequest
-from flaude.results import BatchResult
 
 
 async def write_report(

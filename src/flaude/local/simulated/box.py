@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from flaude.local.boxes import BoxName, Executed, Spec
+from flaude.local.isolation import BoxName, Executed, Spec
 from flaude.local.simulated.agent import SimulatedAgent
 from flaude.local.simulated.requests import MissingPartsError, Parts, unpack_request
 from flaude.local.simulated.supervisor import EX_TEMPFAIL, Supervisor

@@ -1,0 +1,1 @@
+"""Both ends of the protocol with the supervisor inside a machine."""

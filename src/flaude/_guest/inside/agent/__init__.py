@@ -1,0 +1,1 @@
+"""The agent and other processes in the machine."""

@@ -1,0 +1,1 @@
+"""Repositories: cloning them, and collecting their changes."""

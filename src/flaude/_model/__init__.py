@@ -1,0 +1,1 @@
+"""Values: what is asked for, what comes back, what may be wrong."""

@@ -1,0 +1,1 @@
+"""What a batch writes to the journal, and how another process continues from it."""
