@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.batch_file.reading import problems, read
 
 from flaude import EnvSecret, FailureKind, RepoSpec, Retries, Timeouts, expand
+from flaude._model.durations import duration, seconds_of
 from flaude._model.settings import ExecutorSettings
 from flaude.batch_file import load
-from flaude.batch_file.durations import duration, seconds_of
 
 SMALLEST = """\
 app: my-app

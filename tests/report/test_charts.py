@@ -118,7 +118,7 @@ def test_a_histogram_counts_every_run(values: list[float | None]) -> None:
         (round_dollars(0.03), "$0.03"), (round_dollars(0.0002), "$0.0002"), (round_dollars(1000), "$1,000.00"),
         (dollars(0.0123), "$0.0123"), (dollars(12.345), "$12.35"), (dollars(1234), "$1,234.00"), (dollars(0), "$0.00"),
         (short(940), "940"), (short(12_345), "12.3k"), (short(999_960), "1.00M"), (short(4_560_000), "4.56M"),
-        (size(17), "17 B"), (size(1204), "1.2 kB"), (size(34_000_000), "34 MB"), (size(5_300_000_000), "5.3 GB"),
+        (size(17), "17 bytes"), (size(1204), "1.2 KB"), (size(200 * 2**20), "200 MB"), (size(5_300_000_000), "4.9 GB"),
         (count(1204), "1,204"),
     ],
 )  # fmt: skip

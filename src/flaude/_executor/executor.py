@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from flaude._model.placement import Shards, check_shards
 from flaude._model.request import ExecutionRequest
 from flaude._model.results import BatchResult, ExecutionResult
 from flaude._model.retries import Retries
-from flaude._model.settings import checked_settings
+from flaude._model.settings import ExecutorSettings
 from flaude._model.timeouts import Timeouts
 from flaude._providers.fly.app_pool import AppPool
 from flaude._providers.fly.connection import FlyEndpoint, check_endpoint, client_for
@@ -123,20 +124,20 @@ class ConcurrentExecutor:
         check_endpoint(fly, token=token, base_url=base_url)
         if on_event is not None and not callable(on_event):
             raise ConfigError(f"on_event: give a function that takes an event, not {type(on_event).__name__}")
-        self.settings = checked_settings(
+        self.settings = ExecutorSettings(
             app_name,
             max_concurrency=max_concurrency,
             wait_timeout=wait_timeout,
-            timeouts=timeouts,
-            retries=retries,
+            timeouts=Timeouts() if timeouts is None else timeouts,
+            retries=Retries() if retries is None else Retries(more=retries) if isinstance(retries, int) else retries,
             max_auth_failures=max_auth_failures,
-            output_dir=output_dir,
+            output_dir=Path(output_dir) if isinstance(output_dir, str) else output_dir,
             budget_usd=budget_usd,
             max_machine_seconds=max_machine_seconds,
             shards=shards,
             keep_shards=keep_shards,
             rate_limits=rate_limits,
-        )
+        ).check()
         self._rules = BatchRules(self.settings, handle_signals, on_event)
         self._token = token
         self._base_url = base_url
@@ -146,6 +147,50 @@ class ConcurrentExecutor:
         self._shared: _Open | None = None
         self._users = 0
         self._held = AsyncExitStack()
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: ExecutorSettings,
+        *,
+        token: str | None = None,
+        fly: FlyEndpoint | None = None,
+        base_url: str | None = None,
+        on_event: EventHandler | None = None,
+        handle_signals: bool = True,
+        journal: Journal | None = None,
+        source: str = "",
+    ) -> Self:
+        """An executor with the settings of a batch file: all of them, by one name.
+
+            spec = await flaude.batch_file.load("batch.yaml", environ=os.environ)
+            executor = ConcurrentExecutor.from_settings(spec.settings)
+
+        Args:
+            settings: What `flaude.batch_file.load` has read, or the `settings` of another executor.
+            token: As for the class; so are the others.
+            fly: Another Machines API than Fly's.
+            base_url: Its address.
+            on_event: Called with every event.
+            handle_signals: Whether SIGINT and SIGTERM stop the batch in an orderly way.
+            journal: Where to keep a durable record.
+            source: Where the requests come from.
+
+        Raises:
+            ConfigError: A setting or argument is wrong; the message names it.
+        """
+        own = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name != "app"}
+        return cls(
+            settings.app,
+            **own,
+            token=token,
+            fly=fly,
+            base_url=base_url,
+            on_event=on_event,
+            handle_signals=handle_signals,
+            journal=journal,
+            source=source,
+        )
 
     async def __aenter__(self) -> Self:
         """Open the connections and keep them.

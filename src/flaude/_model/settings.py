@@ -42,6 +42,29 @@ class ExecutorSettings:
         retries = {**asdict(self.retries), "kinds": sorted(self.retries.kinds)}
         return {**asdict(self), "retries": retries, "output_dir": str(self.output_dir.absolute())}
 
+    def check(self) -> ExecutorSettings:
+        """The same settings with an absolute `output_dir`, whoever has written them.
+
+        Raises:
+            ConfigError: A value is of no use; the message names it.
+        """
+        check_app_name(self.app)
+        most = self.max_concurrency
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
+            raise ConfigError(f"max_concurrency: give a number above 0, or None or 0 for no limit; not {most}")
+        check_seconds("wait_timeout", self.wait_timeout)
+        failures = self.max_auth_failures
+        if isinstance(failures, bool) or not isinstance(failures, int) or failures < 0:
+            raise ConfigError(f"max_auth_failures: give a number from 0, not {failures!r}")
+        if not isinstance(self.retries, Retries):
+            raise ConfigError(f"retries: give a number or a Retries, not {type(self.retries).__name__}")
+        if not isinstance(self.timeouts, Timeouts):
+            raise ConfigError(f"timeouts: give a Timeouts, not {type(self.timeouts).__name__}")
+        check_shards(self.app, self.shards, self.keep_shards)
+        for name in ("budget_usd", "max_machine_seconds", "rate_limits"):
+            _check_amount(name, getattr(self, name))
+        return replace(self, output_dir=_checked_folder(self.output_dir))
+
     @classmethod
     def load(cls, kept: Mapping[str, Any]) -> ExecutorSettings:
         """From JSON; what it does not know is left out, so that settings may carry more than these.
@@ -54,66 +77,16 @@ class ExecutorSettings:
         return replace(settings, output_dir=Path(kept["output_dir"]))
 
 
-def checked_settings(
-    app_name: str,
-    *,
-    max_concurrency: int | None,
-    wait_timeout: float,
-    timeouts: Timeouts | None,
-    retries: Retries | int | None,
-    max_auth_failures: int,
-    output_dir: str | Path,
-    budget_usd: float | None,
-    max_machine_seconds: float | None,
-    shards: int,
-    keep_shards: bool,
-    rate_limits: float | None,
-) -> ExecutorSettings:
-    """What a program gives an executor, whatever it is.
-
-    Raises:
-        ConfigError: An argument is of no use; the message names it.
-    """
-    check_app_name(app_name)
-    if max_concurrency is not None and (
-        isinstance(max_concurrency, bool) or not isinstance(max_concurrency, int) or max_concurrency < 0
-    ):
-        raise ConfigError(f"max_concurrency: give a number above 0, or None or 0 for no limit; not {max_concurrency}")
-    check_seconds("wait_timeout", wait_timeout)
-    if isinstance(max_auth_failures, bool) or not isinstance(max_auth_failures, int) or max_auth_failures < 0:
-        raise ConfigError(f"max_auth_failures: give a number from 0, not {max_auth_failures!r}")
-    if not isinstance(retries, Retries | int | None):
-        raise ConfigError(f"retries: give a number or a Retries, not {type(retries).__name__}")
-    if timeouts is not None and not isinstance(timeouts, Timeouts):
-        raise ConfigError(f"timeouts: give a Timeouts, not {type(timeouts).__name__}")
-    check_shards(app_name, shards, keep_shards)
-    return ExecutorSettings(
-        app=app_name,
-        max_concurrency=max_concurrency,
-        wait_timeout=wait_timeout,
-        timeouts=timeouts or Timeouts(),
-        retries=Retries(more=retries) if isinstance(retries, int) else retries or Retries(),
-        max_auth_failures=max_auth_failures,
-        output_dir=_checked_folder(output_dir),
-        budget_usd=_checked_amount("budget_usd", budget_usd),
-        max_machine_seconds=_checked_amount("max_machine_seconds", max_machine_seconds),
-        shards=shards,
-        keep_shards=keep_shards,
-        rate_limits=_checked_amount("rate_limits", rate_limits),
-    )
-
-
-def _checked_amount(name: str, value: float | None) -> float | None:
+def _check_amount(name: str, value: object) -> None:
     """A limit that may be left out.
 
     Raises:
         ConfigError: It is no number above 0; the message has its name.
     """
     if value is None:
-        return None
+        return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigError(f"{name}: give a number above 0, or None for no limit, not {value!r}")
-    return value
 
 
 def _checked_folder(output_dir: object) -> Path:

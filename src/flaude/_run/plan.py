@@ -40,7 +40,7 @@ class RunPlan:
     tag: str
     run_s: float
     timeouts: Timeouts
-    credentials: Mapping[str, str]
+    credentials: Mapping[str, str] = field(repr=False)
     queued: datetime
     output_dir: Path
     recorded: bool = False

@@ -1,7 +1,7 @@
 """Batches written down: a YAML, TOML, JSON, JSONL or CSV file as settings and requests.
 
 spec = await load("batch.yaml", environ=os.environ)
-batch = await ConcurrentExecutor(spec.settings.app, …).run_batch(spec.requests)
+batch = await ConcurrentExecutor.from_settings(spec.settings).run_batch(spec.requests)
 """
 
 from flaude.batch_file.formats import Format

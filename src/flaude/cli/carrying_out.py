@@ -87,7 +87,9 @@ async def carry_out(
     async with _machines(settings.app, repos, shown) as fly:
         if shown.local:
             settings = local_settings(settings)
-        executor = executor_of(settings, fly=fly, journal=journal, on_event=watch.take, source=source)
+        executor = ConcurrentExecutor.from_settings(
+            settings, fly=fly, journal=journal, on_event=watch.take, source=source
+        )
         missing = await executor.check() if begins else ()
         if missing and not shown.local:
             # Nothing else is shown until they are there.
@@ -99,35 +101,6 @@ async def carry_out(
     if result is not None and result.results and not shown.json and await _is_recorded(journal, result.id):
         print(f"\nAll of it: flaude results {result.id}, flaude report {result.id}", file=sys.stderr)
     return code
-
-
-def executor_of(
-    settings: ExecutorSettings,
-    *,
-    fly: FlyEndpoint | None,
-    journal: Journal,
-    on_event: Callable[[Event], None],
-    source: str = "",
-) -> ConcurrentExecutor:
-    """An executor that keeps to these settings."""
-    return ConcurrentExecutor(
-        settings.app,
-        max_concurrency=settings.max_concurrency,
-        wait_timeout=settings.wait_timeout,
-        timeouts=settings.timeouts,
-        retries=settings.retries,
-        max_auth_failures=settings.max_auth_failures,
-        output_dir=settings.output_dir,
-        budget_usd=settings.budget_usd,
-        max_machine_seconds=settings.max_machine_seconds,
-        shards=settings.shards,
-        keep_shards=settings.keep_shards,
-        rate_limits=settings.rate_limits,
-        fly=fly,
-        journal=journal,
-        on_event=on_event,
-        source=source,
-    )
 
 
 async def _outcome(work: Work, executor: ConcurrentExecutor) -> tuple[BatchResult | None, int]:

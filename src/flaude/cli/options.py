@@ -10,18 +10,22 @@ from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token, convert
 
+from flaude._model.durations import EXAMPLES, duration, seconds_of
+from flaude._model.timeouts import LONGEST_S
+
 RUN = Group("What runs", sort_key=1)
 LIMITS = Group("Limits", sort_key=2)
 WHERE = Group("Where", sort_key=3)
 SHOWN = Group("What is shown", sort_key=4)
 
 
-def _duration(type_: type[timedelta], tokens: Sequence[Token]) -> timedelta:
-    try:
-        found: timedelta = convert(type_, tokens)
-    except OverflowError:
-        raise ValueError("longer than anybody lives") from None
-    return found
+def _duration(_type: type[timedelta], tokens: Sequence[Token]) -> timedelta:
+    seconds = seconds_of(tokens[0].value)
+    if seconds is None:
+        raise ValueError(f"{tokens[0].value!r} is not a duration; use {EXAMPLES}")
+    if seconds > LONGEST_S:
+        raise ValueError(f"{tokens[0].value!r} is too long; use up to {duration(LONGEST_S)}")
+    return timedelta(seconds=seconds)
 
 
 Duration: TypeAlias = Annotated[timedelta, Parameter(converter=_duration, metavar="DURATION")]

@@ -8,6 +8,7 @@ NOTHING = "\N{EN DASH}"
 """For a number that there is not."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_STEP = 1024
 
 
 def count(number: float | None) -> str:
@@ -67,14 +68,14 @@ def round_duration(seconds: float) -> str:
 
 
 def size(number: int | None) -> str:
-    """`17 B`, `1.2 kB`, `34 MB`: thousands, as flaude's limits count."""
+    """`17 bytes`, `1.2 KB`, `34 MB`: in steps of 1024, as flaude's limits (`max_patch_mb`) and the machine count."""
     if number is None:
         return NOTHING
     value = float(number)
-    for unit in ("B", "kB", "MB"):
-        if value < 999.5:  # noqa: PLR2004  # what is rounded to a thousand of it is one of the next
-            return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"  # noqa: PLR2004
-        value /= 1000
+    for unit in ("bytes", "KB", "MB"):
+        if round(value, 1) < _STEP:
+            return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+        value /= _STEP
     return f"{value:,.1f} GB"
 
 

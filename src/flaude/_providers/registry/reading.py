@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 from flaude._providers.http import Answer, Http, NoAnswerError, is_this_computer
@@ -64,7 +64,7 @@ class Credentials:
     """A user name and a password, for one registry alone."""
 
     user: str
-    password: str
+    password: str = field(repr=False)
 
     @property
     def header(self) -> str:

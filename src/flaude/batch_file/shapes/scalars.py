@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from flaude.batch_file.durations import PATTERN, seconds_of
+from flaude._model.durations import PATTERN, seconds_of
 from flaude.batch_file.nodes import Node
 from flaude.batch_file.problems import Problems, did_you_mean, nearest, shown
 from flaude.batch_file.shapes.shape import BROKEN, Schema, any_of, instead

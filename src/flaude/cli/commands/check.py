@@ -17,11 +17,11 @@ from rich.text import Text
 
 from flaude._agent.command import credentials
 from flaude._model.config import MachineConfig
+from flaude._model.durations import duration
 from flaude._model.errors import NoCredentialsError
 from flaude._model.request import ExecutionRequest
 from flaude._providers.fly.prices import price_table
 from flaude.batch_file import BatchFileError, BatchSpec, Format, load
-from flaude.batch_file.durations import duration
 from flaude.batch_file.forecast import Forecast, forecast
 from flaude.batch_file.problems import printable
 from flaude.cli.batch_argument import Source

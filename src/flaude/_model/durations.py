@@ -1,11 +1,13 @@
-"""Durations as people write them: `90s`, `10m`, `1h30m`."""
+"""Durations as people write them, in files and on the command line: `90s`, `10m`, `2h`, `1d`, `1h30m`."""
 
 from __future__ import annotations
 
 import re
 
 PATTERN = r"^(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?$"
-"""As a regular expression of JSON Schema: days, hours, minutes, seconds, in this order."""
+"""As a regular expression of JSON Schema: days, hours, minutes, seconds, in this order. No other unit, and no `M`."""
+
+EXAMPLES = "90s, 10m, 2h or 1d"
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms])")
 _FITS = re.compile(PATTERN.removesuffix("$"))
