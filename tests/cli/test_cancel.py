@@ -33,12 +33,12 @@ from flaude._guest.messages import GuestFile, GuestRepo, GuestResult
 from flaude._guest.program import prepare
 from flaude._model.placement import Shards
 from flaude._providers.fly import FlyClient
-from flaude._run.driver import Run
-from flaude._run.plan import RunPlan
-from flaude._run.shutdown import Stop, Stopping
-from flaude._run.state import RunState, Step
+from flaude._run.driver import AttemptDriver
+from flaude._run.plan import AttemptPlan
+from flaude._run.shutdown import Shutdown, Stage
+from flaude._run.state import AttemptState, Step
 from flaude.events import AssistantText, Event, Finished, Output
-from flaude.events.emitter import Emit
+from flaude.events.emitter import EventSink
 from flaude.local import Answer, Fault, Hang, Hook, LocalFly
 
 WRITES = "::write part.txt 1\n::say begun\n::silent"
@@ -150,7 +150,7 @@ async def test_a_deadline_of_the_callers(local: LocalFly, repo: Path) -> None:
 async def test_all_batches_of_a_program_hear_a_signal() -> None:
     """One signal stops every batch, none is left before all are over, and the handlers are as before."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    one, two = Member(Stopping(), lambda: BatchResult([]), str), Member(Stopping(), lambda: BatchResult([]), str)
+    one, two = Member(Shutdown(), lambda: BatchResult([]), str), Member(Shutdown(), lambda: BatchResult([]), str)
     left: list[str] = []
     go = anyio.Event()
 
@@ -171,8 +171,8 @@ async def test_all_batches_of_a_program_hear_a_signal() -> None:
         tasks.start_soon(first)
         while two.received is None:
             await checkpoint()
-        assert (one.stopping.stage, two.stopping.stage) == (Stop.AGENTS, Stop.AGENTS)
-        assert "SIGTERM" in one.stopping.reason
+        assert (one.shutdown.stage, two.shutdown.stage) == (Stage.AGENTS, Stage.AGENTS)
+        assert "SIGTERM" in one.shutdown.reason
         for _ in range(10):
             await checkpoint()
         assert left == [], "the first one has left before the second was over"
@@ -183,7 +183,7 @@ async def test_all_batches_of_a_program_hear_a_signal() -> None:
 
 async def test_a_batch_that_comes_after_the_signal_stops_too() -> None:
     """One that begins while others are being stopped does not keep them: it is told what they were told."""
-    early, late = Member(Stopping(), lambda: BatchResult([]), str), Member(Stopping(), lambda: BatchResult([]), str)
+    early, late = Member(Shutdown(), lambda: BatchResult([]), str), Member(Shutdown(), lambda: BatchResult([]), str)
     begun = anyio.Event()
 
     async def begin_late() -> None:
@@ -200,7 +200,7 @@ async def test_a_batch_that_comes_after_the_signal_stops_too() -> None:
             begun.set()
             while late.received is None:
                 await checkpoint()
-    assert late.stopping.stage is Stop.AGENTS and "SIGINT" in late.stopping.reason
+    assert late.shutdown.stage is Stage.AGENTS and "SIGINT" in late.shutdown.reason
     assert isinstance(early.ending, Interrupted) and isinstance(late.ending, Interrupted)
     assert len(early.ending.batches) == 2
 
@@ -214,7 +214,7 @@ async def test_a_programs_own_handlers_stay() -> None:
 
     before = signal.signal(signal.SIGTERM, own)
     try:
-        member = Member(Stopping(), lambda: BatchResult([]), str)
+        member = Member(Shutdown(), lambda: BatchResult([]), str)
         async with heeding(member):
             signal.raise_signal(signal.SIGTERM)
             await checkpoint()
@@ -227,52 +227,52 @@ async def test_a_programs_own_handlers_stay() -> None:
 
 def test_stages_only_go_up() -> None:
     """A stage that has been reached stays, and so does its reason; each `next` is the next one."""
-    stopping = Stopping()
-    stopping.ask(Stop.LAUNCHES, "a")
-    stopping.ask(Stop.NOTHING, "b")
-    assert (stopping.stage, stopping.reason) == (Stop.LAUNCHES, "a")
-    stopping.next("c")
-    assert (stopping.stage, stopping.reason) == (Stop.AGENTS, "c")
-    stopping.next("d")
-    stopping.next("e")
-    assert (stopping.stage, stopping.reason) == (Stop.COLLECTING, "d")
+    shutdown = Shutdown()
+    shutdown.ask(Stage.LAUNCHES, "a")
+    shutdown.ask(Stage.NOTHING, "b")
+    assert (shutdown.stage, shutdown.reason) == (Stage.LAUNCHES, "a")
+    shutdown.next("c")
+    assert (shutdown.stage, shutdown.reason) == (Stage.AGENTS, "c")
+    shutdown.next("d")
+    shutdown.next("e")
+    assert (shutdown.stage, shutdown.reason) == (Stage.COLLECTING, "d")
 
 
 async def test_a_stage_leaves_the_blocks_that_heed_it() -> None:
     """A block is left at its stage, not before, and at once when the stage has been reached already."""
-    stopping = Stopping()
-    left: list[Stop] = []
+    shutdown = Shutdown()
+    left: list[Stage] = []
 
-    async def wait(stage: Stop) -> None:
-        with stopping.interrupts(stage):
+    async def wait(stage: Stage) -> None:
+        with shutdown.interrupts(stage):
             await anyio.sleep_forever()
         left.append(stage)
 
     async with anyio.create_task_group() as tasks:
-        for stage in (Stop.LAUNCHES, Stop.AGENTS, Stop.COLLECTING):
+        for stage in (Stage.LAUNCHES, Stage.AGENTS, Stage.COLLECTING):
             tasks.start_soon(wait, stage)
         await checkpoint()
-        stopping.ask(Stop.AGENTS, "x")
+        shutdown.ask(Stage.AGENTS, "x")
         while len(left) < 2:
             await checkpoint()
-        assert set(left) == {Stop.LAUNCHES, Stop.AGENTS}
-        tasks.start_soon(wait, Stop.AGENTS)
+        assert set(left) == {Stage.LAUNCHES, Stage.AGENTS}
+        tasks.start_soon(wait, Stage.AGENTS)
         while len(left) < 3:
             await checkpoint()
-        stopping.ask(Stop.COLLECTING, "y")
+        shutdown.ask(Stage.COLLECTING, "y")
     assert len(left) == 4
 
 
 async def test_a_further_stage_gives_no_more_time() -> None:
     """A block that has a while to end has it from the stage that told it so."""
-    stopping = Stopping()
-    with stopping.interrupts(Stop.AGENTS, after_s=50) as scope:
-        stopping.ask(Stop.LAUNCHES, "x")
+    shutdown = Shutdown()
+    with shutdown.interrupts(Stage.AGENTS, after_s=50) as scope:
+        shutdown.ask(Stage.LAUNCHES, "x")
         assert scope.deadline == float("inf")
-        stopping.ask(Stop.AGENTS, "y")
+        shutdown.ask(Stage.AGENTS, "y")
         until = scope.deadline
         await checkpoint()
-        stopping.ask(Stop.COLLECTING, "z")
+        shutdown.ask(Stage.COLLECTING, "z")
         assert scope.deadline == until <= anyio.current_time() + 50
 
 
@@ -296,10 +296,10 @@ async def test_a_call_that_hangs_does_not_hold_up_a_stop(local: LocalFly, monkey
     assert local.alive == 0
 
 
-async def attempt(fly: FlyClient, stopping: Stopping) -> Run:
+async def attempt(fly: FlyClient, shutdown: Shutdown) -> AttemptDriver:
     """One attempt by itself."""
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say done")
-    plan = RunPlan(
+    plan = AttemptPlan(
         shards=Shards("my-app"),
         config=config,
         batch="b",
@@ -314,13 +314,13 @@ async def attempt(fly: FlyClient, stopping: Stopping) -> Run:
         output_dir=Path("unused"),
     )
     await prepare()
-    return Run(fly, plan, Emit(), stopping)
+    return AttemptDriver(fly, plan, EventSink(), shutdown)
 
 
 async def test_a_create_that_is_torn_off(local: LocalFly) -> None:
     """A create that is cancelled over its run's head is looked for, and its machine destroyed."""
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
-        one = await attempt(fly, Stopping())
+        one = await attempt(fly, Shutdown())
         task = asyncio.ensure_future(one.execute())
 
         def tear(_path: str) -> None:
@@ -337,7 +337,7 @@ async def test_a_create_that_is_refused_costs_nothing(local: LocalFly) -> None:
     """Without a machine there are no machine seconds, neither then nor later, and their price is known: nothing."""
     local.faults.add(Fault("create_machine", Answer(422, "no")))
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
-        one = await attempt(fly, Stopping())
+        one = await attempt(fly, Shutdown())
         await one.execute()
     assert one.state.gone and (one.machine_s, one.attempt.machine_seconds, one.attempt.machine_cost_usd) == (0, 0, 0)
 
@@ -354,15 +354,15 @@ async def test_a_second_stop_while_patches_are_fetched(local: LocalFly) -> None:
     )
     async with FlyClient(base_url=local.base_url, token=local.token) as fly:
         machine = await fly.create_machine("my-app", name="fetching", config=spec)
-        stopping = Stopping()
-        one = await attempt(fly, stopping)
-        one.state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id=machine.id, result=result)
+        shutdown = Shutdown()
+        one = await attempt(fly, shutdown)
+        one.state = AttemptState(step=Step.FETCH, phase=Phase.COLLECT, machine_id=machine.id, result=result)
         local.faults.add(Fault("exec_machine", Hang()))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one.execute)
             while not local.faults.struck["exec_machine", "Hang"]:
                 await fly.list_machines("my-app")
-            stopping.ask(Stop.COLLECTING, "enough")
+            shutdown.ask(Stage.COLLECTING, "enough")
     assert one.state.failure is not None and one.state.failure.kind is FailureKind.CANCELLED
     assert one.state.destroyed and local.alive == 0
 
@@ -391,11 +391,11 @@ async def test_a_batch_in_another_thread(local: LocalFly) -> None:
 
 async def test_the_first_signal_says_how_the_program_ends() -> None:
     """Whatever comes after it."""
-    member = Member(Stopping(), lambda: BatchResult([]), str)
+    member = Member(Shutdown(), lambda: BatchResult([]), str)
     async with heeding(member):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
-        while member.stopping.stage < Stop.COLLECTING:
+        while member.shutdown.stage < Stage.COLLECTING:
             await checkpoint()
     assert isinstance(member.ending, Terminated)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flaude._model.results import ExecutionResult
 from flaude.events import AssistantText, Event, Finished, Notice, OtherOutput, Queued, Skipped, ToolUse
-from flaude.events.buffer import EventBuffer, Room
+from flaude.events.buffer import BufferBudget, EventBuffer
 
 NOW = datetime.now(UTC)
 
@@ -51,7 +51,7 @@ async def taken(buffer: EventBuffer) -> list[Event]:
 
 async def test_events_come_in_their_order() -> None:
     """What goes in comes out, in the same order, also to who waits."""
-    buffer, seen = EventBuffer(Room()), list[Event]()
+    buffer, seen = EventBuffer(BufferBudget()), list[Event]()
 
     async def consume() -> None:
         async for event in buffer:
@@ -72,7 +72,7 @@ async def test_events_come_in_their_order() -> None:
 
 async def test_output_beyond_the_room_is_left_out_and_counted() -> None:
     """A full buffer takes no more output, says how much is missing where it is missing, and takes every result."""
-    buffer = EventBuffer(Room(), most=2)
+    buffer = EventBuffer(BufferBudget(), most=2)
     for event in (said(0, "a"), said(1, "b"), said(0, "c"), said(0, "d"), said(1, "e"), finished(0)):
         buffer.put(event)
     buffer.close()
@@ -97,7 +97,7 @@ async def test_output_beyond_the_room_is_left_out_and_counted() -> None:
 )
 async def test_memory_is_bounded_by_characters(large: Event) -> None:
     """All buffers of a batch share one room: what has been taken out of any makes place in all."""
-    room = Room(800)
+    room = BufferBudget(800)
     first, second = EventBuffer(room), EventBuffer(room)
     first.put(large)
     second.put(large)
@@ -110,7 +110,7 @@ async def test_memory_is_bounded_by_characters(large: Event) -> None:
 @pytest.mark.parametrize(("texts", "most"), [("abc", 4), (["x" * 60], 100)], ids=["events", "characters"])
 async def test_who_lets_it_drain_waits_for_half_of_it(texts: Sequence[str], most: int) -> None:
     """All who wait go on as soon as no more than half of what may wait, or of the room, is taken."""
-    buffer, waiting = EventBuffer(Room(100), most), 2
+    buffer, waiting = EventBuffer(BufferBudget(100), most), 2
 
     async def wait() -> None:
         nonlocal waiting
@@ -133,7 +133,7 @@ async def test_who_lets_it_drain_waits_for_half_of_it(texts: Sequence[str], most
 
 async def test_a_consumer_that_is_to_end_gets_no_more_output() -> None:
     """What waits and may be left out is; results stay, and the room is free again."""
-    room = Room(100)
+    room = BufferBudget(100)
     buffer = EventBuffer(room)
     for event in (said(0), finished(0), said(1), finished(1)):
         buffer.put(event)
@@ -156,7 +156,7 @@ operations = st.lists(
 @given(operations, st.integers(1, 4), st.integers(0, 12))
 def test_nothing_is_lost_uncounted(operations: list[tuple[str, int]], most: int, characters: int) -> None:
     """For each run: what came out and what was skipped add up to what went in; phases and results all came out."""
-    room = Room(characters)
+    room = BufferBudget(characters)
     buffer = EventBuffer(room, most)
     put: list[Event] = []
     out: list[Event] = []

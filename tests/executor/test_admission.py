@@ -23,25 +23,25 @@ from flaude import (
     Retries,
     Timeouts,
 )
-from flaude._executor.admission import Breaker, Launching
+from flaude._executor.admission import AdmissionControl, CircuitBreaker
 from flaude._model.errors import MachineLimitError, NoCapacityError
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 from flaude.events import Event, Notice, PhaseBegan, RateLimited
 from flaude.local import Answer, Fault, LocalFly
 
 
-async def held(stack: AsyncExitStack, launching: Launching, stopping: Stopping | None = None) -> int | None:
+async def held(stack: AsyncExitStack, admission: AdmissionControl, shutdown: Shutdown | None = None) -> int | None:
     """A place that is kept until the stack is left."""
-    return await stack.enter_async_context(launching.place(stopping or Stopping()))
+    return await stack.enter_async_context(admission.place(shutdown or Shutdown()))
 
 
-async def would_wait(launching: Launching, where: str = "") -> bool:
+async def would_wait(admission: AdmissionControl, where: str = "") -> bool:
     """Whether no place is free now."""
     got = False
 
     async def try_() -> None:
         nonlocal got
-        async with launching.place(Stopping(), where=where) as number:
+        async with admission.place(Shutdown(), where=where) as number:
             got = number is not None
 
     async with anyio.create_task_group() as tasks:
@@ -52,13 +52,13 @@ async def would_wait(launching: Launching, where: str = "") -> bool:
     return not got
 
 
-async def holding(launching: Launching, count: int, then: Callable[[list[int]], object]) -> None:
+async def holding(admission: AdmissionControl, count: int, then: Callable[[list[int]], object]) -> None:
     """Call `then` with the numbers of `count` launches while they are under way (a place belongs to a task)."""
     numbers: list[int] = []
     all_there, over = anyio.Event(), anyio.Event()
 
     async def hold() -> None:
-        async with launching.place(Stopping()) as number:
+        async with admission.place(Shutdown()) as number:
             assert number is not None
             numbers.append(number)
             if len(numbers) == count:
@@ -75,124 +75,124 @@ async def holding(launching: Launching, count: int, then: Callable[[list[int]], 
 
 async def test_limits_halve_the_launches_and_successes_bring_them_back() -> None:
     """A run at the account's limit halves how many go on at once; every success allows one more, up to the cap."""
-    launching = Launching(8)
+    admission = AdmissionControl(8)
 
     def all_meet_the_wall(numbers: list[int]) -> None:
         for number in numbers:
-            launching.failed(number, FailureKind.OVERLOADED, lifted_at=None)
+            admission.failed(number, FailureKind.OVERLOADED, lifted_at=None)
 
-    await holding(launching, 8, all_meet_the_wall)
-    assert launching.allowed == 4, "eight that failed together are one wall, not eight"
-    await holding(launching, 4, all_meet_the_wall)
-    assert launching.allowed == 2
+    await holding(admission, 8, all_meet_the_wall)
+    assert admission.allowed == 4, "eight that failed together are one wall, not eight"
+    await holding(admission, 4, all_meet_the_wall)
+    assert admission.allowed == 2
     for _ in range(10):
-        launching.succeeded()
-    assert launching.allowed == 8
+        admission.succeeded()
+    assert admission.allowed == 8
 
 
 async def test_those_that_meet_the_wall_one_by_one_are_one_wall() -> None:
     """Runs that were under way together and fail one after the other halve once."""
-    launching = Launching(8)
+    admission = AdmissionControl(8)
     under_way, go = 0, anyio.Event()
 
     async def meet_the_wall() -> None:
         nonlocal under_way
-        async with launching.place(Stopping()) as number:
+        async with admission.place(Shutdown()) as number:
             under_way += 1
             if under_way == 8:
                 go.set()
             await go.wait()
             assert number is not None
-            launching.failed(number, FailureKind.OVERLOADED, lifted_at=None)
+            admission.failed(number, FailureKind.OVERLOADED, lifted_at=None)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
             tasks.start_soon(meet_the_wall)
-    assert launching.allowed == 4
+    assert admission.allowed == 4
 
 
 async def test_without_a_cap_half_of_what_runs_is_the_cap() -> None:
     """Where there was no limit, there is one after the first run at the account's limit; never less than one."""
-    launching = Launching(None)
-    assert launching.allowed == math.inf
-    await holding(launching, 6, lambda numbers: launching.failed(numbers[0], FailureKind.USAGE_LIMIT, lifted_at=None))
-    assert launching.allowed == 3
+    admission = AdmissionControl(None)
+    assert admission.allowed == math.inf
+    await holding(admission, 6, lambda numbers: admission.failed(numbers[0], FailureKind.USAGE_LIMIT, lifted_at=None))
+    assert admission.allowed == 3
     for _ in range(5):
         await holding(
-            launching, 1, lambda numbers: launching.failed(numbers[0], FailureKind.OVERLOADED, lifted_at=None)
+            admission, 1, lambda numbers: admission.failed(numbers[0], FailureKind.OVERLOADED, lifted_at=None)
         )
-    assert launching.allowed == 1
+    assert admission.allowed == 1
 
 
 async def test_other_failures_change_nothing() -> None:
     """A run that failed for its own reasons does not slow the others."""
-    launching = Launching(4)
-    assert launching.failed(1, FailureKind.AGENT_ERROR, lifted_at=time.time() + 60) == ""
-    assert launching.allowed == 4
-    assert not await would_wait(launching)
+    admission = AdmissionControl(4)
+    assert admission.failed(1, FailureKind.AGENT_ERROR, lifted_at=time.time() + 60) == ""
+    assert admission.allowed == 4
+    assert not await would_wait(admission)
 
 
 async def test_nobody_is_launched_before_the_limit_is_lifted() -> None:
     """With a reset time nobody gets a place until then, and it is said; the last time said counts."""
     now = [1_000.0]
-    launching = Launching(4, clock=lambda: now[0])
+    admission = AdmissionControl(4, clock=lambda: now[0])
     async with AsyncExitStack() as stack:
-        number = await held(stack, launching)
+        number = await held(stack, admission)
         assert number is not None
-        assert "1970-01-01 00:20:00 UTC" in launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0)
-        assert launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_100.0) == "", "sooner is no news"
-    assert await would_wait(launching)
+        assert "1970-01-01 00:20:00 UTC" in admission.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0)
+        assert admission.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_100.0) == "", "sooner is no news"
+    assert await would_wait(admission)
     now[0] = 1_200.0
-    assert not await would_wait(launching)
+    assert not await would_wait(admission)
 
 
-async def launched_too_early(launching: Launching) -> None:
+async def launched_too_early(admission: AdmissionControl) -> None:
     """Wait for a place with an account that is at its limit."""
-    async with launching.place(Stopping(), 7):
+    async with admission.place(Shutdown(), 7):
         pytest.fail("launched before the limit is lifted")
 
 
 async def test_a_pause_is_its_accounts_own() -> None:
     """Who pays with another account is launched, and no place is held by those that wait."""
-    launching = Launching(1, clock=lambda: 1_000.0)
+    admission = AdmissionControl(1, clock=lambda: 1_000.0)
     async with anyio.create_task_group() as tasks:
-        launching.failed(1, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
-        tasks.start_soon(launched_too_early, launching)
-        assert not await would_wait(launching)
+        admission.failed(1, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
+        tasks.start_soon(launched_too_early, admission)
+        assert not await would_wait(admission)
         tasks.cancel_scope.cancel()
 
 
 async def test_a_place_that_came_in_a_pause_is_given_back() -> None:
     """Who waits for a place while the pause begins waits it out outside."""
-    launching = Launching(1, clock=lambda: 1_000.0)
+    admission = AdmissionControl(1, clock=lambda: 1_000.0)
     async with anyio.create_task_group() as tasks:
-        async with launching.place(Stopping(), 7) as number:
+        async with admission.place(Shutdown(), 7) as number:
             assert number is not None
-            tasks.start_soon(launched_too_early, launching)
-            assert await would_wait(launching)
-            launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
-        assert not await would_wait(launching)
+            tasks.start_soon(launched_too_early, admission)
+            assert await would_wait(admission)
+            admission.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_200.0, account=7)
+        assert not await would_wait(admission)
         tasks.cancel_scope.cancel()
 
 
 async def test_a_time_beyond_all_limits_is_not_believed() -> None:
     """The agent's own output says when its limit is lifted: no more than a week and a day ahead."""
-    launching = Launching(4, clock=lambda: 1_000.0)
+    admission = AdmissionControl(4, clock=lambda: 1_000.0)
     async with AsyncExitStack() as stack:
-        number = await held(stack, launching)
+        number = await held(stack, admission)
         assert number is not None
-        told = launching.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_000.0 + 9 * 24 * 3600)
+        told = admission.failed(number, FailureKind.USAGE_LIMIT, lifted_at=1_000.0 + 9 * 24 * 3600)
     assert "no launches before" not in told
-    assert not await would_wait(launching)
+    assert not await would_wait(admission)
 
 
 async def test_a_pause_ends_when_the_batch_stops() -> None:
     """Who waits for a place is sent away when launching stops, and leaves none taken."""
-    launching = Launching(1)
-    launching.failed(1, FailureKind.USAGE_LIMIT, lifted_at=time.time() + 3600)
-    stopping = Stopping()
-    stopping.ask(Stop.LAUNCHES, "enough")
-    async with launching.place(stopping) as number:
+    admission = AdmissionControl(1)
+    admission.failed(1, FailureKind.USAGE_LIMIT, lifted_at=time.time() + 3600)
+    shutdown = Shutdown()
+    shutdown.ask(Stage.LAUNCHES, "enough")
+    async with admission.place(shutdown) as number:
         assert number is None
 
 
@@ -208,15 +208,15 @@ async def test_a_pause_ends_when_the_batch_stops() -> None:
 )
 def test_the_breaker_counts_in_a_row(kinds: list[FailureKind | None], trips: bool) -> None:
     """Only failures to authenticate count, and only what shows working credentials ends the row."""
-    stopping = Stopping()
-    breaker = Breaker(stopping, 3)
+    shutdown = Shutdown()
+    breaker = CircuitBreaker(shutdown, 3)
     for kind in kinds:
         breaker.ended(kind)
-    assert (stopping.stage is Stop.LAUNCHES) == trips
-    never = Stopping()
+    assert (shutdown.stage is Stage.LAUNCHES) == trips
+    never = Shutdown()
     for kind in kinds:
-        Breaker(never, 0).ended(kind)
-    assert never.stage is Stop.NOTHING
+        CircuitBreaker(never, 0).ended(kind)
+    assert never.stage is Stage.NOTHING
 
 
 def requests(prompts: list[str]) -> list[ExecutionRequest]:
@@ -311,11 +311,11 @@ async def test_a_usage_limit_pauses_the_batch_until_its_reset(local: LocalFly, m
 )
 def test_what_working_credentials_come_to_ends_the_row(kind: FailureKind) -> None:
     """An agent that got so far has been let in."""
-    stopping = Stopping()
-    breaker = Breaker(stopping, 2)
+    shutdown = Shutdown()
+    breaker = CircuitBreaker(shutdown, 2)
     for one in (FailureKind.AUTH, kind, FailureKind.AUTH):
         breaker.ended(one)
-    assert stopping.stage is Stop.NOTHING
+    assert shutdown.stage is Stage.NOTHING
 
 
 async def test_no_further_attempt_once_launching_has_stopped(local: LocalFly) -> None:
@@ -346,32 +346,32 @@ async def test_a_run_that_waits_for_its_reset_holds_no_place(local: LocalFly, mo
 
 async def test_no_room_in_one_place_is_room_in_another() -> None:
     """Who wants another region is launched, also in the place that a refused one has left; a limit is for all."""
-    launching = Launching(1)
+    admission = AdmissionControl(1)
     full = NoCapacityError("full")
-    async with launching.place(Stopping(), where="fra") as number:
+    async with admission.place(Shutdown(), where="fra") as number:
         assert number is not None
-        launching.refused(number, full)
-    assert await would_wait(launching, where="fra")
-    assert not await would_wait(launching, where="iad")
-    async with launching.place(Stopping(), where="iad") as number:
+        admission.refused(number, full)
+    assert await would_wait(admission, where="fra")
+    assert not await would_wait(admission, where="iad")
+    async with admission.place(Shutdown(), where="iad") as number:
         assert number is not None
-        launching.refused(number, MachineLimitError("limit"))
-    assert await would_wait(launching, where="ord")
+        admission.refused(number, MachineLimitError("limit"))
+    assert await would_wait(admission, where="ord")
 
 
 async def test_who_waits_longest_is_launched_first() -> None:
     """Places go by the order of asking, over all accounts and regions, but for those that may have none now."""
-    launching, order = Launching(1), list[str]()
+    admission, order = AdmissionControl(1), list[str]()
 
     async def launch(who: str, where: str) -> None:
-        async with launching.place(Stopping(), where=where) as number:
+        async with admission.place(Shutdown(), where=where) as number:
             order.append(who)
             if where == "full":
                 assert number is not None
-                launching.refused(number, NoCapacityError("full"))
+                admission.refused(number, NoCapacityError("full"))
 
     async with anyio.create_task_group() as tasks:
-        async with launching.place(Stopping()):
+        async with admission.place(Shutdown()):
             for who, where in (("a", "x"), ("b", "full"), ("c", "y"), ("d", "full"), ("e", "x")):
                 tasks.start_soon(launch, who, where)
                 await checkpoint()
@@ -384,43 +384,43 @@ async def test_who_waits_longest_is_launched_first() -> None:
 
 async def test_a_place_that_nobody_took_is_given_on() -> None:
     """Who is stopped while it waits leaves the others their turn, at the head of the line or not."""
-    launching, got = Launching(1), list[str]()
+    admission, got = AdmissionControl(1), list[str]()
 
-    async def launch(who: str, stopping: Stopping) -> None:
-        async with launching.place(stopping) as number:
+    async def launch(who: str, shutdown: Shutdown) -> None:
+        async with admission.place(shutdown) as number:
             if number is not None:
                 got.append(who)
 
-    stoppings = {who: Stopping() for who in "abcd"}
-    async with anyio.create_task_group() as tasks, launching.place(Stopping()):
-        for who, stopping in stoppings.items():
-            tasks.start_soon(launch, who, stopping)
+    stoppings = {who: Shutdown() for who in "abcd"}
+    async with anyio.create_task_group() as tasks, admission.place(Shutdown()):
+        for who, shutdown in stoppings.items():
+            tasks.start_soon(launch, who, shutdown)
             await checkpoint()
             await checkpoint()
         for who in "ac":
-            stoppings[who].ask(Stop.LAUNCHES, "enough")
+            stoppings[who].ask(Stage.LAUNCHES, "enough")
         await checkpoint()
     assert got == ["b", "d"]
 
 
 async def test_the_next_one_looks_at_the_time() -> None:
     """When the first in the line has gone, the one after it sees that there may be room again."""
-    launching, got, first = Launching(None), anyio.Event(), Stopping()
+    admission, got, first = AdmissionControl(None), anyio.Event(), Shutdown()
 
-    async def launch(stopping: Stopping) -> None:
-        async with launching.place(stopping) as number:
+    async def launch(shutdown: Shutdown) -> None:
+        async with admission.place(shutdown) as number:
             if number is not None:
                 got.set()
 
-    async with launching.place(Stopping()) as number:
+    async with admission.place(Shutdown()) as number:
         assert number is not None
-        launching.refused(number, NoCapacityError("full"))
+        admission.refused(number, NoCapacityError("full"))
     async with anyio.create_task_group() as tasks:
-        for stopping in (first, Stopping()):
-            tasks.start_soon(launch, stopping)
+        for shutdown in (first, Shutdown()):
+            tasks.start_soon(launch, shutdown)
             await checkpoint()
             await checkpoint()
         assert not got.is_set()
-        first.ask(Stop.LAUNCHES, "enough")
+        first.ask(Stage.LAUNCHES, "enough")
         with anyio.fail_after(20):
             await got.wait()

@@ -26,7 +26,7 @@ from flaude import (
     Timeouts,
 )
 from flaude._executor.budget import Budget, dollars
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 from flaude.events import AssistantText, Created, Creating, Event, Finished
 from flaude.local import Answer, Fault, LocalFly
 
@@ -185,21 +185,21 @@ async def test_who_waits_for_the_budget_of_a_batch_that_is_stopped(local: LocalF
 
 async def test_who_waits_for_the_budget_hears_of_a_stop() -> None:
     """A run that waits for its part is let go when launching stops, and keeps nobody behind it waiting."""
-    budget, stopping, calm = Budget(1.0), Stopping(), Stopping()
+    budget, shutdown, calm = Budget(1.0), Shutdown(), Shutdown()
     async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
         first = await stack.enter_async_context(budget.reserve(0.7, calm))
         granted: list[bool] = []
 
-        async def ask(usd: float, whose: Stopping) -> None:
+        async def ask(usd: float, whose: Shutdown) -> None:
             async with budget.reserve(usd, whose) as reservation:
                 granted.append(reservation.granted)
 
-        tasks.start_soon(ask, 0.5, stopping)
+        tasks.start_soon(ask, 0.5, shutdown)
         tasks.start_soon(ask, 0.3, calm)
         for _ in range(5):
             await checkpoint()
         assert granted == [], "the second waits behind the first: in their order"
-        stopping.ask(Stop.LAUNCHES, "enough")
+        shutdown.ask(Stage.LAUNCHES, "enough")
     assert first.granted and granted == [False, True]
 
 
@@ -208,7 +208,7 @@ async def test_dollars_are_counted_as_they_are_written() -> None:
     budget = Budget(1.0)
     with anyio.fail_after(5):
         async with AsyncExitStack() as stack:
-            parts = [await stack.enter_async_context(budget.reserve(0.1, Stopping())) for _ in range(10)]
+            parts = [await stack.enter_async_context(budget.reserve(0.1, Shutdown())) for _ in range(10)]
     assert all(part.granted for part in parts) and budget.told == "budget_usd: $1.00 of $1.00 are spent"
 
 
@@ -219,12 +219,12 @@ cents = st.integers(1, 60).map(lambda number: number / 100)
 @given(st.lists(st.tuples(cents, st.sampled_from(["all", "half", "none", "unknown"])), max_size=12), cents)
 async def test_the_sum_never_passes_the_budget(runs: list[tuple[float, str]], usd: float) -> None:
     """Whatever runs cost up to their own budgets, and in whatever order they end, the sum stays within the batch's."""
-    budget, stopping = Budget(usd), Stopping()
+    budget, shutdown = Budget(usd), Shutdown()
     reserved = spent = 0.0
 
     async def run(may_cost: float, does: str) -> None:
         nonlocal reserved, spent
-        async with budget.reserve(may_cost, stopping) as reservation:
+        async with budget.reserve(may_cost, shutdown) as reservation:
             if not reservation.granted:
                 return
             reserved += may_cost

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flaude._executor.capacity import Refusal, Room
+from flaude._executor.capacity import MachineCapacity, Refusal
 
 
 def even(seconds: float) -> float:
@@ -16,9 +16,9 @@ def even(seconds: float) -> float:
     return seconds
 
 
-def room(*, wait_s: float = 100.0, halves: bool = False) -> Room:
+def room(*, wait_s: float = 100.0, halves: bool = False) -> MachineCapacity:
     """One that was never refused."""
-    return Room(wait_s, halves=halves, spread=even)
+    return MachineCapacity(wait_s, halves=halves, spread=even)
 
 
 def test_who_is_there_is_the_width() -> None:
@@ -132,7 +132,7 @@ def test_a_refusal_after_a_long_time_is_news() -> None:
         assert refusal.is_news and not refusal.is_final and refusal.tries == 1
 
 
-def waits(one: Room, number: int, now: float, asked: float) -> tuple[Refusal, float]:
+def waits(one: MachineCapacity, number: int, now: float, asked: float) -> tuple[Refusal, float]:
     """A run that is refused until that is final; the last refusal, and when it came."""
     while True:
         now += one.opens_in(now)

@@ -26,14 +26,14 @@ from flaude import (
     Timeouts,
     reap,
 )
-from flaude._executor.ownership import is_ours, judge
-from flaude._guest.client import GuestLink
+from flaude._executor.ownership import decide, is_ours
+from flaude._guest.client import SupervisorClient
 from flaude._guest.messages import GuestState, StatusReply
 from flaude._guest.program import prepare
 from flaude._providers.fly import FlyClient, Machine
 from flaude._providers.fly.destroy import destroy
 from flaude._providers.fly.state_watcher import MachineStates
-from flaude._run.job import job
+from flaude._run.job import build_job_message
 from flaude._run.machine import machine_spec
 from flaude._run.plan import new_pad
 from flaude.events import Event, Output
@@ -66,9 +66,9 @@ def orphan(client: FlyClient) -> Make:
         spec = machine_spec(CONFIG, metadata=metadata, start_deadline_s=300, pad=pad)
         machine = await client.create_machine("my-app", name=name, config=spec)
         await client.wait_machine("my-app", machine.id, state="started")
-        link = GuestLink(client, "my-app", machine.id)
+        link = SupervisorClient(client, "my-app", machine.id)
         timeouts = Timeouts(patience=orphan_s / 2, orphan=orphan_s, grace=0.5)
-        message = job(CONFIG, job_id="j", run_s=600, timeouts=timeouts, credentials={"A": TOKEN})
+        message = build_job_message(CONFIG, job_id="j", run_s=600, timeouts=timeouts, credentials={"A": TOKEN})
         while True:
             try:
                 if await link.start(message, pad):
@@ -133,7 +133,7 @@ async def test_a_patient_controller_is_waited_for(local: LocalFly, client: FlyCl
     async def watch(event: Event) -> None:
         if isinstance(event, Output) and not kept:
             shown = await client.get_machine("my-app", event.machine_id)
-            kept.append(not judge(shown, silent, now=NOW).destroy)
+            kept.append(not decide(shown, silent, now=NOW).destroy)
             tasks.cancel_scope.cancel()
 
     config = MachineConfig(claude_code_oauth_token=TOKEN, prompt="::say hello\n::silent")
@@ -271,7 +271,7 @@ async def test_launches_that_go_on_are_told(local: LocalFly, client: FlyClient) 
 async def test_asking_keeps_no_orphan_alive(local: LocalFly, client: FlyClient, orphan: Make) -> None:
     """The guest's status is no pull: an orphan that is asked all the time ends by its own clock."""
     machine = await orphan(orphan_s=1.5)
-    link = GuestLink(client, "my-app", machine.id)
+    link = SupervisorClient(client, "my-app", machine.id)
     assert (await link.status()).job_id == "j"
     with anyio.fail_after(20):
         while local.alive:
@@ -334,8 +334,8 @@ def machine(**fields: Any) -> Machine:
 )
 def test_who_owns_what(shown: Machine, guest: StatusReply | None, destroy: bool) -> None:
     """A machine is owned while it is pulled or may still be given its job; with `all` that does not matter."""
-    assert judge(shown, guest, now=NOW).destroy == destroy
-    assert judge(shown, guest, now=NOW, all_=True).destroy
+    assert decide(shown, guest, now=NOW).destroy == destroy
+    assert decide(shown, guest, now=NOW, all_=True).destroy
 
 
 @pytest.mark.parametrize(

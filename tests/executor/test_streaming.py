@@ -32,7 +32,7 @@ from flaude import (
     run_stream,
     run_with_logs,
 )
-from flaude._agent.events import output_events
+from flaude._agent.events import EventContext, output_events
 from flaude._executor.background import stream
 from flaude.events import (
     AssistantText,
@@ -268,7 +268,9 @@ WHERE = ("b", 0, "t", datetime.now(UTC), "m")
 def test_only_a_limit_is_told_as_one(info: Any, event: Event | None) -> None:
     """What Claude Code says of limits that are not met is shown as it stands."""
     line = {"type": "rate_limit_event", "rate_limit_info": info}
-    assert list(output_events(WHERE, json.dumps(line), lambda value: value)) == [event or OtherOutput(*WHERE, line)]
+    assert list(output_events(EventContext(*WHERE), json.dumps(line), lambda value: value)) == [
+        event or OtherOutput(*WHERE, line)
+    ]
 
 
 @pytest.mark.parametrize(

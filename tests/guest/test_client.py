@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import TOKEN
 
 from flaude import FlyError, GuestError, InvalidRequestError, MachineConfig, NotReadyError, Timeouts, UnreachableError
-from flaude._agent.events import output_events
-from flaude._guest.client import GuestLink, JobRefusedError
+from flaude._agent.events import EventContext, output_events
+from flaude._guest.client import JobRefusedError, SupervisorClient
 from flaude._guest.inside.packing import unpack_request
 from flaude._guest.inside.server import pack
 from flaude._guest.messages import GuestFile, PullReply, SpoolReader, unpack
@@ -23,9 +23,9 @@ from flaude._guest.program import prepare
 from flaude._model.errors import PayloadTooLargeError
 from flaude._providers.fly import FlyClient
 from flaude._providers.fly.exec_limits import FIRST_BODY_BYTES, ExecLimits
-from flaude._run.checkpoint import Harvest, dump_harvest
-from flaude._run.downloads import Arrived
-from flaude._run.job import job
+from flaude._run.checkpoint import CollectedWork, dump_collected
+from flaude._run.downloads import Downloaded
+from flaude._run.job import build_job_message
 from flaude._run.machine import machine_spec
 from flaude._run.plan import new_pad
 from flaude.events.codec import dump_event
@@ -62,9 +62,9 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
         spec = machine_spec(config, metadata={}, start_deadline_s=60, pad=pad)
         machine = await fly.create_machine("my-app", name="filtered", config=spec)
         await fly.wait_machine("my-app", machine.id, state="started")
-        link = GuestLink(fly, "my-app", machine.id, [UNKNOWN])
+        link = SupervisorClient(fly, "my-app", machine.id, [UNKNOWN])
         credentials = {"CLAUDE_CODE_OAUTH_TOKEN": TOKEN}
-        message = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials=credentials)
+        message = build_job_message(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials=credentials)
         while True:
             try:
                 if await link.start(message, pad):
@@ -91,7 +91,7 @@ async def test_the_link_filters_what_the_guest_lets_through(local: LocalFly, rep
 def test_the_job_has_the_limits_of_the_config() -> None:
     """Megabytes become bytes, and room is kept for the patch where the agent may fill the disk."""
     config = MachineConfig(prompt="x", max_patch_mb=7, max_artifacts_mb=9, collect=["*.log"], transcript=True)
-    made = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials={}, push_branch="b")
+    made = build_job_message(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials={}, push_branch="b")
     limits, mb = made["limits"], 1 << 20
     told = limits["max_patch_bytes"], limits["max_artifact_bytes"], limits["reserve_bytes"]
     assert told == (7 * mb, 9 * mb, 21 * mb)
@@ -128,7 +128,7 @@ class Impatient(Client):
 async def test_an_exec_that_is_too_long_is_shorter_the_next_time() -> None:
     """Fly does not say how long an exec may last: each 408 halves the wait, down to two seconds."""
     fly = Impatient()
-    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    link = SupervisorClient(cast("FlyClient", fly), "my-app", "m")
     for _ in range(5):
         with pytest.raises(UnreachableError):
             await link.pull("j", 0)
@@ -140,7 +140,7 @@ async def test_where_connections_are_few_a_pull_waits_less() -> None:
     for share, asked in ((0.5, 18), (0.01, 12)):
         fly = Impatient(share)
         with pytest.raises(UnreachableError):
-            await GuestLink(cast("FlyClient", fly), "my-app", "m").pull("j", 0)
+            await SupervisorClient(cast("FlyClient", fly), "my-app", "m").pull("j", 0)
         assert fly.asked == [asked]
 
 
@@ -166,7 +166,7 @@ class Answering(Client):
 )
 async def test_an_answer_to_something_else_is_refused(answer: dict[str, Any], error: str) -> None:
     """What is no answer to this very pull is an error: its bytes would be fed at the wrong place."""
-    link = GuestLink(cast("FlyClient", Answering(answer)), "my-app", "m")
+    link = SupervisorClient(cast("FlyClient", Answering(answer)), "my-app", "m")
     with pytest.raises(GuestError, match=error):
         await link.pull("j", 0)
 
@@ -196,7 +196,7 @@ class Chatty(Client):
 async def test_answers_to_pulls_grow_and_shrink() -> None:
     """A full answer makes the next one twice as long, and one that is torn half as long."""
     fly = Chatty({3})
-    link, offset = GuestLink(cast("FlyClient", fly), "my-app", "m"), 0
+    link, offset = SupervisorClient(cast("FlyClient", fly), "my-app", "m"), 0
     for _ in range(5):
         with suppress(GuestError):
             offset = (await link.pull("j", offset)).next
@@ -221,7 +221,7 @@ class Torn(Client):
 async def test_the_answer_to_a_start_may_be_torn() -> None:
     """The job is handed over again, with the wish for less news: the guest has it, or takes it now."""
     fly = Torn()
-    link, job = GuestLink(cast("FlyClient", fly), "my-app", "m"), {"job_id": "j", "prompt": "x"}
+    link, job = SupervisorClient(cast("FlyClient", fly), "my-app", "m"), {"job_id": "j", "prompt": "x"}
     with pytest.raises(GuestError):
         await link.start(job, PAD)
     reply = await link.start(job, PAD)
@@ -248,7 +248,10 @@ class TornInParts(Client):
 async def test_a_job_in_parts_is_not_sent_again_for_a_torn_answer() -> None:
     """The next `start` names the same job: the guest knows it, and no part travels twice."""
     fly = TornInParts()
-    link, job = GuestLink(cast("FlyClient", fly), "my-app", "m"), {"job_id": "j", "prompt": os.urandom(20_000).hex()}
+    link, job = (
+        SupervisorClient(cast("FlyClient", fly), "my-app", "m"),
+        {"job_id": "j", "prompt": os.urandom(20_000).hex()},
+    )
 
     async def handed_over() -> PullReply:
         while (reply := await link.start(job, PAD)) is None:
@@ -280,7 +283,7 @@ class Refusing(Client):
 async def test_a_short_request_is_never_too_large() -> None:
     """Who says so of a few bytes is not ready; parts do not get smaller and smaller for it."""
     fly = Refusing("Rejection([PayloadTooLarge])", PayloadTooLargeError)
-    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    link = SupervisorClient(cast("FlyClient", fly), "my-app", "m")
     with pytest.raises(NotReadyError, match="PayloadTooLarge"):
         await link.start({"job_id": "j", "prompt": "x"}, PAD)
     assert fly.exec_limits.body_bytes == FIRST_BODY_BYTES
@@ -289,7 +292,7 @@ async def test_a_short_request_is_never_too_large() -> None:
 async def test_a_wait_that_is_refused_is_halved_until_it_is_short() -> None:
     """Fly names the longest timeout that it takes; a refusal of the shortest one is an error like another."""
     fly = Refusing("invalid: timeout must not exceed 5 seconds", InvalidRequestError)
-    link = GuestLink(cast("FlyClient", fly), "my-app", "m")
+    link = SupervisorClient(cast("FlyClient", fly), "my-app", "m")
     for _ in range(3):
         with pytest.raises(NotReadyError):
             await link.pull("j", 0)
@@ -303,7 +306,7 @@ async def test_files_in_a_result_come_as_they_are() -> None:
     data = pack(b"a patch")
     value = {"job_id": "j", "exit_code": 0, "ended_by": "exit", "message": f"said {data}"}
     file = {"name": "x", "size": 7, "sha256": "0" * 64, "data": data}
-    link = GuestLink(cast("FlyClient", Impatient()), "my-app", "m", [data])
+    link = SupervisorClient(cast("FlyClient", Impatient()), "my-app", "m", [data])
     reply = PullReply(state="done", offset=0, next=0, result={**value, "files": [file]})
     result = await link.result(reply)
     assert result.file("x").data == data and result.message == "said [redacted]"
@@ -311,7 +314,7 @@ async def test_files_in_a_result_come_as_they_are() -> None:
 
 async def test_a_file_that_arrived_damaged_is_refused() -> None:
     """What is not what the guest has announced is no patch."""
-    link = GuestLink(cast("FlyClient", Impatient()), "my-app", "m")
+    link = SupervisorClient(cast("FlyClient", Impatient()), "my-app", "m")
     with pytest.raises(GuestError, match="damaged"):
         await link.fetch(GuestFile(name="x", size=3, sha256="0" * 64, data=pack(b"abc")))
 
@@ -325,8 +328,8 @@ async def test_an_answer_that_is_nested_too_deep() -> None:
     told = {"job_id": "j", "exit_code": 0, "ended_by": "exit", "result_line": line}
     reply = PullReply(state="done", offset=0, next=0, result=told)
     async with FlyClient(base_url="http://127.0.0.1:1", token="x") as fly:
-        result = await GuestLink(fly, "my-app", "m").result(reply)
-    kept = json.dumps(dump_harvest(Harvest(result, Arrived())))
+        result = await SupervisorClient(fly, "my-app", "m").result(reply)
+    kept = json.dumps(dump_collected(CollectedWork(result, Downloaded())))
     assert '"result": "done"' in kept and "nested too deep" in kept
-    (event,) = output_events(("b", 0, "", datetime.now(UTC), ""), json.dumps(line), lambda value: value)
+    (event,) = output_events(EventContext("b", 0, "", datetime.now(UTC), ""), json.dumps(line), lambda value: value)
     assert "nested too deep" in json.dumps(dump_event(event))

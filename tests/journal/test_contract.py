@@ -27,16 +27,16 @@ from tests.support.journal_helpers import (
 from flaude._model.errors import BatchHeldError, JournalError, LeaseLostError, NoSuchBatchError
 from flaude.journal import (
     CheckpointNote,
+    ControlRequest,
     Counts,
     EndNote,
     EventEntry,
     EventNote,
-    Holder,
     Journal,
+    LeaseOwner,
     Note,
     OutcomeNote,
     RunEntry,
-    Wish,
 )
 
 HOSTILE = "half of a pair \ud83d, a NUL \0, \x1b[31mred, <script>, '; DROP TABLE runs; --, \U0001d518 \u202e"
@@ -184,9 +184,9 @@ async def test_a_batch_is_taken_over(journal: Journal, clock: WallClock, why: st
             await journal.release("b1", "me")
             free = await journal.batch("b1")
             assert (free.holder, free.held_until) == (None, None)
-    asked = list[Holder]()
+    asked = list[LeaseOwner]()
 
-    def is_dead(holder: Holder) -> bool:
+    def is_dead(holder: LeaseOwner) -> bool:
         asked.append(holder)
         return why == "dead"
 
@@ -216,12 +216,12 @@ async def test_wishes_are_heard_once(journal: Journal) -> None:
     """The holder hears each wish once; what nobody has heard is dropped when the batch is taken again."""
     await journal.add(batch_entry(), run_entries(), ME, 30)
     await journal.add(batch_entry("b2"), run_entries(), ME, 30)
-    await journal.ask("b1", Wish("cancel", 1))
-    await journal.ask("b1", Wish("cancel"))
+    await journal.ask("b1", ControlRequest("cancel", 1))
+    await journal.ask("b1", ControlRequest("cancel"))
     assert await journal.renew("b2", "me", 30) == []
-    assert await journal.renew("b1", "me", 30) == [Wish("cancel", 1), Wish("cancel")]
+    assert await journal.renew("b1", "me", 30) == [ControlRequest("cancel", 1), ControlRequest("cancel")]
     assert await journal.renew("b1", "me", 30) == []
-    await journal.ask("b1", Wish("cancel", 2))
+    await journal.ask("b1", ControlRequest("cancel", 2))
     await journal.release("b1", "me")
     await journal.hold("b1", OTHER, 30, is_dead=nobody_is_dead)
     assert await journal.renew("b1", "other", 30) == []
@@ -257,7 +257,7 @@ async def test_an_unknown_batch(journal: Journal) -> None:
         lambda: journal.hold("b0", ME, 30, is_dead=nobody_is_dead),
         lambda: journal.renew("b0", "me", 30),
         lambda: journal.write("b0", "me", [event(0)]),
-        lambda: journal.ask("b0", Wish("cancel")),
+        lambda: journal.ask("b0", ControlRequest("cancel")),
         lambda: journal.runs("b0"),
         lambda: journal.events("b0"),
         lambda: journal.batch("b0"),
@@ -351,7 +351,7 @@ class Model:
                 if not mine:
                     return LeaseLostError
                 self.until, wishes, self.wishes = self.now + number, self.wishes, []
-                return [Wish("cancel", wish) for wish in wishes]
+                return [ControlRequest("cancel", wish) for wish in wishes]
             case "write":
                 if not mine:
                     return LeaseLostError
@@ -373,7 +373,7 @@ async def _done(journal: Journal, clock: WallClock, model: Model, verb: str, who
     try:
         match verb:
             case "hold":
-                holder = Holder(who, "here", 1)
+                holder = LeaseOwner(who, "here", 1)
                 await journal.hold("b1", holder, number, is_dead=lambda present: present.owner in model.dead)
             case "renew":
                 return await journal.renew("b1", who, number)
@@ -384,7 +384,7 @@ async def _done(journal: Journal, clock: WallClock, model: Model, verb: str, who
             case "release":
                 await journal.release("b1", who)
             case "ask":
-                await journal.ask("b1", Wish("cancel", number))
+                await journal.ask("b1", ControlRequest("cancel", number))
             case "pass":
                 clock.passes(number)
     except JournalError as error:

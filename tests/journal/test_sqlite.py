@@ -22,7 +22,7 @@ from tests.journal.writer import EVENTS_OF_A_WRITE
 from tests.support.journal_helpers import BEGAN, ME, OTHER, WallClock, batch_entry, nobody_is_dead, run_entries
 
 from flaude._model.errors import BatchHeldError, JournalError
-from flaude.journal import CheckpointNote, EventNote, Holder, OutcomeNote, SqliteJournal
+from flaude.journal import CheckpointNote, EventNote, LeaseOwner, OutcomeNote, SqliteJournal
 from flaude.journal.database import Database
 from flaude.journal.holder import is_dead, this_process
 from flaude.journal.migrating import known_steps
@@ -115,10 +115,10 @@ async def test_of_two_who_come_at_once_one_gets_it(folder: Path) -> None:
     async with SqliteJournal(folder) as first, SqliteJournal(folder) as second:
         for number in range(20):
             id_ = f"b{number}"
-            await first.add(batch_entry(id_), run_entries(1), Holder("dead", "here", 3), 3600)
+            await first.add(batch_entry(id_), run_entries(1), LeaseOwner("dead", "here", 3), 3600)
             took = list[str]()
 
-            async def take(journal: SqliteJournal, holder: Holder, id_: str, took: list[str]) -> None:
+            async def take(journal: SqliteJournal, holder: LeaseOwner, id_: str, took: list[str]) -> None:
                 try:
                     await journal.hold(id_, holder, 30, is_dead=lambda present: present.owner == "dead")
                     took.append(holder.owner)
@@ -137,12 +137,12 @@ async def test_the_one_who_came_between_is_not_taken_for_dead(folder: Path) -> N
     async with SqliteJournal(folder) as first, SqliteJournal(folder) as second:
         await first.add(batch_entry(), run_entries(1), ME, 3600)
 
-        def meanwhile(_: Holder) -> bool:
+        def meanwhile(_: LeaseOwner) -> bool:
             anyio.run(lambda: _take(folder))
             return True
 
         with pytest.raises(BatchHeldError, match="process 2"):
-            await second.hold("b1", Holder("slow", "here", 9), 30, is_dead=meanwhile)
+            await second.hold("b1", LeaseOwner("slow", "here", 9), 30, is_dead=meanwhile)
         assert (await first.batch("b1")).holder == OTHER
 
 

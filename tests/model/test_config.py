@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, MachineConfig, RepoSpec, Timeouts
-from flaude._model.machine_sizes import PRESETS, Guest, guest
+from flaude._model.machine_sizes import PRESETS, MachineSize, guest
 
 CANARY = "sk-ant-oat-canary-0123456789"
 
@@ -200,7 +200,7 @@ def test_every_preset_is_allowed() -> None:
 
 def test_the_default_size_is_what_every_account_may_have() -> None:
     """Two shared CPUs with 4 GB, said or not: no trial account may have more, or other CPUs (Fly docs, free trial)."""
-    assert make().guest == make(vm_size="shared-cpu-2x").guest == Guest("shared", 2, 4096)
+    assert make().guest == make(vm_size="shared-cpu-2x").guest == MachineSize("shared", 2, 4096)
     assert make(vm_size="performance-2x").guest == PRESETS["performance-2x"]
 
 

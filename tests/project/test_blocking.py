@@ -15,9 +15,9 @@ import pytest
 from tests.support.blocking_detector import ALLOWED, BlockingError
 
 import flaude
-from flaude._executor.event_delivery import Watcher
+from flaude._executor.event_delivery import EventDispatcher
 from flaude._offload import offload
-from flaude._run.shutdown import Stopping
+from flaude._run.shutdown import Shutdown
 from flaude.events import Event, Notice
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ async def test_a_call_whose_error_is_borne_is_detected(_detector: list[str]) -> 
     def handler(_event: Event) -> None:
         call()
 
-    async with Watcher(handler, Stopping(), lambda _: None).following() as emit:
+    async with EventDispatcher(handler, Shutdown(), lambda _: None).following() as emit:
         emit(Notice("b", 0, "t", datetime.now(UTC), "m", text="x"))
     assert len(_detector) == 1 and _detector[0].startswith(
         "Blocking call to time.sleep, from flaude._executor.event_delivery.Watcher._"

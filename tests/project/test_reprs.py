@@ -15,7 +15,7 @@ from tests.conftest import TOKEN
 import flaude
 from flaude import MachineConfig, Timeouts
 from flaude._model.placement import Shards
-from flaude._run.plan import RunPlan
+from flaude._run.plan import AttemptPlan
 
 SECRET = re.compile("credential|secret|token|password|(^|_)pad($|_)")
 
@@ -43,7 +43,7 @@ def test_fields_that_hold_secrets() -> None:
 
 def test_a_plan() -> None:
     """What an attempt is made of can be printed: the token is in it, and is not shown."""
-    plan = RunPlan(
+    plan = AttemptPlan(
         shards=Shards("my-app"),
         config=MachineConfig(prompt="Hello", claude_code_oauth_token=TOKEN),
         batch="b",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flaude._providers.backoff import Patience
+from flaude._providers.backoff import OutageBackoff
 
 
 def test_only_failures_without_a_break_count() -> None:
     """Patience is over when nothing has been answered for its time, the failing calls' own time included."""
-    patience = Patience(10)
+    patience = OutageBackoff(10)
     assert not patience.failed(began=0, now=6, counts=True)
     assert not patience.failed(began=7, now=10, counts=True)
     assert patience.failed(began=10, now=10.1, counts=True)
@@ -18,7 +18,7 @@ def test_only_failures_without_a_break_count() -> None:
 
 def test_what_is_not_flys_fault_does_not_count() -> None:
     """A machine that is not ready yet tries nobody's patience, and the pauses grow all the same, up to a limit."""
-    patience = Patience(1)
+    patience = OutageBackoff(1)
     pauses = []
     for second in range(12):
         assert not patience.failed(began=second, now=second + 1, counts=False)

@@ -10,7 +10,7 @@ from flaude import ConfigError, Failure, FailureKind, JournalError, MachineExitE
 from flaude._model.codec import dump_result
 from flaude._model.results import ExecutionResult
 from flaude._recovery.records import BatchState, read_batch, state_of
-from flaude.journal import CheckpointNote, Holder, MemoryJournal
+from flaude.journal import CheckpointNote, LeaseOwner, MemoryJournal
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def test_the_state_of_a_batch(journal: MemoryJournal) -> None:
         await batch.left()
     assert state_of(await journal.batch("b1"), now) is BatchState.LEFT
     assert state_of(await journal.batch("b2"), now) is BatchState.DETACHED
-    dead = Holder("dead", plain.holder.host, 2**22 + 1, plain.holder.process_began)
+    dead = LeaseOwner("dead", plain.holder.host, 2**22 + 1, plain.holder.process_began)
     for id_, state in (("b1", BatchState.LEFT), ("b2", BatchState.DETACHED)):
         await journal.hold(id_, dead, 3600, is_dead=lambda _: False)
         assert state_of(await journal.batch(id_), now) is state

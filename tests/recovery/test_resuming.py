@@ -32,12 +32,12 @@ from flaude import (
 from flaude._model.errors import JournalError
 from flaude._model.run_result import Attempt
 from flaude._recovery.records import read_batch
-from flaude._recovery.resume import resumption
-from flaude._run.checkpoint import checkpoint
-from flaude._run.state import RunState
+from flaude._recovery.resume import load_progress
+from flaude._run.checkpoint import dump_checkpoint
+from flaude._run.state import AttemptState
 from flaude.cli.commands.cancel import ask
 from flaude.journal import Journal, MemoryJournal
-from flaude.journal.entries import CANCEL, CheckpointNote, EventNote, Note, OutcomeNote, Wish
+from flaude.journal.entries import CANCEL, CheckpointNote, ControlRequest, EventNote, Note, OutcomeNote
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -291,19 +291,19 @@ def test_a_request_that_is_refused_stays_refused() -> None:
 async def test_what_was_spent_before() -> None:
     """Costs that nobody knows count with all that they may have been; no machine second counts twice."""
     earlier = Attempt(number=1, name="x", gone=True, agent_started=True, machine_seconds=10.0)
-    point = checkpoint(2, RunState(), 0, {}, (earlier,))
+    point = dump_checkpoint(2, AttemptState(), 0, {}, (earlier,))
     config = {"config": {"prompt": "x", "max_budget_usd": 1.0}, "secrets": {}, "name": None, "tag": ""}
     runs = [replace(one, request=config, checkpoint=point) for one in run_entries(2)]
     async with MemoryJournal() as journal:
         await journal.add(batch_entry(), runs, ME, 60)
-        past, requests = await resumption(journal, "b1", os.environ)
-        assert (past.spent_usd, past.machine_seconds, sorted(requests)) == (2.0, 0.0, [0, 1])
+        prior, requests = await load_progress(journal, "b1", os.environ)
+        assert (prior.spent_usd, prior.machine_seconds, sorted(requests)) == (2.0, 0.0, [0, 1])
         # A run that is not taken up may be at work, and cost as much once more.
-        past, requests = await resumption(journal, "b1", os.environ, only=[0])
-        assert (past.spent_usd, past.machine_seconds, sorted(requests)) == (3.0, 10.0, [0])
+        prior, requests = await load_progress(journal, "b1", os.environ, only=[0])
+        assert (prior.spent_usd, prior.machine_seconds, sorted(requests)) == (3.0, 10.0, [0])
         for wrong in (2, -1, "a"):
             with pytest.raises(ConfigError, match=f"only: batch b1 has runs 0 to 1, not {wrong!r}"):
-                await resumption(journal, "b1", os.environ, only=[0, cast("int", wrong)])
+                await load_progress(journal, "b1", os.environ, only=[0, cast("int", wrong)])
 
 
 async def test_who_takes_a_batch_up_is_asked_again() -> None:
@@ -311,8 +311,8 @@ async def test_who_takes_a_batch_up_is_asked_again() -> None:
     asked = list[str]()
 
     class Heard(MemoryJournal):
-        async def ask(self, batch: str, wish: Wish) -> None:
-            assert wish == Wish(CANCEL)
+        async def ask(self, batch: str, wish: ControlRequest) -> None:
+            assert wish == ControlRequest(CANCEL)
             asked.append((await self.batch(batch)).holder.owner)  # type: ignore[union-attr]
             if len(asked) == 1:
                 await self.hold(batch, OTHER, 60, is_dead=lambda _: True)

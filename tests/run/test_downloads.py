@@ -25,18 +25,18 @@ from flaude import (
     Times,
     UnreachableError,
 )
-from flaude._guest.chunk_size import PieceSize
-from flaude._guest.client import GuestLink
+from flaude._guest.chunk_size import ChunkSize
+from flaude._guest.client import SupervisorClient
 from flaude._guest.inside.packing import unpack_request
 from flaude._guest.inside.server import pack, pack_within
 from flaude._guest.messages import GuestArtifact, GuestFile, GuestRepo, GuestResult
 from flaude._model.placement import Shards
 from flaude._providers.fly import FlyClient
 from flaude._providers.fly.exec_limits import ExecLimits
-from flaude._run.downloads import Fetching
+from flaude._run.downloads import Downloader
 from flaude._run.outcome import execution_result
-from flaude._run.plan import RunPlan
-from flaude._run.state import RunState, Step
+from flaude._run.plan import AttemptPlan
+from flaude._run.state import AttemptState, Step
 from flaude.local import DropAfter, Fault, LocalFly, Truncate
 
 
@@ -81,9 +81,9 @@ class Guest:
         return SimpleNamespace(exit_code=0, stdout=json.dumps(answer), stderr="")
 
     @property
-    def link(self) -> GuestLink:
+    def link(self) -> SupervisorClient:
         """A link to it."""
-        return GuestLink(cast("FlyClient", self), "my-app", "m")
+        return SupervisorClient(cast("FlyClient", self), "my-app", "m")
 
     def result(self, **paths: str) -> GuestResult:
         """A result whose artifacts are these: path by name."""
@@ -95,9 +95,9 @@ class Guest:
         return GuestResult(job_id="j", exit_code=0, ended_by="exit", files=tuple(files), artifacts=tuple(artifacts))
 
 
-async def fetched(guest: Guest, result: GuestResult, folder: Path) -> Fetching:
+async def fetched(guest: Guest, result: GuestResult, folder: Path) -> Downloader:
     """All that could be fetched."""
-    fetching = Fetching(folder)
+    fetching = Downloader(folder)
     while await fetching.go_on(guest.link, result):
         pass
     return fetching
@@ -149,7 +149,7 @@ async def test_pieces_that_are_too_long_for_the_way_shrink(tmp_path: Path) -> No
     guest.longest = 3_000_000
     repo = GuestRepo(url="u", path="p", patch="p")
     result = guest.result(a="a").model_copy(update={"repos": (repo,)})
-    fetching, link, failures = Fetching(tmp_path), guest.link, 0
+    fetching, link, failures = Downloader(tmp_path), guest.link, 0
     while True:
         try:
             if not await fetching.go_on(link, result):
@@ -157,14 +157,14 @@ async def test_pieces_that_are_too_long_for_the_way_shrink(tmp_path: Path) -> No
         except UnreachableError:
             failures += 1
     assert failures == 1
-    assert fetching.arrived.contents["p"] == guest.files["p"]
-    assert fetching.arrived.artifacts[0].file.read_bytes() == guest.files["a"]
+    assert fetching.downloaded.contents["p"] == guest.files["p"]
+    assert fetching.downloaded.artifacts[0].file.read_bytes() == guest.files["a"]
     assert [offset for offset, _ in guest.fetches].count(0) == 2, "nothing began anew"
 
 
 def test_a_size_that_failed_is_tried_again_after_a_while() -> None:
     """A blip is no limit: after enough whole pieces a longer one is tried, and twice as many after each failure."""
-    size = PieceSize()
+    size = ChunkSize()
     size.failed()
     assert size.bytes == 512 * 1024
     pieces = 0
@@ -190,7 +190,7 @@ async def test_small_files_come_together(tmp_path: Path) -> None:
     guest.at_once = 50
     paths = {name: f"{name}.txt" for name in guest.files}
     fetching = await fetched(guest, guest.result(**paths), tmp_path)
-    assert {artifact.path: artifact.file.read_bytes() for artifact in fetching.arrived.artifacts} == {
+    assert {artifact.path: artifact.file.read_bytes() for artifact in fetching.downloaded.artifacts} == {
         f"{name}.txt": content for name, content in guest.files.items()
     }
     assert [len(names) for names in guest.together] == [119, 69, 19] and guest.fetches == []
@@ -202,28 +202,30 @@ async def test_a_file_that_is_never_whole_keeps_no_other_waiting(tmp_path: Path)
     result = guest.result(a="a", b="b")
     wrong = tuple(file.model_copy(update={"sha256": "0" * 64}) if file.name == "a" else file for file in result.files)
     result = result.model_copy(update={"files": wrong})
-    fetching, link, failures = Fetching(tmp_path), guest.link, 0
+    fetching, link, failures = Downloader(tmp_path), guest.link, 0
     while True:
         try:
             if not await fetching.go_on(link, result):
                 break
         except GuestError:
             failures += 1
-    assert failures == 4 and [lost.path for lost in fetching.arrived.lost] == ["a"]
-    assert [artifact.path for artifact in fetching.arrived.artifacts] == ["b"]
+    assert failures == 4 and [lost.path for lost in fetching.downloaded.lost] == ["a"]
+    assert [artifact.path for artifact in fetching.downloaded.artifacts] == ["b"]
     assert below(tmp_path) == ["artifacts/b"]
 
 
 async def test_what_is_given_up_leaves_nothing_half_done(tmp_path: Path) -> None:
     """A file that was on its way when its run was ended is not left on the disk, and is told as not arrived."""
     guest = Guest({"a": BIG})
-    result, fetching = guest.result(a="a"), Fetching(tmp_path)
+    result, fetching = guest.result(a="a"), Downloader(tmp_path)
     assert await fetching.go_on(guest.link, result)
     assert len(below(tmp_path)) == 1
     await fetching.close()
     assert below(tmp_path) == []
-    state = RunState(step=Step.DONE, machine_id="m", result=result.model_copy(update={"result_line": {"result": "ok"}}))
-    outcome = execution_result("t", state, Times(), fetching.arrived)
+    state = AttemptState(
+        step=Step.DONE, machine_id="m", result=result.model_copy(update={"result_line": {"result": "ok"}})
+    )
+    outcome = execution_result("t", state, Times(), fetching.downloaded)
     assert outcome.failure is not None and outcome.failure.kind is FailureKind.COLLECT and not outcome.success
     assert outcome.run_result is not None
     assert [(one.path, one.size, one.reason) for one in outcome.run_result.artifacts_omitted] == [
@@ -247,7 +249,7 @@ async def test_a_damaged_piece_is_fetched_again(
     """A piece that is not what the guest sent is asked for again, and the file is what it was in the machine."""
     guest = Guest({"a": BIG}, lambda number, one: damaged(one) if number == 2 else one)
     fetching = await fetched(guest, guest.result(a="report.bin"), tmp_path)
-    (artifact,) = fetching.arrived.artifacts
+    (artifact,) = fetching.downloaded.artifacts
     assert artifact.file == tmp_path / "artifacts/report.bin" and artifact.file.read_bytes() == BIG
     assert (artifact.size, artifact.sha256) == (len(BIG), hashlib.sha256(BIG).hexdigest())
     offsets = [offset for offset, _ in guest.fetches]
@@ -259,21 +261,21 @@ async def test_a_file_with_a_wrong_checksum_begins_anew(tmp_path: Path) -> None:
     """A piece that is whole and yet another one shows in the checksum: nothing of the file is kept, it comes again."""
     wrong = pack(b"x" * (1 << 20))
     guest = Guest({"a": BIG}, lambda number, one: {**one, "data": wrong} if number == 1 else one)
-    result, fetching = guest.result(a="report.bin"), Fetching(tmp_path)
+    result, fetching = guest.result(a="report.bin"), Downloader(tmp_path)
     link = guest.link
     assert await fetching.go_on(link, result)
     with pytest.raises(GuestError, match="damaged"):
         await fetching.go_on(link, result)
-    assert not fetching.arrived.artifacts and "artifacts/report.bin" not in below(tmp_path)
+    assert not fetching.downloaded.artifacts and "artifacts/report.bin" not in below(tmp_path)
     while await fetching.go_on(link, result):
         pass
-    assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
+    assert fetching.downloaded.artifacts[0].file.read_bytes() == BIG
 
 
 async def test_a_blip_does_not_make_a_file_begin_anew(tmp_path: Path) -> None:
     """What has arrived stays: after a failed call the file goes on where it was."""
     guest = Guest({"a": BIG}, lambda number, one: {"error": "a blip"} if number in (2, 3, 4) else one)
-    result, fetching, link = guest.result(a="a"), Fetching(tmp_path), guest.link
+    result, fetching, link = guest.result(a="a"), Downloader(tmp_path), guest.link
     assert await fetching.go_on(link, result)
     with pytest.raises(GuestError, match="a blip"):
         await fetching.go_on(link, result)
@@ -281,7 +283,7 @@ async def test_a_blip_does_not_make_a_file_begin_anew(tmp_path: Path) -> None:
     while await fetching.go_on(link, result):
         pass
     assert [offset for offset, _ in guest.fetches].count(0) == 1
-    assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
+    assert fetching.downloaded.artifacts[0].file.read_bytes() == BIG
 
 
 async def test_a_stop_does_not_cost_the_piece_that_has_arrived(tmp_path: Path) -> None:
@@ -294,13 +296,13 @@ async def test_a_stop_does_not_cost_the_piece_that_has_arrived(tmp_path: Path) -
         return answer
 
     guest = Guest({"a": BIG}, stop)
-    result, fetching, link = guest.result(a="a"), Fetching(tmp_path), guest.link
+    result, fetching, link = guest.result(a="a"), Downloader(tmp_path), guest.link
     with scope:
         await fetching.go_on(link, result)
     while await fetching.go_on(link, result):
         pass
     assert [offset for offset, _ in guest.fetches] == [0, 1 << 20]
-    assert fetching.arrived.artifacts[0].file.read_bytes() == BIG
+    assert fetching.downloaded.artifacts[0].file.read_bytes() == BIG
 
 
 @pytest.mark.parametrize("path", ["../out", "@/out", "a/../../out", "", "a\0b", ".."])
@@ -309,26 +311,26 @@ async def test_no_file_lands_outside_of_its_folder(tmp_path: Path, path: str) ->
     path = path.replace("@", str(tmp_path))
     guest = Guest({"bad": b"1", "good": b"2"})
     fetching = await fetched(guest, guest.result(bad=path, good="sub/good.txt"), tmp_path / "mine")
-    assert [lost.path for lost in fetching.arrived.lost] == [path]
-    assert [artifact.path for artifact in fetching.arrived.artifacts] == ["sub/good.txt"]
+    assert [lost.path for lost in fetching.downloaded.lost] == [path]
+    assert [artifact.path for artifact in fetching.downloaded.artifacts] == ["sub/good.txt"]
     assert below(tmp_path) == ["mine/artifacts/sub/good.txt"]
 
 
 async def test_no_file_takes_anothers_place(tmp_path: Path) -> None:
     """Two paths that are one here: the first stays what it is, and the second is lost with its reason."""
     guest = Guest({"one": b"1", "two": b"2"})
-    arrived = (await fetched(guest, guest.result(one="a/b", two="a/./b"), tmp_path)).arrived
-    assert [(artifact.path, artifact.file.read_bytes()) for artifact in arrived.artifacts] == [("a/b", b"1")]
-    assert [(lost.path, "the same name" in lost.reason) for lost in arrived.lost] == [("a/./b", True)]
+    downloaded = (await fetched(guest, guest.result(one="a/b", two="a/./b"), tmp_path)).downloaded
+    assert [(artifact.path, artifact.file.read_bytes()) for artifact in downloaded.artifacts] == [("a/b", b"1")]
+    assert [(lost.path, "the same name" in lost.reason) for lost in downloaded.lost] == [("a/./b", True)]
 
 
 async def test_a_file_that_cannot_be_written_does_not_cost_the_others(tmp_path: Path) -> None:
     """A name that is too long for this disk is lost with its reason; the rest is there."""
     guest = Guest({"long": b"1", "good": b"2", "empty": b""})
     fetching = await fetched(guest, guest.result(long="x" * 300, good="good.txt", empty="empty.txt"), tmp_path)
-    (lost,) = fetching.arrived.lost
+    (lost,) = fetching.downloaded.lost
     assert lost.path == "x" * 300 and "could not be written" in lost.reason and lost.size == 1
-    assert {artifact.path: artifact.file.read_bytes() for artifact in fetching.arrived.artifacts} == {
+    assert {artifact.path: artifact.file.read_bytes() for artifact in fetching.downloaded.artifacts} == {
         "good.txt": b"2",
         "empty.txt": b"",
     }
@@ -381,7 +383,7 @@ async def test_artifacts_and_transcript_come_back(machines: Machines, repo: Path
 )
 def test_every_attempt_has_a_folder_of_its_own(tmp_path: Path, tag: str, attempt: int, name: str) -> None:
     """People find a run by its place and its tag, and what an earlier attempt brought is not written over."""
-    plan = RunPlan(
+    plan = AttemptPlan(
         shards=Shards("my-app"),
         config=MachineConfig(prompt="x"),
         batch="b",

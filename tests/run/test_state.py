@@ -11,6 +11,7 @@ from flaude._run.outcome import execution_result
 from flaude._run.state import (
     Accepted,
     Acked,
+    AttemptState,
     Booted,
     CancelSent,
     Created,
@@ -24,7 +25,6 @@ from flaude._run.state import (
     GuestEntered,
     Observation,
     Pulled,
-    RunState,
     Step,
     StopAsked,
     advance,
@@ -63,7 +63,7 @@ usual: dict[Step, st.SearchStrategy[Observation]] = {
 @given(st.data())
 def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
     """Whatever is seen: a machine's run ends through DESTROY, one that may have a machine through FIND, and so on."""
-    state, path = RunState(), [Step.CREATE]
+    state, path = AttemptState(), [Step.CREATE]
     for _ in range(40):
         if state.step is Step.DONE:
             break
@@ -91,7 +91,7 @@ def test_every_path_keeps_the_promises(data: st.DataObject) -> None:
 @pytest.mark.parametrize("kind", [FailureKind.DEADLINE, FailureKind.CANCELLED, FailureKind.BUDGET])
 def test_a_stop_that_comes_too_late_keeps_the_success(kind: FailureKind) -> None:
     """An agent that ends by itself just when it is told to stop has not failed."""
-    state = RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1")
+    state = AttemptState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1")
     state = advance(advance(state, StopAsked(kind, "too late")), CancelSent())
     done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
     state = advance(advance(state, GuestDone(done)), Fetched())
@@ -101,7 +101,7 @@ def test_a_stop_that_comes_too_late_keeps_the_success(kind: FailureKind) -> None
 def test_an_agent_without_memory_is_oom() -> None:
     """An agent that the kernel killed for want of memory has a failure of its own kind, which says what helps."""
     done = GuestResult(job_id="j", exit_code=137, ended_by="exit", oom=True)
-    state = advance(RunState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1"), GuestDone(done))
+    state = advance(AttemptState(step=Step.PULL, phase=Phase.AGENT, machine_id="m1"), GuestDone(done))
     outcome = execution_result("t", state, Times())
     assert outcome.failure is not None and outcome.failure.kind is FailureKind.OOM
     assert "vm_memory_mb" in outcome.failure.message and outcome.error is None
@@ -110,7 +110,7 @@ def test_an_agent_without_memory_is_oom() -> None:
 def test_work_that_did_not_arrive_is_a_failure() -> None:
     """An agent that succeeded on a machine that was lost before its patch arrived has not succeeded for the caller."""
     done = GuestResult(job_id="j", exit_code=0, ended_by="exit", result_line={"type": "result", "result": "ok"})
-    state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
+    state = AttemptState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
     state = advance(state, GaveUp(FailureKind.MACHINE_LOST, "gone"))
     outcome = execution_result("t", state, Times())
     assert not outcome.success
@@ -130,7 +130,7 @@ def test_a_stop_before_the_patch_arrived_is_no_success() -> None:
         result_line={"type": "result", "result": "ok"},
         repos=(GuestRepo(url="u", path="p", patch="x"),),
     )
-    state = RunState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
+    state = AttemptState(step=Step.FETCH, phase=Phase.COLLECT, machine_id="m1", result=done)
     outcome = execution_result("t", advance(state, GaveUp(FailureKind.CANCELLED, "enough")), Times())
     assert outcome.failure is not None and outcome.failure.kind is FailureKind.COLLECT
     assert outcome.failure.message == "u: its patch did not arrive" and outcome.error is not None
@@ -140,5 +140,5 @@ def test_a_stop_before_the_patch_arrived_is_no_success() -> None:
 @pytest.mark.parametrize(("entered", "started"), [("cloning", False), ("ready", True), ("running", True)])
 def test_from_ready_on_the_agent_may_have_started(entered: GuestState, started: bool) -> None:
     """From then on a run is not given to another machine unasked."""
-    state = advance(RunState(step=Step.PULL, phase=Phase.CLONE, machine_id="m1"), GuestEntered(entered))
+    state = advance(AttemptState(step=Step.PULL, phase=Phase.CLONE, machine_id="m1"), GuestEntered(entered))
     assert state.agent_started is started

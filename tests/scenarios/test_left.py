@@ -29,7 +29,7 @@ from flaude import (
 from flaude._providers.fly import FlyClient
 from flaude.events import AssistantText, Detached, Event, Finished, Resumed
 from flaude.journal import Journal, MemoryJournal
-from flaude.journal.entries import CANCEL, Wish
+from flaude.journal.entries import CANCEL, ControlRequest
 from flaude.local import LocalFly
 
 Make = Callable[..., ConcurrentExecutor]
@@ -190,8 +190,8 @@ async def test_cancelled_from_elsewhere(make: Make, fly: LocalFly, journal: Jour
 
         tasks.start_soon(run)
         await begun.wait()
-        await journal.ask(ids[0], Wish(CANCEL, 1))
-        await journal.ask(ids[0], Wish(CANCEL, 0))
+        await journal.ask(ids[0], ControlRequest(CANCEL, 1))
+        await journal.ask(ids[0], ControlRequest(CANCEL, 0))
     assert [run.success for run in await journal.runs(ids[0])] == [False, False, True]
     assert len(fly.created) == 2
 

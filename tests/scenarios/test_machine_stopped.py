@@ -31,7 +31,7 @@ async def run(fly: LocalFly, prompt: str, *repos: str, on_event: Any = None, **o
     return result
 
 
-def stopping(
+def shutdown(
     fly: LocalFly, when: Callable[[Event], bool], timeout_s: float | None = None
 ) -> Callable[[Event], Awaitable[None]]:
     """Stops the machine as Fly does, at the first event that is the one; `timeout_s` until it is killed."""
@@ -67,7 +67,7 @@ async def test_the_work_of_a_machine_that_is_stopped_comes_back(machines: Machin
     """Where Fly lets execs into a machine that is stopping, what its agent has done is collected and pulled."""
     async with machines(quirks=KIND) as fly:
         began = time.monotonic()
-        result = await run(fly, WORKS, repo.as_uri(), on_event=stopping(fly, is_output))
+        result = await run(fly, WORKS, repo.as_uri(), on_event=shutdown(fly, is_output))
         assert time.monotonic() - began < 60, "it waited for the end of the hold"
     assert result.failure is not None and result.run_result is not None
     assert (result.failure.kind, result.failure.phase) == (FailureKind.MACHINE_STOPPED, Phase.AGENT)
@@ -81,7 +81,7 @@ async def test_the_work_of_a_machine_that_is_stopped_comes_back(machines: Machin
 async def test_a_simulated_machine_that_is_stopped(machines: Machines, quirks: Quirks) -> None:
     """The same with machines that are no processes."""
     async with machines(quirks=quirks, box="simulated") as fly:
-        result = await run(fly, "::say begun\n::sleep 300", on_event=stopping(fly, is_output, timeout_s=2))
+        result = await run(fly, "::say begun\n::sleep 300", on_event=shutdown(fly, is_output, timeout_s=2))
     assert kinds(result) == [FailureKind.MACHINE_STOPPED]
     assert result.run_result is not None and (result.run_result.exit_code == 143) is (quirks is KIND)
 
@@ -90,7 +90,7 @@ async def test_a_stopping_machine_that_takes_no_exec(machines: Machines, repo: P
     """In the worst reading the run ends as what it is, with the lines that had come, when the machine is gone."""
     seen: list[Event] = []
     async with machines(quirks=WORST) as fly:
-        stop = stopping(fly, is_output, timeout_s=3)
+        stop = shutdown(fly, is_output, timeout_s=3)
 
         async def watch(event: Event) -> None:
             seen.append(event)
@@ -132,7 +132,7 @@ async def test_a_stop_while_collecting_changes_nothing(machines: Machines, repo:
             return isinstance(event, PhaseBegan) and event.phase is Phase.COLLECT
 
         prompt = "::write new.txt work\n::say done"
-        result = await run(fly, prompt, repo.as_uri(), on_event=stopping(fly, collects))
+        result = await run(fly, prompt, repo.as_uri(), on_event=shutdown(fly, collects))
     assert result.success and result.run_result is not None
     assert [change.path for change in result.run_result.patches[0].changes] == ["new.txt"]
 

@@ -34,7 +34,7 @@ from flaude._recovery.records import BatchState, state_of
 from flaude.cli.carrying_out import Shown, carry_out
 from flaude.events import AssistantText, Detached, Event, Finished, Notice, StopRequested
 from flaude.journal import Journal, MemoryJournal, SqliteJournal
-from flaude.journal.entries import CANCEL, Wish
+from flaude.journal.entries import CANCEL, ControlRequest
 from flaude.local import Answer, DropAfter, DropBefore, Exchange, Fault, Hook, LocalFly, Quirks
 
 IMPATIENT = Timeouts(patience=1.5, orphan=60, retry=1, destroy=2, grace=0.5, request=5)
@@ -343,7 +343,7 @@ async def test_a_cancelled_run_does_not_end_the_others(fly: LocalFly, journal: J
 
     async def watch(event: Event) -> None:
         if isinstance(event, AssistantText) and event.text == "begun":
-            await journal.ask(event.batch, Wish(CANCEL, 0))
+            await journal.ask(event.batch, ControlRequest(CANCEL, 0))
         if isinstance(event, StopRequested):
             fly.renew_token()
         if isinstance(event, Finished):

@@ -11,14 +11,14 @@ from typing import Any, Self
 from flaude import Attempt, ExecutionRequest, ExecutionResult, MachineConfig, RunResult
 from flaude._model.codec import dump_request
 from flaude._model.settings import ExecutorSettings
-from flaude._recovery.journal_writer import Recording
+from flaude._recovery.journal_writer import JournalWriter
 from flaude.events import Event, Finished
-from flaude.journal import BatchEntry, EndNote, Holder, Journal, MemoryJournal, RunEntry, SqliteJournal
+from flaude.journal import BatchEntry, EndNote, Journal, LeaseOwner, MemoryJournal, RunEntry, SqliteJournal
 from flaude.journal.holder import this_process
 
 BEGAN = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-ME = Holder("me", "here", 1, "boot:1:1")
-OTHER = Holder("other", "here", 2, "boot:1:2")
+ME = LeaseOwner("me", "here", 1, "boot:1:1")
+OTHER = LeaseOwner("other", "here", 2, "boot:1:2")
 
 
 @dataclass
@@ -46,7 +46,7 @@ def run_entries(count: int = 3) -> list[RunEntry]:
     return [RunEntry(index, f"tag-{index}", {"config": {"prompt": f"do {index}"}}) for index in range(count)]
 
 
-def nobody_is_dead(_: Holder) -> bool:
+def nobody_is_dead(_: LeaseOwner) -> bool:
     """Nothing is known of any process."""
     return False
 
@@ -83,7 +83,7 @@ class Recorded:
 
     journal: Journal
     id: str = "b1"
-    holder: Holder = field(default_factory=this_process)
+    holder: LeaseOwner = field(default_factory=this_process)
 
     async def begin(self, tags: Sequence[str], *, began: datetime | None = None, **settings: Any) -> Self:
         """A new batch of runs with these tags."""
@@ -96,15 +96,15 @@ class Recorded:
 
     async def tell(self, *events: Event) -> None:
         """What happens to its runs."""
-        recording = Recording(self.journal, self.id, self.holder.owner)
+        writer = JournalWriter(self.journal, self.id, self.holder.owner)
         for event in events:
-            recording.run(event.index).event(event)
-        await recording.durable()
+            writer.run(event.index).event(event)
+        await writer.durable()
 
     async def over(self, index: int, result: ExecutionResult) -> None:
         """A run has come to its end."""
-        recording = Recording(self.journal, self.id, self.holder.owner)
-        await recording.run(index).over(result)
+        writer = JournalWriter(self.journal, self.id, self.holder.owner)
+        await writer.run(index).over(result)
         await self.tell(Finished(self.id, index, result.tag, datetime.now(UTC), "m1", result=result))
 
     async def left(self) -> None:

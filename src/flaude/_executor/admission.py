@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 import anyio
 from anyio.lowlevel import checkpoint
 
-from flaude._executor.capacity import Refusal, Room
+from flaude._executor.capacity import MachineCapacity, Refusal
 from flaude._model.errors import MachineLimitError, NoCapacityError
 from flaude._model.failures import FailureKind
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 
 _log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class _Waiter:
 
 @dataclass
 class _Place:
-    room: Room
+    room: MachineCapacity
     has_machine: bool
 
 
-class Launching:
+class AdmissionControl:
     """Places for runs, shared by all batches that use one account at the same time.
 
     A run that ends as `usage_limit` or `overloaded` halves how many may go on at once; every success then allows one
@@ -50,7 +50,7 @@ class Launching:
     until then.
 
     Where Fly has no room for a machine, its run leaves its place and waits for another one: that is a state of all runs
-    that want such a machine, and no failure of one; see `Room`.
+    that want such a machine, and no failure of one; see `MachineCapacity`.
 
     Args:
         max_concurrency: How many runs may go on at once; `None` or 0 for no limit.
@@ -68,8 +68,8 @@ class Launching:
         self._resumes_at: dict[int, float] = {}
         self._launched = self._tickets = 0
         self._slowed_at = 0
-        self._organization = Room(capacity_s, halves=False)
-        self._rooms: dict[Hashable, Room] = {}
+        self._organization = MachineCapacity(capacity_s, halves=False)
+        self._rooms: dict[Hashable, MachineCapacity] = {}
         self._held: dict[int, _Place] = {}
         self._waiting: dict[tuple[int, Hashable], deque[_Waiter]] = {}
 
@@ -89,12 +89,12 @@ class Launching:
 
     @asynccontextmanager
     async def place(
-        self, stopping: Stopping, account: int = 0, *, where: Hashable = (), under_way: bool = False
+        self, shutdown: Shutdown, account: int = 0, *, where: Hashable = (), under_way: bool = False
     ) -> AsyncIterator[int | None]:
         """A place, once there is one: the launch's number, or `None` when launching was stopped before.
 
         Args:
-            stopping: Tells when launching stops.
+            shutdown: Tells when launching stops.
             account: Who pays for the agent.
             where: What tells apart the places at Fly that runs ask for.
             under_way: Whether the run has a machine already, or may have: it has its place at once, beyond the cap if
@@ -103,16 +103,16 @@ class Launching:
         if under_way:
             number: int | None = self._take(where, has_machine=True)
         else:
-            number = await self._wait(stopping, (account, where))
+            number = await self._wait(shutdown, (account, where))
         try:
             yield number
         finally:
             if number is not None:
                 self._leave(number)
 
-    async def _wait(self, stopping: Stopping, group: tuple[int, Hashable]) -> int | None:
+    async def _wait(self, shutdown: Shutdown, group: tuple[int, Hashable]) -> int | None:
         waiter = _Waiter()
-        with stopping.interrupts(Stop.LAUNCHES):
+        with shutdown.interrupts(Stage.LAUNCHES):
             await checkpoint()  # who is stopped already gets none
             self._tickets += 1
             waiter.ticket = self._tickets
@@ -177,13 +177,13 @@ class Launching:
             room.leave(number, now, had_machine=place.has_machine)
         self._changed()
 
-    def _room(self, where: Hashable) -> Room:
-        return self._rooms.setdefault(where, Room(self._capacity_s, halves=True))
+    def _room(self, where: Hashable) -> MachineCapacity:
+        return self._rooms.setdefault(where, MachineCapacity(self._capacity_s, halves=True))
 
     def _opens(self, group: tuple[int, Hashable], now: float) -> float:
         return self._opens_in(self._room(group[1]), now)
 
-    def _opens_in(self, room: Room, now: float) -> float:
+    def _opens_in(self, room: MachineCapacity, now: float) -> float:
         return max(room.opens_in(now), self._organization.opens_in(now))
 
     def _nap_s(self, group: tuple[int, Hashable]) -> float:
@@ -257,16 +257,16 @@ class Launching:
         return message
 
 
-class Breaker:
+class CircuitBreaker:
     """Stops the launches of a batch whose credentials do not work, before the rest has failed likewise.
 
     Args:
-        stopping: The batch's.
+        shutdown: The batch's.
         after: How many authentication failures in a row are enough; 0 for never.
     """
 
-    def __init__(self, stopping: Stopping, after: int) -> None:
-        self._stopping = stopping
+    def __init__(self, shutdown: Shutdown, after: int) -> None:
+        self._shutdown = shutdown
         self._after = after
         self._in_a_row = 0
 
@@ -278,7 +278,7 @@ class Breaker:
             self._in_a_row = 0
         if self._after and self._in_a_row >= self._after:
             reason = f"{self._in_a_row} runs in a row failed to authenticate; check the Claude Code credentials"
-            self._stopping.ask(Stop.LAUNCHES, reason)
+            self._shutdown.ask(Stage.LAUNCHES, reason)
 
 
 _CREDENTIALS_WORK = frozenset(

@@ -16,7 +16,7 @@ import anyio
 T = TypeVar("T")
 
 
-class Background:
+class BackgroundTask:
     """Work in a task of its own; whoever begins it has to `end` it.
 
     Args:
@@ -76,7 +76,7 @@ async def stream(items: AsyncIterable[T], work: Callable[[], Awaitable[object]])
     Raises:
         BaseException: What `work` raised, after the items that it had made.
     """
-    background = Background(work)
+    background = BackgroundTask(work)
     try:
         async for item in items:
             yield item

@@ -15,10 +15,10 @@ import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from flaude._agent.command import credentials
-from flaude._executor.admission import Breaker, Launching
-from flaude._executor.attempts import Execution
+from flaude._executor.admission import AdmissionControl, CircuitBreaker
+from flaude._executor.attempts import RequestRunner
 from flaude._executor.budget import Budget
-from flaude._executor.event_delivery import EventHandler, Watcher
+from flaude._executor.event_delivery import EventDispatcher, EventHandler
 from flaude._executor.signals import Member, heeding
 from flaude._guest.program import prepare
 from flaude._model.errors import (
@@ -35,16 +35,16 @@ from flaude._model.results import BatchResult, ExecutionResult, Leftover
 from flaude._model.settings import ExecutorSettings
 from flaude._providers.fly.app_pool import HeldApps
 from flaude._providers.fly.state_watcher import StatesOfApps
-from flaude._recovery.journal_writer import Recording
-from flaude._recovery.resume import Past
-from flaude._run.plan import RunPlan, batch_metadata
-from flaude._run.recorder import NoRecord, RunRecord
+from flaude._recovery.journal_writer import JournalWriter
+from flaude._recovery.resume import PriorProgress
+from flaude._run.plan import AttemptPlan, batch_metadata
+from flaude._run.recorder import NullRecorder, RunRecorder
 from flaude._run.refused_token import RefusedToken, batch_left
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 from flaude.events import Detached, Finished, Queued
 from flaude.events.buffer import EventBuffer
-from flaude.events.emitter import Emit
-from flaude.journal.entries import CANCEL, Wish
+from flaude.events.emitter import EventSink
+from flaude.journal.entries import CANCEL, ControlRequest
 
 if TYPE_CHECKING:
     from flaude._providers.fly import FlyClient
@@ -58,7 +58,7 @@ CANCELLED = "cancelled by `flaude cancel`"
 
 
 @dataclass(frozen=True)
-class BatchRules:
+class BatchOptions:
     """What all batches of an executor keep to; see `ConcurrentExecutor`."""
 
     settings: ExecutorSettings
@@ -66,59 +66,59 @@ class BatchRules:
     on_event: EventHandler | None
 
 
-class Batch:
+class BatchRunner:
     """The runs of one call.
 
     Args:
         rules: What to keep to.
         requests: What to run, by each one's index.
         fly: The client.
-        launching: Gives places.
+        admission: Gives places.
         done: Called with every result as soon as it is there.
         owner: The task that waits for all this.
         feed: Takes every event, for who iterates over them.
-        past: What is known of it.
-        recording: Its journal.
+        prior: What is known of it.
+        writer: Its journal.
         apps: The apps of its machines; the executor's first one alone when left out.
         detach: Whether to leave when every agent works that there is a place for.
     """
 
     def __init__(
         self,
-        rules: BatchRules,
+        rules: BatchOptions,
         requests: Mapping[int, ExecutionRequest],
         fly: FlyClient,
-        launching: Launching,
+        admission: AdmissionControl,
         done: Callable[[ExecutionResult], Awaitable[None]],
         owner: asyncio.Task[Any] | None,
         feed: EventBuffer | None = None,
-        past: Past | None = None,
-        recording: Recording | None = None,
+        prior: PriorProgress | None = None,
+        writer: JournalWriter | None = None,
         apps: HeldApps | None = None,
         *,
         detach: bool = False,
     ) -> None:
-        self._past = past or Past()
+        self._prior = prior or PriorProgress()
         self._detach = detach
         self._rules = rules
         self._requests = requests
         self._fly = fly
-        self._launching = launching
+        self._admission = admission
         self._done = done
         self._owner = owner
-        self._id = self._past.id
-        self._recording = recording
+        self._id = self._prior.id
+        self._writer = writer
         self._apps = apps
         self._shards = apps.shards if apps else rules.settings.apps
         self._shards_left: tuple[str, ...] = ()
-        self._stopping = Stopping()
-        self._token = RefusedToken(self._stopping, recorded=recording is not None)
-        self._breaker = Breaker(self._stopping, rules.settings.max_auth_failures)
-        self._watcher = Watcher(rules.on_event, self._stopping, self._end_program, feed)
-        self._budget = Budget(rules.settings.budget_usd, self._past.spent_usd)
+        self._shutdown = Shutdown()
+        self._token = RefusedToken(self._shutdown, recorded=writer is not None)
+        self._breaker = CircuitBreaker(self._shutdown, rules.settings.max_auth_failures)
+        self._watcher = EventDispatcher(rules.on_event, self._shutdown, self._end_program, feed)
+        self._budget = Budget(rules.settings.budget_usd, self._prior.spent_usd)
         self._states = StatesOfApps(fly, batch_metadata(self._id))
-        self._executions: dict[int, Execution] = {}
-        self._results = dict(self._past.finished)
+        self._executions: dict[int, RequestRunner] = {}
+        self._results = dict(self._prior.finished)
         self._pushed_to: set[tuple[str, str]] = set()
         self._began = time.monotonic()
         self._asked_at = anyio.current_time()
@@ -137,7 +137,7 @@ class Batch:
             BatchLeftError: Fly refuses the token for longer than anybody's patience.
             BaseException: What `on_event`, or the program in the middle of a run, has raised to end the program.
         """
-        member = Member(self._stopping, self._result, self._last_words, self._owner)
+        member = Member(self._shutdown, self._result, self._last_words, self._owner)
         try:
             async with AsyncExitStack() as stack:
                 if self._rules.handle_signals:
@@ -178,23 +178,23 @@ class Batch:
 
     @property
     def _stopped_by(self) -> str:
-        if self._stopping.stage is Stop.LEAVE:
+        if self._shutdown.stage is Stage.DETACH:
             return ""
-        return self._stopping.reason or (self._budget.told if self._budget.refused else "")
+        return self._shutdown.reason or (self._budget.told if self._budget.refused else "")
 
-    def _note_end(self, recording: Recording) -> None:
-        if self._stopping.stage < Stop.LEAVE and not self._past.partly:
-            recording.ended(self._stopped_by)
+    def _note_end(self, writer: JournalWriter) -> None:
+        if self._shutdown.stage < Stage.DETACH and not self._prior.partly:
+            writer.ended(self._stopped_by)
 
     def _lose(self, error: LeaseLostError) -> None:
         self._lost = error
-        self._stopping.ask(Stop.LEAVE, str(error))
+        self._shutdown.ask(Stage.DETACH, str(error))
 
     def cancel(self) -> None:
         """Stop the agents, collect what they have done, and launch nothing, now or later."""
-        self._stopping.ask(Stop.AGENTS, CANCELLED, final=True)
+        self._shutdown.ask(Stage.AGENTS, CANCELLED, final=True)
 
-    def _wish(self, wish: Wish) -> None:
+    def _wish(self, wish: ControlRequest) -> None:
         """Somebody else wants something of this batch."""
         if wish.verb != CANCEL:
             return
@@ -202,7 +202,7 @@ class Batch:
         if wish.index is None:
             self.cancel()
         elif one is not None:
-            one.stopping.ask(Stop.AGENTS, CANCELLED, final=True)
+            one.shutdown.ask(Stage.AGENTS, CANCELLED, final=True)
 
     async def _run_all(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -222,16 +222,16 @@ class Batch:
             with anyio.CancelScope(shield=True):
                 await prepare()
             async with AsyncExitStack() as stack:
-                if self._recording:
-                    await stack.enter_async_context(self._recording.going_on(self._lose, self._wish))
-                    stack.callback(self._note_end, self._recording)
+                if self._writer:
+                    await stack.enter_async_context(self._writer.going_on(self._lose, self._wish))
+                    stack.callback(self._note_end, self._writer)
                 stack.push_async_callback(self._let_go_of_apps)
                 await stack.enter_async_context(self._watched())
                 runs = await stack.enter_async_context(anyio.create_task_group())
-                for index, result in self._past.finished.items():
+                for index, result in self._prior.finished.items():
                     runs.start_soon(self._finish, index, result)
                 # Those that have a machine come first.
-                in_order = sorted(self._requests, key=lambda index: (index not in self._past.left, index))
+                in_order = sorted(self._requests, key=lambda index: (index not in self._prior.left, index))
                 for number, index in enumerate(in_order):
                     request = self._requests[index]
                     try:
@@ -250,8 +250,8 @@ class Batch:
         """All runs are over, or left: an app that nobody is to come back to may go."""
         if self._apps is None:
             return
-        all_over = len(self._results) == len(self._past.finished) + len(self._requests)
-        remove = all_over and self._lost is None and not self._past.partly
+        all_over = len(self._results) == len(self._prior.finished) + len(self._requests)
+        remove = all_over and self._lost is None and not self._prior.partly
         busy = {leftover.app for leftover in self._result().leftovers}
         attempts = (attempt for result in self._results.values() for attempt in result.attempts)
         doubted = {one.app for one in attempts if one.failure and one.failure.kind is FailureKind.CREATE_REFUSED}
@@ -282,42 +282,42 @@ class Batch:
             waiting = any(one.waits_for_place for one in self._executions.values())
             all_on = self._requests.keys() <= self._executions.keys() | self._results.keys()
             can_be_left = all_on and all(one.can_be_left for one in self._executions.values())
-            at_rest = at_rest + 1 if can_be_left and (not waiting or self._launching.is_full) else 0
-        self._stopping.ask(Stop.LEAVE, "the machines work on")
+            at_rest = at_rest + 1 if can_be_left and (not waiting or self._admission.is_full) else 0
+        self._shutdown.ask(Stage.DETACH, "the machines work on")
 
     async def _watch_machine_seconds(self, most: float) -> None:
         while True:
-            used = self._past.machine_seconds
+            used = self._prior.machine_seconds
             used += sum(execution.machine_seconds for execution in self._executions.values())
             if used >= most:
                 reason = f"max_machine_seconds: {used:.0f} of {most:g} machine seconds are used"
-                self._stopping.ask(Stop.AGENTS, reason, FailureKind.BUDGET)
+                self._shutdown.ask(Stage.AGENTS, reason, FailureKind.BUDGET)
                 return
             alive = sum(execution.has_machine for execution in self._executions.values())
             await anyio.sleep(min(_METER_S, max(_METER_S / 20, (most - used) / max(1, alive))))
 
     async def _see_out(self) -> None:
         """Let the runs come to their end; every further cancellation makes it a faster one."""
-        self._stopping.request("the batch was cancelled")
+        self._shutdown.request("the batch was cancelled")
         while not self._over.is_set():
             try:
                 with anyio.CancelScope(shield=True):
                     await self._over.wait()
             except anyio.get_cancelled_exc_class():
-                self._stopping.next("the batch was cancelled twice")
+                self._shutdown.next("the batch was cancelled twice")
 
     def _end_program(self, ending: BaseException) -> None:
         """Something in here wants to end the program: it will, when the machines are dealt with."""
         self._ending = self._ending or ending
-        self._stopping.ask(Stop.AGENTS, f"{type(ending).__name__} was raised")
+        self._shutdown.ask(Stage.AGENTS, f"{type(ending).__name__} was raised")
 
-    def _plan(self, index: int, request: ExecutionRequest, names: set[str]) -> RunPlan:
+    def _plan(self, index: int, request: ExecutionRequest, names: set[str]) -> AttemptPlan:
         rules = self._rules
         if request.name is not None:
             if request.name in names:
                 raise ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
             names.add(request.name)
-        plan = RunPlan(
+        plan = AttemptPlan(
             shards=self._shards,
             config=request.config,
             batch=self._id,
@@ -330,12 +330,12 @@ class Batch:
             credentials=credentials(request.config, os.environ),
             queued=datetime.now(UTC),
             output_dir=rules.settings.output_dir,
-            recorded=self._recording is not None,
+            recorded=self._writer is not None,
         )
         self._check_push(plan)
         return plan
 
-    def _check_push(self, plan: RunPlan) -> None:
+    def _check_push(self, plan: AttemptPlan) -> None:
         if not plan.push_branch:
             return
         targets = {_bare(repo.url): repo.url for repo in plan.config.repo_specs}
@@ -347,20 +347,20 @@ class Batch:
                 )
         self._pushed_to |= {(bare, plan.push_branch) for bare in targets}
 
-    async def _run(self, plan: RunPlan) -> None:
+    async def _run(self, plan: AttemptPlan) -> None:
         index = plan.index
-        record = self._recording.run(index) if self._recording else NoRecord()
-        left = self._past.left.get(index)
-        # Out of reach of cancellation: what has to end here is told by `stopping`, how fast as well.
+        record = self._writer.run(index) if self._writer else NullRecorder()
+        left = self._prior.left.get(index)
+        # Out of reach of cancellation: what has to end here is told by `shutdown`, how fast as well.
         with anyio.CancelScope(shield=True):
             async with self._watcher.following(record.event) as emit:
-                execution = Execution(
+                execution = RequestRunner(
                     self._fly,
                     plan,
                     emit,
-                    self._stopping,
+                    self._shutdown,
                     self._rules.settings.retries,
-                    self._launching,
+                    self._admission,
                     self._budget,
                     record,
                     left,
@@ -378,7 +378,7 @@ class Batch:
                 finally:
                     await self._end(execution, plan, emit, record)
 
-    async def _end(self, execution: Execution, plan: RunPlan, emit: Emit, record: RunRecord) -> None:
+    async def _end(self, execution: RequestRunner, plan: AttemptPlan, emit: EventSink, record: RunRecorder) -> None:
         """The run is over, or left to others."""
         if execution.is_left:
             emit(Detached(self._id, plan.index, plan.tag, datetime.now(UTC), execution.machine_id))
@@ -393,9 +393,9 @@ class Batch:
 
     async def _refuse(self, index: int, result: ExecutionResult) -> None:
         """It can never be run beside the others, unless all that it lacks is credentials."""
-        if self._recording and not isinstance(result.error, NoCredentialsError):
+        if self._writer and not isinstance(result.error, NoCredentialsError):
             with anyio.CancelScope(shield=True):
-                await self._recording.run(index).over(result)
+                await self._writer.run(index).over(result)
         await self._finish(index, result)
 
     async def _finish(self, index: int, result: ExecutionResult) -> None:
@@ -410,7 +410,7 @@ class Batch:
         if not leftovers:
             return ""
         commands = [f"flaude reap --app {self._rules.settings.app} --batch {self._id} --all"]
-        if self._recording:
+        if self._writer:
             commands.insert(0, f"flaude resume {self._id}   # or, without their work:")
         return "\n".join(["flaude: these machines may be alive:", *(f"  {one}" for one in leftovers), *commands])
 
@@ -421,7 +421,7 @@ def _bare(url: str) -> str:
 
 
 async def refuse(
-    rules: BatchRules,
+    rules: BatchOptions,
     requests: Sequence[ExecutionRequest],
     batch: str,
     error: FlaudeError,
@@ -445,7 +445,7 @@ async def refuse(
     """
     results = [ExecutionResult(tag=request.tag, error=error) for request in requests]
     endings: list[BaseException] = []
-    watcher = Watcher(rules.on_event, Stopping(), endings.append, feed)
+    watcher = EventDispatcher(rules.on_event, Shutdown(), endings.append, feed)
     for index, result in enumerate(results):
         with anyio.CancelScope(shield=True):
             async with watcher.following() as emit:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import anyio
 
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 
 
 @dataclass(eq=False)
@@ -62,13 +62,13 @@ class Budget:
 
     @asynccontextmanager
     async def reserve(
-        self, usd: float | None, stopping: Stopping, *, under_way: bool = False
+        self, usd: float | None, shutdown: Shutdown, *, under_way: bool = False
     ) -> AsyncIterator[Reservation]:
         """A part of the budget, once there is one, or the word that there is none; see `Reservation.granted`.
 
         Args:
             usd: US dollars that the run may cost; nothing to reserve when the batch has no budget.
-            stopping: Tells when launching stops; then it is not granted.
+            shutdown: Tells when launching stops; then it is not granted.
             under_way: Whether the run has been launched before: then nobody asks whether it may be.
         """
         reservation = Reservation(Decimal(0) if usd is None or self._usd is None else _exact(usd))
@@ -79,7 +79,7 @@ class Budget:
             self._decide()
         try:
             if not under_way:
-                with stopping.interrupts(Stop.LAUNCHES):
+                with shutdown.interrupts(Stage.LAUNCHES):
                     await reservation.decided.wait()
             yield reservation
         finally:

@@ -38,7 +38,7 @@ class Refusal:
     alive: int
 
 
-class Room:
+class MachineCapacity:
     """One kind of place at Fly: in certain regions and for a size, or in the whole organisation.
 
     All times are seconds of one clock. A launch has a number, higher than those before it.

@@ -10,10 +10,10 @@ from inspect import isawaitable
 
 import anyio
 
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 from flaude.events import Event
-from flaude.events.buffer import EventBuffer, Room
-from flaude.events.emitter import Emit
+from flaude.events.buffer import BufferBudget, EventBuffer
+from flaude.events.emitter import EventSink
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _LONGEST_S = 5.0
 EventHandler = Callable[[Event], Awaitable[None] | None]
 
 
-class Watcher:
+class EventDispatcher:
     """The program's `on_event`: what it raises is logged, and the runs go on.
 
     It is called with the events of a run in their order, and with those of several runs side by side. A run hardly
@@ -34,7 +34,7 @@ class Watcher:
 
     Args:
         on_event: Called with every event, plain or async; None for nobody.
-        stopping: Tells when the batch is to stop.
+        shutdown: Tells when the batch is to stop.
         end: Takes what the handler raises that is no Exception: it wants to end the program, not one run's task.
         feed: Takes every event too, for who iterates over them.
     """
@@ -42,18 +42,18 @@ class Watcher:
     def __init__(
         self,
         on_event: EventHandler | None,
-        stopping: Stopping,
+        shutdown: Shutdown,
         end: Callable[[BaseException], None],
         feed: EventBuffer | None = None,
     ) -> None:
         self._on_event = on_event
-        self._stopping = stopping
+        self._shutdown = shutdown
         self._end = end
         self._feed = feed
-        self._room = Room()
+        self._room = BufferBudget()
 
     @asynccontextmanager
-    async def following(self, record: Callable[[Event], None] | None = None) -> AsyncIterator[Emit]:
+    async def following(self, record: Callable[[Event], None] | None = None) -> AsyncIterator[EventSink]:
         """Hand over the events of one run; yields what takes them, and ends when the handler has had them all.
 
         Args:
@@ -61,7 +61,7 @@ class Watcher:
         """
         waiting = EventBuffer(self._room) if self._on_event else None
         delivered = anyio.Event()
-        emit = Emit([buffer for buffer in (self._feed, waiting) if buffer is not None], record)
+        emit = EventSink([buffer for buffer in (self._feed, waiting) if buffer is not None], record)
 
         async def deliver(events: EventBuffer) -> None:
             try:
@@ -79,7 +79,7 @@ class Watcher:
                 yield emit
             finally:
                 waiting.close()
-                with self._stopping.interrupts(Stop.AGENTS) as scope:
+                with self._shutdown.interrupts(Stage.AGENTS) as scope:
                     await delivered.wait()
                 if scope.cancelled_caught:
                     # What the agent has printed can be missed; what became of the run cannot.
@@ -110,7 +110,7 @@ class Watcher:
             return None
 
     async def _wait_for(self, answer: Awaitable[None]) -> None:
-        with self._stopping.interrupts(Stop.AGENTS, after_s=_LONGEST_S) as scope:
+        with self._shutdown.interrupts(Stage.AGENTS, after_s=_LONGEST_S) as scope:
             try:
                 await answer
             except asyncio.CancelledError:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from flaude._agent.command import credentials
-from flaude._executor.admission import Launching
+from flaude._executor.admission import AdmissionControl
 from flaude._executor.background import stream
-from flaude._executor.batch import Batch, BatchRules, refuse
+from flaude._executor.batch import BatchOptions, BatchRunner, refuse
 from flaude._executor.event_delivery import EventHandler
 from flaude._executor.preflight import stopped_before_launch
 from flaude._model.config import MachineConfig
@@ -30,10 +30,10 @@ from flaude._model.settings import ExecutorSettings
 from flaude._model.timeouts import Timeouts
 from flaude._providers.fly.app_pool import AppPool
 from flaude._providers.fly.connection import FlyEndpoint, check_endpoint, client_for
-from flaude._recovery.holding import beginning, taking_up
-from flaude._recovery.resume import Past, resumption
+from flaude._recovery.holding import start_batch, take_over
+from flaude._recovery.resume import PriorProgress, load_progress
 from flaude.events import Event
-from flaude.events.buffer import EventBuffer, Room
+from flaude.events.buffer import BufferBudget, EventBuffer
 from flaude.journal.entries import BatchEntry
 from flaude.journal.protocol import Journal
 
@@ -47,7 +47,7 @@ class _Open:
     def __init__(self, fly: FlyClient, max_concurrency: int | None, timeouts: Timeouts) -> None:
         self.fly = fly
         self.apps = AppPool(fly, timeouts.patience)
-        self.launching = Launching(max_concurrency, capacity_s=timeouts.capacity)
+        self.admission = AdmissionControl(max_concurrency, capacity_s=timeouts.capacity)
         self.opening = anyio.Lock()
         self.is_open = False
 
@@ -138,7 +138,7 @@ class ConcurrentExecutor:
             keep_shards=keep_shards,
             rate_limits=rate_limits,
         ).check()
-        self._rules = BatchRules(self.settings, handle_signals, on_event)
+        self._rules = BatchOptions(self.settings, handle_signals, on_event)
         self._token = token
         self._base_url = base_url
         self._endpoint = fly
@@ -330,20 +330,20 @@ class ConcurrentExecutor:
             # Before the batch is held: making apps may take longer than a lease lasts.
             held = shared.apps.held(shards, keep=keep, make=not cancel, new=False)
             apps = await stack.enter_async_context(held)
-            recording = await stack.enter_async_context(taking_up(self._journal, batch))
-            past, open_ = await resumption(self._journal, batch, os.environ, given=given, only=only)
+            writer = await stack.enter_async_context(take_over(self._journal, batch))
+            prior, open_ = await load_progress(self._journal, batch, os.environ, given=given, only=only)
             self._check_requests(open_)
             for request in open_.values():
                 credentials(request.config, os.environ)
-            running = Batch(
+            running = BatchRunner(
                 self._rules,
                 open_,
                 shared.fly,
-                shared.launching,
+                shared.admission,
                 _nobody,
                 asyncio.current_task(),
-                past=past,
-                recording=recording,
+                prior=prior,
+                writer=writer,
                 apps=apps,
             )
             if cancel:
@@ -398,7 +398,7 @@ class ConcurrentExecutor:
         when all is stopped and destroyed, where Python alone would do it some time later.
         """
         requests, consumer = list(requests), asyncio.current_task()
-        events = EventBuffer(Room())
+        events = EventBuffer(BufferBudget())
         async with aclosing(stream(events, lambda: self.run_into(events, requests, _nobody, consumer))) as happening:
             async for event in happening:
                 yield event
@@ -434,34 +434,34 @@ class ConcurrentExecutor:
     ) -> BatchResult:
         numbered = dict(enumerate(requests))
         self._check_requests(numbered)
-        began, past = anyio.current_time(), Past()
+        began, prior = anyio.current_time(), PriorProgress()
         async with AsyncExitStack() as stack:
             try:
                 shared = await stack.enter_async_context(self._open())
                 apps = None
                 if requests:
-                    async with stopped_before_launch(self._rules, past.id, requests, owner):
+                    async with stopped_before_launch(self._rules, prior.id, requests, owner):
                         await shared.apps.known(self.settings.app)
                         held = shared.apps.held(self.settings.apps, keep=self.settings.keep_shards)
                         apps = await stack.enter_async_context(held)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
-                return await refuse(self._rules, requests, past.id, error, done, feed, anyio.current_time() - began)
-            recording = None
+                return await refuse(self._rules, requests, prior.id, error, done, feed, anyio.current_time() - began)
+            writer = None
             if self._journal is not None:
                 kept = {**self.settings.dump(), "source": self._source, "detached": detach}
-                entry = BatchEntry(past.id, self.settings.app, datetime.now(UTC), kept)
-                recording = await stack.enter_async_context(beginning(self._journal, entry, numbered))
-            batch = Batch(
+                entry = BatchEntry(prior.id, self.settings.app, datetime.now(UTC), kept)
+                writer = await stack.enter_async_context(start_batch(self._journal, entry, numbered))
+            batch = BatchRunner(
                 self._rules,
                 numbered,
                 shared.fly,
-                shared.launching,
+                shared.admission,
                 done,
                 owner,
                 feed,
-                past,
-                recording,
+                prior,
+                writer,
                 apps,
                 detach=detach,
             )

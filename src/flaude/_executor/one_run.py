@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from flaude._executor.background import Background
+from flaude._executor.background import BackgroundTask
 from flaude._executor.executor import ConcurrentExecutor
 from flaude._model.config import MachineConfig
 from flaude._model.errors import ConfigError, MachineExitError, RunFailedError
@@ -19,7 +19,7 @@ from flaude._model.results import ExecutionResult
 from flaude._model.run_result import RunResult
 from flaude._providers.fly.connection import FlyEndpoint
 from flaude.events import Event
-from flaude.events.buffer import EventBuffer, Room
+from flaude.events.buffer import BufferBudget, EventBuffer
 from flaude.events.text import lines_of
 
 
@@ -205,8 +205,8 @@ class StreamingRun:
         self._executor = executor
         self._request = request
         self._include_stderr = include_stderr
-        self._events = _Events(Room())
-        self._background: Background | None = None
+        self._events = _Events(BufferBudget())
+        self._background: BackgroundTask | None = None
         self._lines: deque[str] = deque()
         self._finished: ExecutionResult | None = None
 
@@ -229,7 +229,9 @@ class StreamingRun:
         if self._background is not None:
             raise ConfigError("run_with_logs: a run is entered once; call run_with_logs again for another one")
         owner = asyncio.current_task()
-        self._background = Background(lambda: self._executor.run_into(self._events, [self._request], self._keep, owner))
+        self._background = BackgroundTask(
+            lambda: self._executor.run_into(self._events, [self._request], self._keep, owner)
+        )
         return self
 
     async def __aexit__(
@@ -272,7 +274,7 @@ class StreamingRun:
         return result
 
     @property
-    def _begun(self) -> Background:
+    def _begun(self) -> BackgroundTask:
         if self._background is None:
             raise ConfigError("run_with_logs: enter it first, with `async with run_with_logs(…) as run:`")
         return self._background

@@ -20,7 +20,7 @@ _BOOT_MARGIN_S = 60.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What is to happen to a machine, and why."""
 
     destroy: bool
@@ -33,14 +33,14 @@ def is_ours(machine: Machine, batch: str | None) -> bool:
     return metadata.get("managed_by") == MANAGED_BY and batch in (None, metadata.get("flaude_batch"))
 
 
-def judge(
+def decide(
     machine: Machine,
     guest: StatusReply | None,
     *,
     now: datetime,
     all_: bool = False,
     pulled_within_s: float | None = None,
-) -> Verdict:
+) -> Decision:
     """Whether a machine of ours is to be destroyed.
 
     Args:
@@ -51,23 +51,23 @@ def judge(
         pulled_within_s: For how many seconds after a pull a controller counts as alive; None for `silence_s`.
     """
     if all_:
-        return Verdict(destroy=True, reason="all were asked for")
+        return Decision(destroy=True, reason="all were asked for")
     if has_ended(machine):
-        return Verdict(destroy=True, reason=f"is {machine.state}")
+        return Decision(destroy=True, reason=f"is {machine.state}")
     if guest is not None and guest.pulled_s_ago is not None:
         told = f"its controller was last there {guest.pulled_s_ago:.0f} s ago"
         allowed_s = silence_s(machine) if pulled_within_s is None else pulled_within_s
-        return Verdict(destroy=guest.pulled_s_ago > allowed_s, reason=told)
+        return Decision(destroy=guest.pulled_s_ago > allowed_s, reason=told)
     start_s = start_deadline_s(machine) + _BOOT_MARGIN_S
     idle_s = age(machine.created_at, now) if guest is None else guest.waited_s
     if idle_s is None or idle_s <= start_s:
-        return Verdict(destroy=False, reason="it is new, and may still be given its job")
+        return Decision(destroy=False, reason="it is new, and may still be given its job")
     if guest is not None:
-        return Verdict(destroy=True, reason=f"it was given no job in {idle_s:.0f} s")
+        return Decision(destroy=True, reason=f"it was given no job in {idle_s:.0f} s")
     expires = expires_at(machine)
     if expires is not None and now < expires:
-        return Verdict(destroy=False, reason=f"its guest does not answer; it expires {expires:%Y-%m-%d %H:%M:%S} UTC")
-    return Verdict(destroy=True, reason="its guest does not answer, and its time is over")
+        return Decision(destroy=False, reason=f"its guest does not answer; it expires {expires:%Y-%m-%d %H:%M:%S} UTC")
+    return Decision(destroy=True, reason="its guest does not answer, and its time is over")
 
 
 def age(created_at: str, now: datetime) -> float | None:

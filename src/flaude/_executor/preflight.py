@@ -9,17 +9,17 @@ from typing import Any
 
 import anyio
 
-from flaude._executor.batch import BatchRules
+from flaude._executor.batch import BatchOptions
 from flaude._executor.signals import Member, heeding
 from flaude._model.request import ExecutionRequest
 from flaude._model.results import BatchResult
 from flaude._run.outcome import not_launched
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 
 
 @asynccontextmanager
 async def stopped_before_launch(
-    rules: BatchRules, batch: str, requests: Sequence[ExecutionRequest], owner: asyncio.Task[Any] | None
+    rules: BatchOptions, batch: str, requests: Sequence[ExecutionRequest], owner: asyncio.Task[Any] | None
 ) -> AsyncIterator[None]:
     """A signal ends the block as it would end the batch.
 
@@ -36,17 +36,17 @@ async def stopped_before_launch(
     if not rules.handle_signals:
         yield
         return
-    began, stopping = anyio.current_time(), Stopping()
+    began, shutdown = anyio.current_time(), Shutdown()
 
     def result() -> BatchResult:
-        results = [not_launched(request.tag, stopping.kind, stopping.reason) for request in requests]
+        results = [not_launched(request.tag, shutdown.kind, shutdown.reason) for request in requests]
         seconds = anyio.current_time() - began
-        return BatchResult(results=results, seconds=seconds, stopped_by=stopping.reason, id=batch)
+        return BatchResult(results=results, seconds=seconds, stopped_by=shutdown.reason, id=batch)
 
-    member = Member(stopping, result, str, owner)
+    member = Member(shutdown, result, str, owner)
     try:
         async with heeding(member):
-            with stopping.interrupts(Stop.AGENTS):
+            with shutdown.interrupts(Stage.AGENTS):
                 yield
     finally:
         if member.ending is not None:

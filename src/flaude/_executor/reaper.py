@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 from pydantic import BaseModel, ConfigDict
 
-from flaude._executor.ownership import Verdict, age, is_ours, judge
-from flaude._guest.client import GuestLink
+from flaude._executor.ownership import Decision, age, decide, is_ours
+from flaude._guest.client import SupervisorClient
 from flaude._guest.messages import StatusReply
 from flaude._model.errors import ConfigError, FlaudeError, FlyError, NotAllowedError, NotFoundError, TokenExpiredError
 from flaude._model.placement import check_app_name
@@ -261,22 +261,22 @@ class _Reaper:
                 reaped = self._reaped(machine, "failed", f"{type(error).__name__}: {error}")
             self._found[machine.id] = reaped
 
-    async def _judge(self, machine: Machine) -> Verdict:
+    async def _judge(self, machine: Machine) -> Decision:
         now = datetime.now(UTC)
         if self._older_s and age(machine.created_at, now) is None:
-            return Verdict(destroy=False, reason="Fly does not say how old it is")
+            return Decision(destroy=False, reason="Fly does not say how old it is")
         guest = None if self._all or has_ended(machine) else await self._ask(machine)
-        return judge(machine, guest, now=now, all_=self._all, pulled_within_s=self._pulled_within_s)
+        return decide(machine, guest, now=now, all_=self._all, pulled_within_s=self._pulled_within_s)
 
     async def _ask(self, machine: Machine) -> StatusReply | None:
         try:
-            return await GuestLink(self._fly, self._app, machine.id).status()
+            return await SupervisorClient(self._fly, self._app, machine.id).status()
         except TokenExpiredError:
             raise  # nobody has asked the guest: that says nothing about its owner
         except FlaudeError:
             return None
 
-    async def _carry_out(self, machine: Machine, verdict: Verdict) -> Reaped:
+    async def _carry_out(self, machine: Machine, verdict: Decision) -> Reaped:
         if not verdict.destroy:
             return self._reaped(machine, "kept", verdict.reason)
         if self._dry_run:

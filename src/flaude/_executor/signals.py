@@ -20,7 +20,7 @@ from anyio.lowlevel import RunVar
 
 from flaude._model.errors import Interrupted, Terminated
 from flaude._model.results import BatchResult
-from flaude._run.shutdown import Stopping
+from flaude._run.shutdown import Shutdown
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,7 +30,7 @@ class Member:
     """A batch that wants to hear of signals.
 
     Attributes:
-        stopping: Is told to go on to the next stage, by the first signal and by the second.
+        shutdown: Is told to go on to the next stage, by the first signal and by the second.
         result: What the batch has come to.
         last_words: What to print when the third ends the program at once.
         owner: The task that awaits the batch.
@@ -38,7 +38,7 @@ class Member:
         ending: What to raise, once the batch is over that a signal has ended.
     """
 
-    stopping: Stopping
+    shutdown: Shutdown
     result: Callable[[], BatchResult]
     last_words: Callable[[], str]
     owner: asyncio.Task[Any] | None = field(default_factory=asyncio.current_task)
@@ -161,7 +161,7 @@ def _has_come_to(task: asyncio.Task[Any], error: BaseException | None) -> bool:
 
 def _tell(member: Member, number: signal.Signals) -> None:
     member.received = member.received or number
-    member.stopping.next(f"stopped by {number.name}")
+    member.shutdown.next(f"stopped by {number.name}")
 
 
 _watch: RunVar[_Watch | None] = RunVar("flaude_signals")

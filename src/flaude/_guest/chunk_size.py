@@ -9,7 +9,7 @@ _WHOLE_ONES = 8
 _FULL = 0.85
 
 
-class PieceSize:
+class ChunkSize:
     """The size of the next piece, in `bytes`.
 
     Calls are rationed, and how long an answer may be is not documented: as long as pieces arrive whole, the next one is

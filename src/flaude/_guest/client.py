@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from flaude._guest.chunk_size import PieceSize
+from flaude._guest.chunk_size import ChunkSize
 from flaude._guest.inside.ctl import STDIN
 from flaude._guest.inside.packing import pack_request
 from flaude._guest.inside.parts import name_of
@@ -82,7 +82,7 @@ class CutAnswerError(GuestError):
         self.size = size
 
 
-class GuestLink:
+class SupervisorClient:
     """Calls to the guest of one machine.
 
     Every method raises `NotReadyError` while the machine or its supervisor does not answer yet, `UnreachableError`,
@@ -107,7 +107,7 @@ class GuestLink:
         self._app = app
         self._machine_id = machine_id
         self._wait_s = fly.exec_limits.longest_wait_s
-        self._pieces = PieceSize(fly.exec_limits.answer_bytes)
+        self._pieces = ChunkSize(fly.exec_limits.answer_bytes)
         self._packed_job = ("", "")
         self._begun = ("", b"")
         self._sent = 0

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from flaude._model.errors import ConfigError
-from flaude._model.machine_sizes import DEFAULT_VM_SIZE, Guest, guest
+from flaude._model.machine_sizes import DEFAULT_VM_SIZE, MachineSize, guest
 from flaude._model.regions import as_regions
 from flaude._model.repos import RepoSpec, as_repo_specs, is_branch
 
@@ -223,7 +223,7 @@ class MachineConfig(BaseModel):
         return tuple(word for word in as_regions(self.region).split(",") if word)
 
     @property
-    def guest(self) -> Guest:
+    def guest(self) -> MachineSize:
         """CPU kind, CPUs and memory that `vm_size` and its overrides mean."""
         return guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
 

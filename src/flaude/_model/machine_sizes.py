@@ -30,7 +30,7 @@ CPU_CLASSES: dict[CpuKind, CpuClass] = {
 
 
 @dataclass(frozen=True)
-class Guest:
+class MachineSize:
     """Fly's `config.guest`: kind and number of CPUs, and memory in MB."""
 
     cpu_kind: CpuKind
@@ -40,8 +40,8 @@ class Guest:
 
 _PREFIXES: dict[CpuKind, str] = {"shared": "shared-cpu", "performance": "performance"}
 
-PRESETS: dict[str, Guest] = {
-    f"{prefix}-{cpus}x": Guest(kind, cpus, cpus * CPU_CLASSES[kind].min_memory_mb)
+PRESETS: dict[str, MachineSize] = {
+    f"{prefix}-{cpus}x": MachineSize(kind, cpus, cpus * CPU_CLASSES[kind].min_memory_mb)
     for kind, prefix in _PREFIXES.items()
     for cpus in CPU_CLASSES[kind].cpus
 }
@@ -54,7 +54,7 @@ DEFAULT_MEMORY_MB = 4096
 """Memory of the default size: Fly's preset has 512 MB, and Claude Code asks for 4 GB (its docs, requirements)."""
 
 
-def guest(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = None) -> Guest:
+def guest(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = None) -> MachineSize:
     """The `config.guest` that a preset's name and its two overrides mean.
 
     Args:
@@ -84,4 +84,4 @@ def guest(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = N
             f"vm_memory_mb: {cpus} {preset.cpu_kind} CPUs take {least} to {most} MB in steps of "
             f"{allowed.memory_step_mb}, not {memory_mb}"
         )
-    return Guest(preset.cpu_kind, cpus, memory_mb)
+    return MachineSize(preset.cpu_kind, cpus, memory_mb)

@@ -14,7 +14,7 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 
 
-class Patience:
+class OutageBackoff:
     """Counts failures without a break; all times are seconds of one clock.
 
     Args:

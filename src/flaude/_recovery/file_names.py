@@ -8,7 +8,7 @@ def run_folder(index: int) -> str:
     return f"runs/{index:03}"
 
 
-def harvest_file(index: int, attempt: int) -> str:
+def collected_file(index: int, attempt: int) -> str:
     """What the machine of an attempt has given, until the run is over."""
     return f"{run_folder(index)}/harvest-{attempt}.json"
 

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from flaude._model.codec import kept_request
 from flaude._model.request import ExecutionRequest
-from flaude._recovery.journal_writer import LEASE_S, Recording
+from flaude._recovery.journal_writer import LEASE_S, JournalWriter
 from flaude.journal.entries import BatchEntry, RunEntry
 from flaude.journal.holder import is_dead, this_process
 from flaude.journal.protocol import Journal
@@ -19,9 +19,9 @@ _LAST_S = 10.0
 
 
 @asynccontextmanager
-async def beginning(
+async def start_batch(
     journal: Journal, entry: BatchEntry, requests: Mapping[int, ExecutionRequest]
-) -> AsyncIterator[Recording]:
+) -> AsyncIterator[JournalWriter]:
     """A new batch in the journal, held by this process until the block is left.
 
     Raises:
@@ -32,7 +32,7 @@ async def beginning(
         runs = await anyio.to_thread.run_sync(_entries, requests)  # of a thousand long prompts, some 50 ms
         await journal.add(entry, runs, holder, LEASE_S)
         async with _released(journal, entry.id, holder.owner):
-            yield Recording(journal, entry.id, holder.owner)
+            yield JournalWriter(journal, entry.id, holder.owner)
 
 
 def _entries(requests: Mapping[int, ExecutionRequest]) -> list[RunEntry]:
@@ -40,7 +40,7 @@ def _entries(requests: Mapping[int, ExecutionRequest]) -> list[RunEntry]:
 
 
 @asynccontextmanager
-async def taking_up(journal: Journal, batch: str) -> AsyncIterator[Recording]:
+async def take_over(journal: Journal, batch: str) -> AsyncIterator[JournalWriter]:
     """A batch of the journal, held by this process until the block is left.
 
     Raises:
@@ -52,7 +52,7 @@ async def taking_up(journal: Journal, batch: str) -> AsyncIterator[Recording]:
     async with journal:
         await journal.hold(batch, holder, LEASE_S, is_dead=is_dead)
         async with _released(journal, batch, holder.owner):
-            yield Recording(journal, batch, holder.owner)
+            yield JournalWriter(journal, batch, holder.owner)
 
 
 @asynccontextmanager

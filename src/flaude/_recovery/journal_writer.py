@@ -20,12 +20,12 @@ from flaude._model.codec import dump_result
 from flaude._model.errors import JournalError, LeaseLostError
 from flaude._model.results import ExecutionResult
 from flaude._model.run_result import RunResult
-from flaude._recovery.file_names import attempt_file, harvest_file, run_folder
-from flaude._run.checkpoint import Harvest, dump_harvest
-from flaude._run.recorder import Checkpoint, RunRecord
+from flaude._recovery.file_names import attempt_file, collected_file, run_folder
+from flaude._run.checkpoint import CollectedWork, dump_collected
+from flaude._run.recorder import RunRecorder, StoredCheckpoint
 from flaude.events import Event
 from flaude.events.codec import dump_event, kind_of
-from flaude.journal.entries import CheckpointNote, EndNote, EventNote, Note, OutcomeNote, Wish
+from flaude.journal.entries import CheckpointNote, ControlRequest, EndNote, EventNote, Note, OutcomeNote
 from flaude.journal.protocol import Journal
 
 _log = logging.getLogger("flaude.journal")
@@ -40,7 +40,7 @@ _LONGEST_TEXT = 256 * 1024
 _FILES_AT_ONCE = 4  # each is in memory several times while it is written
 
 
-class Recording:
+class JournalWriter:
     """Writes one batch to its journal, which it holds.
 
     Args:
@@ -59,7 +59,7 @@ class Recording:
         self._batch = batch
         self._owner = owner
         self._lost: Callable[[LeaseLostError], None] = _nobody
-        self._wished: Callable[[Wish], None] = _nobody
+        self._wished: Callable[[ControlRequest], None] = _nobody
         self._notes: list[Note] = []
         self._moved: dict[int, _RunRecord] = {}
         self._told = self._written = 0
@@ -68,13 +68,13 @@ class Recording:
         self._files = anyio.CapacityLimiter(_FILES_AT_ONCE)
         self._said = ""
 
-    def run(self, index: int) -> RunRecord:
+    def run(self, index: int) -> RunRecorder:
         """What takes the record of one run."""
         return _RunRecord(self, index)
 
     @asynccontextmanager
     async def going_on(
-        self, lost: Callable[[LeaseLostError], None], wished: Callable[[Wish], None]
+        self, lost: Callable[[LeaseLostError], None], wished: Callable[[ControlRequest], None]
     ) -> AsyncIterator[None]:
         """Write what is told, and keep hold of the batch, until the block is left; then write the rest.
 
@@ -225,10 +225,10 @@ def _nobody(_told: object) -> None:
 class _RunRecord:
     """The record of one run in its batch's."""
 
-    def __init__(self, recording: Recording, index: int) -> None:
-        self._recording = recording
+    def __init__(self, writer: JournalWriter, index: int) -> None:
+        self._writer = writer
         self.index = index
-        self.checkpoint: Callable[[], Checkpoint] | None = None
+        self.checkpoint: Callable[[], StoredCheckpoint] | None = None
         self._last: Event | None = None
 
     def note(self) -> CheckpointNote | None:
@@ -243,36 +243,36 @@ class _RunRecord:
             return
         # The result is a file, and may be large.
         data = _short(dump_event(event, without="result"))
-        self._recording.note(EventNote(self.index, event.at, kind_of(event), data))
+        self._writer.note(EventNote(self.index, event.at, kind_of(event), data))
 
     def moved(self) -> None:
-        self._recording.moved(self)
+        self._writer.moved(self)
 
     async def durable(self) -> None:
-        await self._recording.durable()
+        await self._writer.durable()
 
-    async def harvest(self, attempt: int, harvest: Harvest) -> bool:
-        return await self._recording.put(harvest_file(self.index, attempt), lambda: _bytes(dump_harvest(harvest)))
+    async def collected(self, attempt: int, collected: CollectedWork) -> bool:
+        return await self._writer.put(collected_file(self.index, attempt), lambda: _bytes(dump_collected(collected)))
 
     async def attempted(self, number: int, brought: RunResult) -> None:
-        await self._recording.put(attempt_file(self.index, number), lambda: brought.model_dump_json().encode())
+        await self._writer.put(attempt_file(self.index, number), lambda: brought.model_dump_json().encode())
 
     async def over(self, result: ExecutionResult, last: Event | None = None) -> None:
         run, folder = result.run_result, run_folder(self.index)
         for number, patch in enumerate(run.patches if run else ()):
             if patch.diff:
                 name = patch.path.rstrip("/").rpartition("/")[2] or "repo"
-                await self._recording.put(f"{folder}/{number}-{name}.patch", partial(bytes, patch.diff))
-        if not await self._recording.put(f"{folder}/result.json", lambda: _bytes(dump_result(result))):
+                await self._writer.put(f"{folder}/{number}-{name}.patch", partial(bytes, patch.diff))
+        if not await self._writer.put(f"{folder}/result.json", lambda: _bytes(dump_result(result))):
             return  # it stays open: whoever takes it up makes its result once more of what its machine has given
         # Both in one write: `resume` writes no events of a run that has a result.
-        self._recording.note(OutcomeNote(self.index, outcome(result), result.success, result.cost_usd))
+        self._writer.note(OutcomeNote(self.index, outcome(result), result.success, result.cost_usd))
         if last is not None:
             self.event(last)
             self._last = last
-        if await self._recording.quietly(self.durable):
+        if await self._writer.quietly(self.durable):
             for attempt in result.attempts:
-                await self._recording.drop(harvest_file(self.index, attempt.number))
+                await self._writer.drop(collected_file(self.index, attempt.number))
 
 
 def outcome(result: ExecutionResult) -> dict[str, Any]:

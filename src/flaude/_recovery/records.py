@@ -80,7 +80,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class RecordedRun:
+class RunRecord:
     """A run of a recorded batch; `entry` is what the journal has of it."""
 
     entry: RunEntry
@@ -134,7 +134,7 @@ class RecordedRun:
 
 
 @dataclass(frozen=True)
-class RecordedBatch:
+class BatchRecord:
     """A batch as it was when it was read.
 
     Attributes:
@@ -145,7 +145,7 @@ class RecordedBatch:
 
     journal: Journal
     entry: BatchEntry
-    runs: tuple[RecordedRun, ...]
+    runs: tuple[RunRecord, ...]
 
     @property
     def id(self) -> str:
@@ -176,7 +176,7 @@ class RecordedBatch:
         """What it was begun from: a batch file's name, or `-p`; empty when a program has."""
         return str(self.entry.settings.get("source", ""))
 
-    def run(self, word: str) -> RecordedRun:
+    def run(self, word: str) -> RunRecord:
         """The run that a person means: by its tag, or by its index as `3` or `#3`.
 
         Raises:
@@ -237,7 +237,7 @@ class RecordedBatch:
             raise JournalError(f"batch {self.id}: the result of run #{index} is damaged: {error}") from error
 
 
-async def read_batch(journal: Journal, id_: str) -> RecordedBatch:
+async def read_batch(journal: Journal, id_: str) -> BatchRecord:
     """A batch with all of its runs.
 
     Args:
@@ -249,9 +249,9 @@ async def read_batch(journal: Journal, id_: str) -> RecordedBatch:
         JournalError: It cannot be read.
     """
     entry = await journal.batch(id_)
-    return RecordedBatch(journal, entry, tuple(RecordedRun(run) for run in await journal.runs(entry.id)))
+    return BatchRecord(journal, entry, tuple(RunRecord(run) for run in await journal.runs(entry.id)))
 
 
-def _indexes(runs: Sequence[RecordedRun]) -> str:
+def _indexes(runs: Sequence[RunRecord]) -> str:
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     return ", ".join(str(run.index) for run in runs[:_NAMED]) + more

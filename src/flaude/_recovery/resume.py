@@ -17,23 +17,23 @@ from flaude._model.request import ExecutionRequest
 from flaude._model.results import ExecutionResult
 from flaude._model.run_result import Attempt, RunResult
 from flaude._offload import offload
-from flaude._recovery.file_names import attempt_file, harvest_file
-from flaude._recovery.records import RecordedBatch, RecordedRun, read_batch
-from flaude._run.checkpoint import Harvest, LeftRun, left_run, load_harvest
+from flaude._recovery.file_names import attempt_file, collected_file
+from flaude._recovery.records import BatchRecord, RunRecord, read_batch
+from flaude._run.checkpoint import Checkpoint, CollectedWork, load_checkpoint, load_collected
 from flaude.journal.entries import RunEntry
 from flaude.journal.protocol import Journal
 
 _log = logging.getLogger("flaude.journal")
 
 
-async def resumption(
+async def load_progress(
     journal: Journal,
     batch: str,
     environ: Mapping[str, str],
     *,
     given: Mapping[int, ExecutionRequest] | None = None,
     only: Collection[int] | None = None,
-) -> tuple[Past, dict[int, ExecutionRequest]]:
+) -> tuple[PriorProgress, dict[int, ExecutionRequest]]:
     """Read a batch, which should be held.
 
     Args:
@@ -60,7 +60,7 @@ async def resumption(
     still_open = [run for run in recorded.runs if not run.is_over]
     open_ = [run for run in still_open if only is None or run.index in only]
     requests = await anyio.to_thread.run_sync(_requests, open_, environ, given)
-    finished, left = dict[int, ExecutionResult](), dict[int, LeftRun]()
+    finished, left = dict[int, ExecutionResult](), dict[int, Checkpoint]()
     spent_usd = machine_s = 0.0
     for run in recorded.runs:
         entry, most_usd = run.entry, run.entry.request["config"].get("max_budget_usd") or 0.0
@@ -78,10 +78,10 @@ async def resumption(
         else:
             spent_usd += most_usd  # it may be at work
             machine_s += sum(attempt.machine_seconds for attempt in one.earlier)
-    return Past(batch, len(open_) < len(still_open), finished, left, spent_usd, machine_s), requests
+    return PriorProgress(batch, len(open_) < len(still_open), finished, left, spent_usd, machine_s), requests
 
 
-async def _result(recorded: RecordedBatch, run: RecordedRun) -> ExecutionResult:
+async def _result(recorded: BatchRecord, run: RunRecord) -> ExecutionResult:
     """What a run came to; where the file is gone, it says that: the other runs have machines that wait for us."""
     try:
         result = await recorded.result(run.index)
@@ -91,34 +91,34 @@ async def _result(recorded: RecordedBatch, run: RecordedRun) -> ExecutionResult:
     return result
 
 
-async def _left(journal: Journal, batch: str, entry: RunEntry) -> LeftRun:
+async def _left(journal: Journal, batch: str, entry: RunEntry) -> Checkpoint:
     kept = entry.checkpoint or {}
     try:
-        name = harvest_file(entry.index, kept["attempt"])
+        name = collected_file(entry.index, kept["attempt"])
         content = await journal.get(batch, name)
-        harvest = None if content is None else await offload(len(content), _harvest, batch, name, content)
+        collected = None if content is None else await offload(len(content), _collected, batch, name, content)
         superseded = [
             await offload(len(content), RunResult.model_validate_json, content)
             for number in range(1, kept["attempt"])
             if (content := await journal.get(batch, attempt_file(entry.index, number)))
         ]
-        return left_run(kept, harvest, tuple(superseded))
+        return load_checkpoint(kept, collected, tuple(superseded))
     except (KeyError, TypeError, ValueError) as error:
         raise _unknown(entry, "what is kept of it", error) from error
 
 
-def _harvest(batch: str, name: str, content: bytes) -> Harvest | None:
+def _collected(batch: str, name: str, content: bytes) -> CollectedWork | None:
     try:
         kept = json.loads(content.decode("utf-8", "surrogatepass"))
     except ValueError as error:
         # As if it had not been written: the machine may still have it all.
         _log.error("batch %s: %s is damaged, and left out: %s", batch, name, error)
         return None
-    return load_harvest(kept)
+    return load_collected(kept)
 
 
 def _requests(
-    runs: Iterable[RecordedRun], environ: Mapping[str, str], given: Mapping[int, ExecutionRequest] | None
+    runs: Iterable[RunRecord], environ: Mapping[str, str], given: Mapping[int, ExecutionRequest] | None
 ) -> dict[int, ExecutionRequest]:
     return {run.index: _request(run.entry, environ, given) for run in runs}
 
@@ -165,7 +165,7 @@ def new_batch_id() -> str:
 
 
 @dataclass(frozen=True)
-class Past:
+class PriorProgress:
     """What has happened to a batch before.
 
     Attributes:
@@ -181,6 +181,6 @@ class Past:
     id: str = field(default_factory=new_batch_id)
     partly: bool = False
     finished: Mapping[int, ExecutionResult] = field(default_factory=dict)
-    left: Mapping[int, LeftRun] = field(default_factory=dict)
+    left: Mapping[int, Checkpoint] = field(default_factory=dict)
     spent_usd: float = 0.0
     machine_seconds: float = 0.0

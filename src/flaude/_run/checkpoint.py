@@ -12,19 +12,19 @@ from flaude._guest.messages import GuestResult
 from flaude._model.failures import FailureKind, Phase
 from flaude._model.run_result import Artifact, Attempt, ExitEvent, Failure, FlyRequest, Omitted, RunResult
 from flaude._providers.fly.provider_record import ProviderRecord
-from flaude._run.downloads import Arrived
-from flaude._run.state import RunState, Step
+from flaude._run.downloads import Downloaded
+from flaude._run.state import AttemptState, Step
 
 
 @dataclass(frozen=True)
-class LeftRun:
+class Checkpoint:
     """A run that another controller has begun and not ended.
 
     Attributes:
         attempt: The number of its last attempt.
         state: Where that is taken up.
         began_at: When each of its phases began, by the phase's word.
-        arrived: The files that it has brought.
+        downloaded: The files that it has brought.
         earlier: The attempts before.
         superseded: What those have brought whose agents had started.
         app: The app of its machine; empty when that was not written down.
@@ -34,9 +34,9 @@ class LeftRun:
     """
 
     attempt: int
-    state: RunState
+    state: AttemptState
     began_at: Mapping[str, datetime]
-    arrived: Arrived = field(default_factory=Arrived)
+    downloaded: Downloaded = field(default_factory=Downloaded)
     earlier: tuple[Attempt, ...] = ()
     superseded: tuple[RunResult, ...] = ()
     app: str = ""
@@ -50,9 +50,9 @@ class LeftRun:
         return self.state.step is not Step.CREATE or self.state.unsure or bool(self.state.machine_id)
 
 
-def checkpoint(
+def dump_checkpoint(
     attempt: int,
-    state: RunState,
+    state: AttemptState,
     told: int,
     began_at: Mapping[str, datetime],
     earlier: tuple[Attempt, ...],
@@ -94,16 +94,18 @@ def checkpoint(
     }
 
 
-def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple[RunResult, ...] = ()) -> LeftRun:
+def load_checkpoint(
+    kept: Mapping[str, Any], collected: CollectedWork | None, superseded: tuple[RunResult, ...] = ()
+) -> Checkpoint:
     """Where a run is taken up.
 
     Args:
-        kept: Its last `checkpoint`.
-        harvest: What its machine has given, if all of it had arrived.
+        kept: Its last `dump_checkpoint`.
+        collected: What its machine has given, if all of it had arrived.
         superseded: What earlier attempts have brought.
     """
     failure, event = kept["failure"], kept.get("exit_event")
-    state = RunState(
+    state = AttemptState(
         step=Step(kept["step"]),
         phase=Phase(kept["phase"]),
         machine_id=kept["machine_id"],
@@ -115,11 +117,11 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
         failure=Failure.model_validate(failure) if failure else None,
         destroyed=kept["destroyed"],
     )
-    return LeftRun(
+    return Checkpoint(
         kept["attempt"],
-        _taken_up(state, harvest),
+        _taken_up(state, collected),
         {phase: datetime.fromisoformat(at) for phase, at in kept["began_at"].items()},
-        harvest.arrived if harvest else Arrived(),
+        collected.downloaded if collected else Downloaded(),
         tuple(Attempt.model_validate(one) for one in kept["earlier"]),
         superseded,
         kept.get("app", ""),
@@ -129,11 +131,11 @@ def left_run(kept: Mapping[str, Any], harvest: Harvest | None, superseded: tuple
     )
 
 
-def _taken_up(state: RunState, harvest: Harvest | None) -> RunState:
-    if harvest is not None:
+def _taken_up(state: AttemptState, collected: CollectedWork | None) -> AttemptState:
+    if collected is not None:
         # Everything is here, whatever else was written: what is left is to tell the machine.
         step = Step.ACK if state.step in (Step.PULL, Step.CANCEL, Step.FETCH) else state.step
-        return replace(state, step=step, result=harvest.result)
+        return replace(state, step=step, result=collected.result)
     if state.step in (Step.FETCH, Step.ACK):
         # The guest tells its result again to whoever has pulled all.
         return replace(state, step=Step.PULL)
@@ -144,31 +146,31 @@ def _taken_up(state: RunState, harvest: Harvest | None) -> RunState:
 
 
 @dataclass(frozen=True)
-class Harvest:
+class CollectedWork:
     """The guest's account of a run, and the files that have arrived."""
 
     result: GuestResult
-    arrived: Arrived
+    downloaded: Downloaded
 
 
-def dump_harvest(harvest: Harvest) -> dict[str, Any]:
+def dump_collected(collected: CollectedWork) -> dict[str, Any]:
     """All of it, as `json.dumps` takes it."""
-    arrived = harvest.arrived
+    downloaded = collected.downloaded
     return {
-        "result": harvest.result.model_dump(mode="json"),
-        "contents": {name: base64.b64encode(content).decode() for name, content in arrived.contents.items()},
-        "artifacts": [artifact.model_dump(mode="json") for artifact in arrived.artifacts],
-        "transcript": arrived.transcript.model_dump(mode="json") if arrived.transcript else None,
-        "lost": [omitted.model_dump(mode="json") for omitted in arrived.lost],
+        "result": collected.result.model_dump(mode="json"),
+        "contents": {name: base64.b64encode(content).decode() for name, content in downloaded.contents.items()},
+        "artifacts": [artifact.model_dump(mode="json") for artifact in downloaded.artifacts],
+        "transcript": downloaded.transcript.model_dump(mode="json") if downloaded.transcript else None,
+        "lost": [omitted.model_dump(mode="json") for omitted in downloaded.lost],
     }
 
 
-def load_harvest(kept: Mapping[str, Any]) -> Harvest:
+def load_collected(kept: Mapping[str, Any]) -> CollectedWork:
     """The harvest again."""
     transcript = kept["transcript"]
-    return Harvest(
+    return CollectedWork(
         GuestResult.model_validate(kept["result"]),
-        Arrived(
+        Downloaded(
             {name: base64.b64decode(content) for name, content in kept["contents"].items()},
             tuple(Artifact.model_validate(artifact) for artifact in kept["artifacts"]),
             Artifact.model_validate(transcript) if transcript else None,

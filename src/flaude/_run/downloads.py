@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import anyio
 import anyio.to_thread
 
-from flaude._guest.client import GuestLink
+from flaude._guest.client import SupervisorClient
 from flaude._guest.messages import GuestArtifact, GuestFile, GuestResult
 from flaude._model.errors import GuestError
 from flaude._model.run_result import Artifact, Omitted
@@ -25,7 +25,7 @@ _SMALL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
-class Arrived:
+class Downloaded:
     """What has arrived of an attempt.
 
     Attributes:
@@ -41,36 +41,36 @@ class Arrived:
     lost: tuple[Omitted, ...] = ()
 
 
-class Fetching:
+class Downloader:
     """What has arrived of one attempt, piece by piece, so that no blip makes it begin anew.
 
     Args:
         folder: Where artifacts and transcript go, `artifacts/…` and `transcript.jsonl`; made when there are any.
-        arrived: What somebody else has fetched before.
+        downloaded: What somebody else has fetched before.
         anew: Whether somebody else may have left files there that are fetched again.
     """
 
-    def __init__(self, folder: Path, arrived: Arrived | None = None, *, anew: bool = False) -> None:
+    def __init__(self, folder: Path, downloaded: Downloaded | None = None, *, anew: bool = False) -> None:
         self._folder = folder
         self._anew = anew
         self._waiting: deque[_Download] | None = None
-        arrived = arrived or Arrived()
-        self._contents = dict(arrived.contents)
-        self._artifacts = list(arrived.artifacts)
-        self._transcript = arrived.transcript
-        self._lost = list(arrived.lost)
+        downloaded = downloaded or Downloaded()
+        self._contents = dict(downloaded.contents)
+        self._artifacts = list(downloaded.artifacts)
+        self._transcript = downloaded.transcript
+        self._lost = list(downloaded.lost)
 
     @property
-    def arrived(self) -> Arrived:
+    def downloaded(self) -> Downloaded:
         """What there is by now."""
-        return Arrived(dict(self._contents), tuple(self._artifacts), self._transcript, tuple(self._lost))
+        return Downloaded(dict(self._contents), tuple(self._artifacts), self._transcript, tuple(self._lost))
 
-    async def go_on(self, link: GuestLink, result: GuestResult) -> bool:
+    async def go_on(self, link: SupervisorClient, result: GuestResult) -> bool:
         """Fetch one more piece, patches first; whether there was one left to fetch.
 
         Raises:
             GuestError: It arrived damaged, or the guest does not have it; what has arrived before is kept.
-            FlyError: As `GuestLink.fetch`.
+            FlyError: As `SupervisorClient.fetch`.
         """
         if self._waiting is None:
             if self._anew:
@@ -114,7 +114,7 @@ class Fetching:
                 file(result.transcript.file), result.transcript, self._folder / ".part-transcript", last=True
             )
 
-    async def _fetch(self, link: GuestLink, download: _Download) -> bool:
+    async def _fetch(self, link: SupervisorClient, download: _Download) -> bool:
         """One more piece of it, or it and the small ones that follow, in one call; whether it is whole."""
         together = list(islice(takewhile(_is_small, self._waiting or ()), _MOST_TOGETHER))
         if len(together) <= 1:
@@ -188,7 +188,7 @@ class _Download:
         """Whether it is here and what it should be."""
         return self.content is not None or (self._on_disk and self._size == self.file.size)
 
-    async def go_on(self, link: GuestLink) -> bool:
+    async def go_on(self, link: SupervisorClient) -> bool:
         """Fetch one more piece; whether the file is whole now.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from flaude._guest.client import ANSWER_AT_ONCE, GuestLink, JobRefusedError, NoGuestError
+from flaude._guest.client import ANSWER_AT_ONCE, JobRefusedError, NoGuestError, SupervisorClient
 from flaude._guest.messages import GuestState, PullReply
 from flaude._model.errors import (
     FlaudeError,
@@ -32,25 +32,34 @@ from flaude._model.errors import (
 from flaude._model.failures import FailureKind, Phase
 from flaude._model.results import Leftover
 from flaude._model.run_result import Attempt, Times
-from flaude._providers.backoff import Patience, jitter
+from flaude._providers.backoff import OutageBackoff, jitter
 from flaude._providers.fly.destroy import destroy
-from flaude._providers.fly.diagnosis import GONE, NEEDS_PYTHON, STARTED, UNKNOWN_S, cause, create_failure, has_ended
+from flaude._providers.fly.diagnosis import (
+    GONE,
+    NEEDS_PYTHON,
+    STARTED,
+    UNKNOWN_S,
+    classify_exit,
+    create_failure,
+    has_ended,
+)
 from flaude._providers.fly.exec_limits import NOT_READY_S
 from flaude._providers.fly.provider_record import ProviderRecord
 from flaude._providers.fly.state_watcher import MachineStates
-from flaude._run.checkpoint import Harvest, LeftRun
-from flaude._run.downloads import Fetching
-from flaude._run.event_reporter import Telling
-from flaude._run.job import job, secret_values
+from flaude._run.checkpoint import Checkpoint, CollectedWork
+from flaude._run.downloads import Downloader
+from flaude._run.event_reporter import EventReporter
+from flaude._run.job import build_job_message, secret_values
 from flaude._run.machine import machine_spec
 from flaude._run.outcome import attempt_of
-from flaude._run.plan import RunPlan
-from flaude._run.recorder import NoRecord, RunRecord
+from flaude._run.plan import AttemptPlan
+from flaude._run.recorder import NullRecorder, RunRecorder
 from flaude._run.refused_token import RefusedToken
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 from flaude._run.state import (
     Accepted,
     Acked,
+    AttemptState,
     Booted,
     CancelSent,
     Created,
@@ -64,12 +73,11 @@ from flaude._run.state import (
     GuestEntered,
     Observation,
     Pulled,
-    RunState,
     Step,
     StopAsked,
     advance,
 )
-from flaude.events.emitter import Emit
+from flaude.events.emitter import EventSink
 
 if TYPE_CHECKING:
     from flaude._providers.fly import FlyClient
@@ -88,14 +96,14 @@ _BLIPS = (NotReadyError, JournalError, *_UNANSWERED)
 _COLLECTING = (Step.PULL, Step.CANCEL, Step.FETCH)
 
 
-class Run:
+class AttemptDriver:
     """One attempt on one machine, from the create call until the machine is gone.
 
     Args:
         fly: The client.
         plan: What to run, and where.
         emit: Takes every event.
-        stopping: Tells when to stop.
+        shutdown: Tells when to stop.
         record: Takes how far it is.
         left: Where another controller has left it; it is taken up there.
         states: Sees how the machines of the batch are.
@@ -109,11 +117,11 @@ class Run:
     def __init__(
         self,
         fly: FlyClient,
-        plan: RunPlan,
-        emit: Emit,
-        stopping: Stopping,
-        record: RunRecord | None = None,
-        left: LeftRun | None = None,
+        plan: AttemptPlan,
+        emit: EventSink,
+        shutdown: Shutdown,
+        record: RunRecorder | None = None,
+        left: Checkpoint | None = None,
         states: MachineStates | None = None,
         token: RefusedToken | None = None,
         made: Callable[[], None] | None = None,
@@ -122,15 +130,15 @@ class Run:
         self.refused: MachineLimitError | NoCapacityError | None = None
         self._too_large: PayloadTooLargeError | None = None
         self._fly = fly
-        self._token = token or RefusedToken(stopping, recorded=plan.recorded)
+        self._token = token or RefusedToken(shutdown, recorded=plan.recorded)
         self._states = states or MachineStates(fly, plan.app, plan.identity)
         self._plan = plan
-        self._telling = Telling(plan, emit, lambda: self.state)
-        self._stopping = stopping
-        self._record = record or NoRecord()
-        self.state = left.state if left else RunState()
+        self._reporter = EventReporter(plan, emit, lambda: self.state)
+        self._shutdown = shutdown
+        self._record = record or NullRecorder()
+        self.state = left.state if left else AttemptState()
         self.provider = ProviderRecord(*((left.requests, left.exit_event) if left else ()))
-        self.fetching = Fetching(plan.folder, left.arrived if left else None, anew=left is not None)
+        self.fetching = Downloader(plan.folder, left.downloaded if left else None, anew=left is not None)
         self._began_at = dict(left.began_at) if left else {Phase.QUEUED.value: plan.queued}
         self.told = self.state.offset
         self._deadline = self._known_from = self._collect_until = self._keep_until = float("inf")
@@ -138,7 +146,7 @@ class Run:
         self._ready_by = anyio.current_time() + NOT_READY_S
         # A pull that nobody listens to any more may still wait in the machine: ours, or our predecessor's.
         self._pull_waits = left is not None and left.state.step in (Step.PULL, Step.CANCEL)
-        self._patience = Patience(plan.timeouts.patience)
+        self._patience = OutageBackoff(plan.timeouts.patience)
         self._told_to_stop = False
         self._start_recorded = self.state.agent_started
         self._harvested = self.state.result is not None
@@ -157,7 +165,7 @@ class Run:
             Step.DESTROY: self._destroy,
         }
 
-    def _take_up(self, left: LeftRun) -> None:
+    def _take_up(self, left: Checkpoint) -> None:
         """Wind the clocks of a run that another controller has begun."""
         t, now = self._plan.timeouts, anyio.current_time()
         self._deadline = now + (t.boot if self.state.step in (Step.BOOT, Step.START) else self._longest_s)
@@ -169,7 +177,7 @@ class Run:
     async def execute(self) -> None:
         """Run it to its end; what came of it is in `state`, `fetching` and `times`.
 
-        Never raises for what may happen to the run. It is stopped by `stopping`, and out of reach of cancellation:
+        Never raises for what may happen to the run. It is stopped by `shutdown`, and out of reach of cancellation:
         when its task is cancelled all the same, or the program ends, it takes that as the next stage, and raises it
         when it is done.
         """
@@ -194,7 +202,7 @@ class Run:
     @property
     def attempt(self) -> Attempt:
         """What is to be kept of it."""
-        return attempt_of(self._plan, self.state, self.times, self.fetching.arrived, self.provider)
+        return attempt_of(self._plan, self.state, self.times, self.fetching.downloaded, self.provider)
 
     @property
     def leftover(self) -> Leftover | None:
@@ -213,7 +221,7 @@ class Run:
         return ((ended or datetime.now(UTC)) - began).total_seconds()
 
     async def _drive(self) -> None:
-        while self.state.step is not Step.DONE and self._stopping.stage < Stop.LEAVE:
+        while self.state.step is not Step.DONE and self._shutdown.stage < Stage.DETACH:
             try:
                 self._enter(self.state.phase)
                 await self._go_on()
@@ -223,7 +231,7 @@ class Run:
     def _outlive(self, ending: BaseException) -> None:
         """The program ends, or its event loop is closed, over our head: the next stage, and no machine left behind."""
         # All runs of a loop that is being closed are cancelled at once: that is one stage, and not one for each.
-        self._stopping.ask(Stop.AGENTS if self._ending is None else Stop.COLLECTING, "the run was cancelled")
+        self._shutdown.ask(Stage.AGENTS if self._ending is None else Stage.COLLECTING, "the run was cancelled")
         self._ending = self._ending or ending
         if self.state.step is Step.CREATE and Phase.CREATE.value in self._began_at:
             self._see(CreateUnanswered())
@@ -254,20 +262,20 @@ class Run:
     def _interruptible(self) -> Iterator[None]:
         """What may be left when it is time to stop: any step but the last ones, and collecting not at once."""
         if self.state.step in (Step.DESTROY, Step.FIND):
-            with self._stopping.interrupts(Stop.LEAVE):
+            with self._shutdown.interrupts(Stage.DETACH):
                 yield
             return
-        with self._stopping.interrupts(Stop.COLLECTING if self._told_to_stop else Stop.AGENTS) as scope:
+        with self._shutdown.interrupts(Stage.COLLECTING if self._told_to_stop else Stage.AGENTS) as scope:
             scope.deadline = self._collect_until
             yield
 
     def _heed(self) -> Observation | None:
         """What being told to stop means for the present step."""
-        stage = self._stopping.stage
-        if stage >= Stop.AGENTS and not self._told_to_stop:
+        stage = self._shutdown.stage
+        if stage >= Stage.AGENTS and not self._told_to_stop:
             self._told_to_stop = True
-            return self._stop(self._stopping.kind, self._stopping.reason)
-        if stage < Stop.COLLECTING and anyio.current_time() < self._collect_until:
+            return self._stop(self._shutdown.kind, self._shutdown.reason)
+        if stage < Stage.COLLECTING and anyio.current_time() < self._collect_until:
             return None
         if self.state.step in _COLLECTING:
             return GaveUp(FailureKind.CANCELLED, "its work was not collected in time")
@@ -295,7 +303,7 @@ class Run:
         if phase.value in self._began_at:
             return
         self._began_at[phase.value] = datetime.now(UTC)
-        self._telling.begun(phase)
+        self._reporter.begun(phase)
 
     # --- one method a step: do it, say what was seen ---
 
@@ -330,7 +338,7 @@ class Run:
             # Known only now: until the smaller one is made, it may be something else that is too large. Said by the
             # first of those that were under way together.
             limits.whole_creates = False
-            self._telling.notice(f"flaude's own program goes to the machines in parts: {self._too_large}")
+            self._reporter.notice(f"flaude's own program goes to the machines in parts: {self._too_large}")
         if self._made:
             self._made()
         self._known_from = anyio.current_time() + UNKNOWN_S
@@ -353,10 +361,10 @@ class Run:
                     found = await self._fly.list_machines(self._plan.app, metadata=self._plan.identity)
                 except FlyError as error:
                     self.provider.failed(error)
-                    if refuses_token(error) and self._token.can_be_left(self._stopping):
+                    if refuses_token(error) and self._token.can_be_left(self._shutdown):
                         raise
                     if said != (said := str(error)):
-                        self._telling.notice(f"looking for machine {self._plan.name}: {said}")
+                        self._reporter.notice(f"looking for machine {self._plan.name}: {said}")
                 else:
                     if found:
                         self._known_from = anyio.current_time() + UNKNOWN_S
@@ -364,7 +372,7 @@ class Run:
                     if anyio.current_time() > look_until:
                         break
                 await anyio.sleep(jitter(2.0))
-        self._telling.notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
+        self._reporter.notice(f"Fly did not say whether it made machine {self._plan.name}, and does not list it")
         return Found()
 
     async def _boot(self) -> Observation | None:
@@ -417,7 +425,7 @@ class Run:
         records = await self._link.records(reply)
         # The offset moves with the bytes, before anything else may fail: else they would be fed twice.
         self.state = advance(self.state, Pulled(reply.next))
-        await self._telling.records(records, self._link.clean.json, self._guest_entered, self._reached)
+        await self._reporter.records(records, self._link.clean.json, self._guest_entered, self._reached)
         if reply.result is not None:
             return GuestDone(await self._link.result(reply))
         if self.state.failure is None and anyio.current_time() > self._deadline:
@@ -459,15 +467,15 @@ class Run:
     async def _keep_harvest(self) -> bool:
         result = self.state.result
         if result is not None and not self._harvested:
-            harvest = Harvest(result, self.fetching.arrived)
-            self._harvested = await self._record.harvest(self._plan.attempt, harvest)
+            collected = CollectedWork(result, self.fetching.downloaded)
+            self._harvested = await self._record.collected(self._plan.attempt, collected)
         return self._harvested
 
     async def _is_ours(self) -> bool:
         """Whether the batch is still this process's, which may have slept; where the journal does not say, it is."""
         with suppress(JournalError):  # said already; a machine is not left alive for it
             await self._record.durable()
-        return self._stopping.stage < Stop.LEAVE
+        return self._shutdown.stage < Stage.DETACH
 
     async def _ack(self) -> Observation:
         # A courtesy, which gives the machine's exit event the agent's code: its failure harms nobody.
@@ -489,10 +497,10 @@ class Run:
             states=self._states,
             within_s=plan.timeouts.destroy,
             known_from=self._known_from,
-            notice=self._telling.notice,
+            notice=self._reporter.notice,
             failed=self.provider.failed,
             # Whoever takes it up destroys it; until then its own clocks hold.
-            leaves_token=self._token.can_be_left(self._stopping),
+            leaves_token=self._token.can_be_left(self._shutdown),
         )
         return Destroyed(confirmed=state == GONE, machine_state=state)
 
@@ -503,7 +511,7 @@ class Run:
         step = self.state.step
         if isinstance(error, FlyError):
             self.provider.failed(error)
-        if self._stopping.stage is Stop.LEAVE:
+        if self._shutdown.stage is Stage.DETACH:
             return None  # what goes wrong now is somebody else's
         if step is Step.CREATE:
             if getattr(error, "may_have_been_done", False):
@@ -541,18 +549,18 @@ class Run:
         counts = self.state.step not in (Step.BOOT, Step.START) or isinstance(error, _UNANSWERED)
         over = patience.failed(self._began_step, now, counts=counts)
         if refuses_token(error):
-            if over and self._token.give_up(error, self._stopping):
+            if over and self._token.give_up(error, self._shutdown):
                 return None
             over = over or (self._token.patience_over and self.state.step is Step.CREATE)
             if not over and self._token.is_news(now):
-                self._telling.notice(f"waiting {patience.limit_s:g} s at most for a Fly token that works: {error}")
+                self._reporter.notice(f"waiting {patience.limit_s:g} s at most for a Fly token that works: {error}")
         if over:
             return GaveUp(FailureKind.API, f"no usable answer for {patience.limit_s:g} s: {error}")
         if not counts and (overdue := self._overdue(FailureKind.BOOT_TIMEOUT, f"does not answer: {error}")):
             return overdue
         # A machine that boots answers 412 at first, and its guest needs a moment: that is nothing special.
         if patience.failures > (1 if counts else _BOOTING) and not refuses_token(error):
-            self._telling.notice(f"waiting out: {error}")
+            self._reporter.notice(f"waiting out: {error}")
         await anyio.sleep(jitter(patience.pause_s))
         return None
 
@@ -587,7 +595,7 @@ class Run:
         if not has_ended(machine):
             return None
         self.provider.ended(machine)
-        kind, message = cause(machine, booting=self.state.step in (Step.BOOT, Step.START))
+        kind, message = classify_exit(machine, booting=self.state.step in (Step.BOOT, Step.START))
         return GaveUp(kind, message, machine_state=machine.state)
 
     def _overdue(self, kind: FailureKind, what: str) -> Observation | None:
@@ -605,7 +613,7 @@ class Run:
     @cached_property
     def _job(self) -> Mapping[str, Any]:
         plan = self._plan
-        return job(
+        return build_job_message(
             plan.config,
             job_id=plan.job_id,
             run_s=plan.run_s,
@@ -615,7 +623,7 @@ class Run:
         )
 
     @cached_property
-    def _link(self) -> GuestLink:
+    def _link(self) -> SupervisorClient:
         plan = self._plan
         secrets = secret_values(plan.config, plan.credentials)
-        return GuestLink(self._fly, plan.app, self.state.machine_id, secrets, offset=self.told)
+        return SupervisorClient(self._fly, plan.app, self.state.machine_id, secrets, offset=self.told)

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flaude import events
-from flaude._agent.events import Where, output_events
+from flaude._agent.events import EventContext, output_events
 from flaude._guest.messages import GuestState, Record
 from flaude._model.failures import Phase
-from flaude._run.plan import RunPlan
-from flaude._run.state import RunState
-from flaude.events.emitter import Emit
+from flaude._run.plan import AttemptPlan
+from flaude._run.state import AttemptState
+from flaude.events.emitter import EventSink
 
 _AT_ONCE = 100  # so many records are told without a look at who takes them
 
 
-class Telling:
+class EventReporter:
     """Tells of one attempt.
 
     Args:
@@ -26,7 +26,7 @@ class Telling:
         state: Says how far it is.
     """
 
-    def __init__(self, plan: RunPlan, emit: Emit, state: Callable[[], RunState]) -> None:
+    def __init__(self, plan: AttemptPlan, emit: EventSink, state: Callable[[], AttemptState]) -> None:
         self._plan = plan
         self._emit = emit
         self._state = state
@@ -35,23 +35,23 @@ class Telling:
         """A phase has begun."""
         match phase:
             case Phase.CREATE:
-                self._emit(events.Creating(*self._where()))
+                self._emit(events.Creating(*self._context().header))
             case Phase.BOOT:
-                self._emit(events.Created(*self._where(), region=self._state().region, app=self._plan.app))
+                self._emit(events.Created(*self._context().header, region=self._state().region, app=self._plan.app))
             case Phase.CLONE:
-                self._emit(events.Booted(*self._where()))
+                self._emit(events.Booted(*self._context().header))
             case Phase.AGENT:
-                self._emit(events.Started(*self._where()))
+                self._emit(events.Started(*self._context().header))
             case Phase.COLLECT:
-                self._emit(events.Collecting(*self._where()))
+                self._emit(events.Collecting(*self._context().header))
             case Phase.DESTROY:
-                self._emit(events.Destroying(*self._where()))
+                self._emit(events.Destroying(*self._context().header))
             case Phase.DONE:
-                self._emit(events.Destroyed(*self._where(), confirmed=self._state().gone))
+                self._emit(events.Destroyed(*self._context().header, confirmed=self._state().gone))
 
     def notice(self, text: str) -> None:
         """Something that is worth a line."""
-        self._emit(events.Notice(*self._where(), text=text))
+        self._emit(events.Notice(*self._context().header, text=text))
 
     async def records(
         self,
@@ -75,7 +75,7 @@ class Telling:
                 self._record(record.value, clean, entered)
                 reached(record.end)
                 if told % _AT_ONCE == 0:
-                    await self._emit.breathe()
+                    await self._emit.checkpoint()
         finally:
             # They come once: whatever ends us here, what they say of the run must not be lost.
             for record in records[told:]:
@@ -87,18 +87,19 @@ class Telling:
     ) -> None:
         match record.get("type"):
             case "stdout":
-                for event in output_events(self._where(), str(record.get("line", "")), clean):
+                for event in output_events(self._context(), str(record.get("line", "")), clean):
                     self._emit(event)
             case "stderr":
-                self._emit(events.StderrOutput(*self._where(), text=str(record.get("line", ""))))
+                self._emit(events.StderrOutput(*self._context().header, text=str(record.get("line", ""))))
             case "log":
                 self.notice(str(record.get("message", "")))
             case "state":
                 entered(record["state"])
                 if record["state"] == "ready":
-                    self._emit(events.Cloned(*self._where()))
+                    self._emit(events.Cloned(*self._context().header))
             case _:
                 pass
 
-    def _where(self) -> Where:
-        return self._plan.batch, self._plan.index, self._plan.tag, datetime.now(UTC), self._state().machine_id
+    def _context(self) -> EventContext:
+        plan = self._plan
+        return EventContext(plan.batch, plan.index, plan.tag, datetime.now(UTC), self._state().machine_id)

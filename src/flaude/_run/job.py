@@ -13,7 +13,7 @@ from flaude._model.timeouts import Timeouts
 _MB = 1024 * 1024
 
 
-def job(
+def build_job_message(
     config: MachineConfig,
     *,
     job_id: str,

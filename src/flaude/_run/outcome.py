@@ -12,13 +12,13 @@ from flaude._model.run_result import Attempt, Branch, Failure, Omitted, RepoResu
 from flaude._providers.fly.diagnosis import OUT_OF_MEMORY
 from flaude._providers.fly.prices import machine_cost_usd
 from flaude._providers.fly.provider_record import ProviderRecord
-from flaude._run.downloads import Arrived
-from flaude._run.plan import RunPlan
-from flaude._run.state import RunState
+from flaude._run.downloads import Downloaded
+from flaude._run.plan import AttemptPlan
+from flaude._run.state import AttemptState
 
 _TAIL_CHARACTERS = 500
 _MOST_NAMED = 3
-_NOTHING = Arrived()
+_NOTHING = Downloaded()
 
 _STOPS = (FailureKind.CANCELLED, FailureKind.DEADLINE, FailureKind.BUDGET)
 
@@ -40,9 +40,9 @@ _ENDED: dict[EndedBy, tuple[FailureKind, Phase]] = {
 
 def execution_result(
     tag: str,
-    state: RunState,
+    state: AttemptState,
     times: Times,
-    arrived: Arrived = _NOTHING,
+    downloaded: Downloaded = _NOTHING,
     attempts: tuple[Attempt, ...] = (),
     superseded: tuple[RunResult, ...] = (),
     note: str = "",
@@ -53,18 +53,18 @@ def execution_result(
         tag: The request's tag.
         state: The last state of the last attempt.
         times: When each phase of the last attempt began.
-        arrived: The files that it brought.
+        downloaded: The files that it brought.
         attempts: All attempts.
         superseded: What earlier attempts brought whose agents had started.
         note: What is to be added to the reason of its failure.
     """
-    failure = failure_of(state, arrived)
+    failure = failure_of(state, downloaded)
     own_end = state.result is not None and state.result.ended_by == "exit" and failure is not state.failure
     if failure is not None and note:
         failure = failure.model_copy(update={"message": f"{failure.message}; {note}"})
     whole = failure is None or (own_end and failure.kind is not FailureKind.COLLECT)
     error = None if failure is None or whole else RunFailedError(failure)
-    run_result = _run_result(state, failure, times, arrived, attempts) if state.machine_id else None
+    run_result = _run_result(state, failure, times, downloaded, attempts) if state.machine_id else None
     return ExecutionResult(tag=tag, run_result=run_result, error=error, attempts=attempts, superseded=superseded)
 
 
@@ -81,10 +81,10 @@ def not_launched(
 
 
 def attempt_of(
-    plan: RunPlan,
-    state: RunState,
+    plan: AttemptPlan,
+    state: AttemptState,
     times: Times,
-    arrived: Arrived = _NOTHING,
+    downloaded: Downloaded = _NOTHING,
     provider: ProviderRecord | None = None,
 ) -> Attempt:
     """What is kept of an attempt that is over."""
@@ -96,7 +96,7 @@ def attempt_of(
         region=state.region,
         state=state.machine_state,
         gone=state.gone,
-        failure=failure_of(state, arrived),
+        failure=failure_of(state, downloaded),
         agent_started=state.agent_started,
         cost_usd=_result_line(state.result).total_cost_usd,
         machine_seconds=seconds,
@@ -108,7 +108,7 @@ def attempt_of(
     )
 
 
-def failure_of(state: RunState, arrived: Arrived = _NOTHING) -> Failure | None:
+def failure_of(state: AttemptState, downloaded: Downloaded = _NOTHING) -> Failure | None:
     """What went wrong in a run that is over; `None` when nothing did."""
     result = state.result
     if result is None:
@@ -116,7 +116,7 @@ def failure_of(state: RunState, arrived: Arrived = _NOTHING) -> Failure | None:
     if result.ended_by == "exit":
         # The agent may end by itself just when it is told to stop: then it was not stopped.
         stopped_late = state.failure is None or state.failure.kind in _STOPS
-        return (_agent_failure(result) or _incomplete(result, arrived)) if stopped_late else state.failure
+        return (_agent_failure(result) or _incomplete(result, downloaded)) if stopped_late else state.failure
     if state.failure is not None:
         return state.failure
     kind, phase = _ENDED[result.ended_by]
@@ -144,25 +144,25 @@ def _agent_message(result: GuestResult, line: ResultLine | None) -> str:
     return f"Claude Code ended with code {result.exit_code} and no result line" + (f": {tail}" if tail else "")
 
 
-def _incomplete(result: GuestResult, arrived: Arrived) -> Failure | None:
+def _incomplete(result: GuestResult, downloaded: Downloaded) -> Failure | None:
     """The failure of an agent that did its work, of which not all came back."""
-    told = [f"{repo.url}: {repo.error}" for repo in _repo_results(result, arrived) if repo.error]
+    told = [f"{repo.url}: {repo.error}" for repo in _repo_results(result, downloaded) if repo.error]
     told += [result.artifacts_error] if result.artifacts_error else []
-    lost = _lost(result, arrived)
+    lost = _lost(result, downloaded)
     told += [f"{omitted.path} {omitted.reason}" for omitted in lost[:_MOST_NAMED]]
     told += [f"{len(lost) - _MOST_NAMED} more files did not come back"] if len(lost) > _MOST_NAMED else []
     return Failure(kind=FailureKind.COLLECT, phase=Phase.COLLECT, message="; ".join(told)) if told else None
 
 
-def _lost(result: GuestResult, arrived: Arrived) -> list[Omitted]:
+def _lost(result: GuestResult, downloaded: Downloaded) -> list[Omitted]:
     """Files that the guest had for us, and that are not here."""
-    here = {artifact.path for artifact in arrived.artifacts} | {omitted.path for omitted in arrived.lost}
+    here = {artifact.path for artifact in downloaded.artifacts} | {omitted.path for omitted in downloaded.lost}
     wanted = [artifact for artifact in result.artifacts if artifact.path not in here]
-    if result.transcript and arrived.transcript is None and result.transcript.path not in here:
+    if result.transcript and downloaded.transcript is None and result.transcript.path not in here:
         wanted.append(result.transcript)
     sizes = {file.name: file.size for file in result.files}
     missing = [Omitted(path=one.path, size=sizes.get(one.file), reason="did not arrive") for one in wanted]
-    return [*arrived.lost, *missing]
+    return [*downloaded.lost, *missing]
 
 
 def _result_line(result: GuestResult | None) -> ResultLine:
@@ -171,7 +171,7 @@ def _result_line(result: GuestResult | None) -> ResultLine:
 
 
 def _run_result(
-    state: RunState, failure: Failure | None, times: Times, arrived: Arrived, attempts: tuple[Attempt, ...]
+    state: AttemptState, failure: Failure | None, times: Times, downloaded: Downloaded, attempts: tuple[Attempt, ...]
 ) -> RunResult:
     result = state.result
     common = {
@@ -199,10 +199,10 @@ def _run_result(
         usage=line.tokens,
         model_usage=line.models,
         permission_denials=line.denials,
-        patches=_repo_results(result, arrived),
-        artifacts=arrived.artifacts,
-        artifacts_omitted=(*result.artifacts_omitted, *_lost(result, arrived)),
-        transcript=arrived.transcript,
+        patches=_repo_results(result, downloaded),
+        artifacts=downloaded.artifacts,
+        artifacts_omitted=(*result.artifacts_omitted, *_lost(result, downloaded)),
+        transcript=downloaded.transcript,
         workspace_files=result.workspace_files,
         workspace_files_left_out=result.workspace_files_left_out,
         stdout_tail=result.stdout_tail,
@@ -212,12 +212,12 @@ def _run_result(
     )
 
 
-def _repo_results(result: GuestResult, arrived: Arrived) -> tuple[RepoResult, ...]:
-    return tuple(_repo_result(repo, arrived) for repo in result.repos)
+def _repo_results(result: GuestResult, downloaded: Downloaded) -> tuple[RepoResult, ...]:
+    return tuple(_repo_result(repo, downloaded) for repo in result.repos)
 
 
-def _repo_result(repo: GuestRepo, arrived: Arrived) -> RepoResult:
-    contents = arrived.contents
+def _repo_result(repo: GuestRepo, downloaded: Downloaded) -> RepoResult:
+    contents = downloaded.contents
     missing = any(name not in contents for name in repo.files)
     return RepoResult(
         url=repo.url,

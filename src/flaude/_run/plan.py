@@ -24,7 +24,7 @@ def new_pad() -> bytes:
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class AttemptPlan:
     """What an attempt needs to know of its request and its place in the batch; `recorded` when a journal has it.
 
     `left_in` is the app in which another controller has left the attempt. `pad` hides the secrets on their way to the

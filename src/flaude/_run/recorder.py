@@ -7,17 +7,17 @@ from typing import Any, Protocol
 
 from flaude._model.results import ExecutionResult
 from flaude._model.run_result import RunResult
-from flaude._run.checkpoint import Harvest
+from flaude._run.checkpoint import CollectedWork
 from flaude.events import Event
 
-Checkpoint = tuple[str, Mapping[str, Any]]
+StoredCheckpoint = tuple[str, Mapping[str, Any]]
 """A run's phase, and where another controller takes it up, as JSON."""
 
 
-class RunRecord(Protocol):
+class RunRecorder(Protocol):
     """Takes what is to be known of one run. Nothing of it raises, but for `durable`."""
 
-    checkpoint: Callable[[], Checkpoint] | None
+    checkpoint: Callable[[], StoredCheckpoint] | None
     """Tells how far the run is, whenever that is written."""
 
     def event(self, event: Event) -> None:
@@ -34,7 +34,7 @@ class RunRecord(Protocol):
             JournalError: It could not be written.
         """
 
-    async def harvest(self, attempt: int, harvest: Harvest) -> bool:
+    async def collected(self, attempt: int, collected: CollectedWork) -> bool:
         """Keep what the machine of an attempt has given, before it is told that it may go; whether it is kept."""
 
     async def attempted(self, number: int, brought: RunResult) -> None:
@@ -49,10 +49,10 @@ class RunRecord(Protocol):
         """
 
 
-class NoRecord:
+class NullRecorder:
     """For a batch without a journal."""
 
-    checkpoint: Callable[[], Checkpoint] | None = None
+    checkpoint: Callable[[], StoredCheckpoint] | None = None
 
     def event(self, event: Event) -> None:
         """Take an event."""
@@ -63,7 +63,7 @@ class NoRecord:
     async def durable(self) -> None:
         """Nothing is to be written."""
 
-    async def harvest(self, attempt: int, harvest: Harvest) -> bool:  # noqa: ARG002  # as the protocol has it
+    async def collected(self, attempt: int, collected: CollectedWork) -> bool:  # noqa: ARG002  # as the protocol has it
         """Take a harvest."""
         return True
 

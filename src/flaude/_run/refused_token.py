@@ -5,7 +5,7 @@ from __future__ import annotations
 from flaude._model.errors import TokenExpiredError
 from flaude._model.failures import FailureKind
 from flaude._model.timeouts import Timeouts
-from flaude._run.shutdown import Stop, Stopping
+from flaude._run.shutdown import Shutdown, Stage
 
 _SAID_FOR_S = 60.0  # runs ask at least every ten seconds: who has not for so long was let in meanwhile
 
@@ -14,12 +14,12 @@ class RefusedToken:
     """Shared by the runs of a batch.
 
     Args:
-        stopping: The batch's.
+        shutdown: The batch's.
         recorded: Whether a journal has the batch, so that `flaude resume` can go on with it.
     """
 
-    def __init__(self, stopping: Stopping, *, recorded: bool) -> None:
-        self._stopping = stopping
+    def __init__(self, shutdown: Shutdown, *, recorded: bool) -> None:
+        self._shutdown = shutdown
         self._recorded = recorded
         self._seen_at = float("-inf")
         self.left: TokenExpiredError | None = None
@@ -31,26 +31,26 @@ class RefusedToken:
         self._seen_at = now
         return news
 
-    def can_be_left(self, stopping: Stopping) -> bool:
+    def can_be_left(self, shutdown: Shutdown) -> bool:
         """Whether a run is better left as it is than given up: somebody can go on with it, and nobody wants its end."""
-        return self._recorded and stopping.stage < Stop.AGENTS
+        return self._recorded and shutdown.stage < Stage.AGENTS
 
-    def give_up(self, error: TokenExpiredError, stopping: Stopping) -> bool:
+    def give_up(self, error: TokenExpiredError, shutdown: Shutdown) -> bool:
         """A run has waited for as long as it may; whether it is left. Without a journal nothing more is launched.
 
         In a batch that has one, a run that somebody has stopped ends by itself alone: the others can still be left.
 
         Args:
             error: What it heard last.
-            stopping: The run's.
+            shutdown: The run's.
         """
-        if not self.can_be_left(stopping):
+        if not self.can_be_left(shutdown):
             if not self._recorded:
                 self.patience_over = True
-                self._stopping.ask(Stop.LAUNCHES, str(error), FailureKind.API)
+                self._shutdown.ask(Stage.LAUNCHES, str(error), FailureKind.API)
             return False
         self.left = self.left or error
-        self._stopping.ask(Stop.LEAVE, str(error))
+        self._shutdown.ask(Stage.DETACH, str(error))
         return True
 
 

@@ -11,7 +11,7 @@ import anyio
 from flaude._model.failures import FailureKind
 
 
-class Stop(IntEnum):
+class Stage(IntEnum):
     """What a batch has been asked to leave undone; each stage includes those before it."""
 
     NOTHING = 0
@@ -21,11 +21,11 @@ class Stop(IntEnum):
     """Agents are asked to stop; what they have done is collected, and their machines are destroyed."""
     COLLECTING = 3
     """Nothing more is collected: machines are destroyed at once."""
-    LEAVE = 4
+    DETACH = 4
     """Nothing more is done: machines are left as they are, for another controller."""
 
 
-class Stopping:
+class Shutdown:
     """The stage that has been reached, and why. It only ever goes up, and the first reason of a stage stays.
 
     It takes the place of cancelling tasks: a task that is cancelled cannot say how urgent it is, and one that is
@@ -35,28 +35,28 @@ class Stopping:
         told: Called with every stage that is reached and its reason.
     """
 
-    def __init__(self, told: Callable[[Stop, str], None] | None = None) -> None:
-        self.stage = Stop.NOTHING
+    def __init__(self, told: Callable[[Stage, str], None] | None = None) -> None:
+        self.stage = Stage.NOTHING
         self.reason = ""
         self.kind = FailureKind.CANCELLED
         self.final = False
         self._told = told
         self._requested = False
-        self._scopes: dict[anyio.CancelScope, tuple[Stop, float]] = {}
-        self._children: list[Stopping] = []
+        self._scopes: dict[anyio.CancelScope, tuple[Stage, float]] = {}
+        self._children: list[Shutdown] = []
 
-    def child(self, told: Callable[[Stop, str], None] | None = None) -> Stopping:
+    def child(self, told: Callable[[Stage, str], None] | None = None) -> Shutdown:
         """One that may stop earlier, and stops whenever this one does.
 
         Args:
-            told: See `Stopping`.
+            told: See `Shutdown`.
         """
-        child = Stopping(told)
+        child = Shutdown(told)
         child.ask(self.stage, self.reason, self.kind, final=self.final)
         self._children.append(child)
         return child
 
-    def ask(self, stage: Stop, reason: str, kind: FailureKind = FailureKind.CANCELLED, *, final: bool = False) -> None:
+    def ask(self, stage: Stage, reason: str, kind: FailureKind = FailureKind.CANCELLED, *, final: bool = False) -> None:
         """Go up to `stage`; one that has been reached already changes nothing.
 
         Args:
@@ -79,17 +79,17 @@ class Stopping:
     def request(self, reason: str) -> None:
         """Somebody wants the end: agents are to stop, if nothing else has asked them to yet."""
         self._requested = True
-        self.ask(Stop.AGENTS, reason)
+        self.ask(Stage.AGENTS, reason)
 
     def next(self, reason: str) -> None:
         """Somebody wants the end or, who has wanted it before, wants it at once: nothing more is collected."""
         if self._requested:
-            self.ask(Stop.COLLECTING, reason)
+            self.ask(Stage.COLLECTING, reason)
         else:
             self.request(reason)
 
     @contextmanager
-    def interrupts(self, from_: Stop, *, after_s: float = 0.0) -> Iterator[anyio.CancelScope]:
+    def interrupts(self, from_: Stage, *, after_s: float = 0.0) -> Iterator[anyio.CancelScope]:
         """A block that is left as soon as `from_` is reached, or so many seconds later; see its `cancelled_caught`."""
         with anyio.CancelScope() as scope:
             self._scopes[scope] = from_, after_s

@@ -38,7 +38,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class RunState:
+class AttemptState:
     """All that is known of one attempt at a run.
 
     Attributes:
@@ -204,7 +204,7 @@ _PHASES: dict[GuestState, Phase] = {
 }
 
 
-def advance(state: RunState, seen: Observation) -> RunState:
+def advance(state: AttemptState, seen: Observation) -> AttemptState:
     """The state after an observation. Observations that come too late to matter change nothing."""
     match seen:
         case Created():
@@ -264,7 +264,7 @@ def advance(state: RunState, seen: Observation) -> RunState:
             assert_never(seen)
 
 
-def _stop(state: RunState, seen: StopAsked) -> RunState:
+def _stop(state: AttemptState, seen: StopAsked) -> AttemptState:
     failure = _failure(state, seen.kind, seen.message)
     match state.step:
         case Step.CREATE:
@@ -277,7 +277,7 @@ def _stop(state: RunState, seen: StopAsked) -> RunState:
             return state  # it is ending already, and keeps what it has
 
 
-def _give_up(state: RunState, seen: GaveUp) -> RunState:
+def _give_up(state: AttemptState, seen: GaveUp) -> AttemptState:
     machine_state = seen.machine_state or state.machine_state
     if state.step in (Step.DESTROY, Step.DONE):
         return replace(state, machine_state=machine_state)
@@ -287,12 +287,12 @@ def _give_up(state: RunState, seen: GaveUp) -> RunState:
     return replace(state, step=Step.DESTROY, phase=Phase.DESTROY, failure=failure, machine_state=machine_state)
 
 
-def _without_machine(state: RunState) -> RunState:
+def _without_machine(state: AttemptState) -> AttemptState:
     """Over, unless there may be a machine after all."""
     over = not state.unsure or state.step is Step.FIND
     return replace(state, step=Step.DONE if over else Step.FIND)
 
 
-def _failure(state: RunState, kind: FailureKind, message: str) -> Failure:
+def _failure(state: AttemptState, kind: FailureKind, message: str) -> Failure:
     # What was seen first is the cause; what follows from it is not.
     return state.failure or Failure(kind=kind, phase=state.phase, message=message)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from flaude._recovery.records import RecordedBatch, read_batch
+from flaude._recovery.records import BatchRecord, read_batch
 from flaude.journal import SqliteJournal
 
 
 @asynccontextmanager
-async def recorded(batch: str) -> AsyncIterator[RecordedBatch]:
+async def recorded(batch: str) -> AsyncIterator[BatchRecord]:
     """A batch by its id, by how that begins, or `last`; its journal is open until the block is left.
 
     Raises:

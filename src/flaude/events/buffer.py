@@ -14,7 +14,7 @@ _MOST_EVENTS = 10_000
 _MOST_CHARACTERS = 64 * 1024 * 1024
 
 
-class Room:
+class BufferBudget:
     """How many characters of output the buffers of one batch may hold together.
 
     Args:
@@ -58,7 +58,7 @@ class EventBuffer:
         most: How many events may wait before output is left out.
     """
 
-    def __init__(self, room: Room, most: int = _MOST_EVENTS) -> None:
+    def __init__(self, room: BufferBudget, most: int = _MOST_EVENTS) -> None:
         self._room = room
         self._most = most
         self._events: deque[tuple[Event, int]] = deque()

@@ -16,7 +16,7 @@ _LONGEST_WAIT_S = 1.0
 _LONGEST_WAITS_S = 10.0
 
 
-class Emit:
+class EventSink:
     """Takes the events of one run; calling it neither waits nor raises.
 
     Args:
@@ -36,7 +36,7 @@ class Emit:
         for buffer in self._buffers:
             buffer.put(event)
 
-    async def breathe(self) -> None:
+    async def checkpoint(self) -> None:
         """Let who watches catch up: for a second at a time, and no more than ten over the whole run.
 
         A machine must not wait, at its price, for somebody who does not come back. Not even a cancelled task leaves it

@@ -13,16 +13,16 @@ from flaude._lazy import names_of
 from flaude.journal.entries import (
     BatchEntry,
     CheckpointNote,
+    ControlRequest,
     Counts,
     EndNote,
     EventEntry,
     EventNote,
-    Holder,
     Json,
+    LeaseOwner,
     Note,
     OutcomeNote,
     RunEntry,
-    Wish,
 )
 from flaude.journal.protocol import Journal
 
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchEntry",
     "CheckpointNote",
+    "ControlRequest",
     "Counts",
     "EndNote",
     "EventEntry",
     "EventNote",
-    "Holder",
     "Journal",
     "Json",
+    "LeaseOwner",
     "MemoryJournal",
     "Note",
     "OutcomeNote",
     "RunEntry",
     "SqliteJournal",
-    "Wish",
 ]
 
 # Whoever only knows what a journal keeps needs no database.

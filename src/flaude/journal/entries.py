@@ -12,7 +12,7 @@ Json: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Holder:
+class LeaseOwner:
     """A process that carries out a batch.
 
     Attributes:
@@ -66,7 +66,7 @@ class BatchEntry:
     settings: Json
     ended: datetime | None = None
     stopped_by: str = ""
-    holder: Holder | None = None
+    holder: LeaseOwner | None = None
     held_until: datetime | None = None
     counts: Counts = Counts()
     cost_usd: float = 0.0
@@ -111,11 +111,11 @@ class EventEntry:
 
 
 CANCEL = "cancel"
-"""The verb of the `Wish` that a run, or the whole batch, be stopped, its work collected and its machine destroyed."""
+"""The verb of a `ControlRequest`: stop a run, or the whole batch, collect its work and destroy its machines."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class ControlRequest:
     """What somebody else wants of the process that holds a batch: `cancel` of one run, or of all (`index` `None`)."""
 
     verb: str

@@ -7,19 +7,19 @@ import secrets
 import socket
 from pathlib import Path
 
-from flaude.journal.entries import Holder
+from flaude.journal.entries import LeaseOwner
 
 _PROC = Path("/proc")
 _GONE = frozenset({"Z", "X"})  # it has ended; only its parent has not heard of it
 
 
-def this_process() -> Holder:
+def this_process() -> LeaseOwner:
     """This process, as a holder that no other one equals."""
     pid = os.getpid()
-    return Holder(secrets.token_hex(8), socket.gethostname(), pid, _began(pid))
+    return LeaseOwner(secrets.token_hex(8), socket.gethostname(), pid, _began(pid))
 
 
-def is_dead(holder: Holder) -> bool:
+def is_dead(holder: LeaseOwner) -> bool:
     """Whether the holder's process has surely ended; false where that cannot be known from here."""
     if holder.host != socket.gethostname():
         return False

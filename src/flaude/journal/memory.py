@@ -15,15 +15,15 @@ from flaude._model.errors import JournalError
 from flaude.journal.entries import (
     BatchEntry,
     CheckpointNote,
+    ControlRequest,
     Counts,
     EndNote,
     EventEntry,
     EventNote,
-    Holder,
+    LeaseOwner,
     Note,
     OutcomeNote,
     RunEntry,
-    Wish,
 )
 from flaude.journal.rules import (
     choose,
@@ -45,7 +45,7 @@ class _Batch:
     number: int
     entry: BatchEntry
     runs: dict[int, RunEntry]
-    wishes: list[Wish] = field(default_factory=list)
+    wishes: list[ControlRequest] = field(default_factory=list)
 
 
 class MemoryJournal:
@@ -74,7 +74,7 @@ class MemoryJournal:
         """See `Journal`; what it holds stays as long as the object does."""
         self._entered -= 1
 
-    async def add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: Holder, lease_s: float) -> None:
+    async def add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: LeaseOwner, lease_s: float) -> None:
         """See `Journal`."""
         await self._begin()
         if batch.id in self._batches:
@@ -101,7 +101,9 @@ class MemoryJournal:
             raise JournalError(f"batch {batch.id!r}: two of its runs have the same index")
         self._batches[batch.id] = _Batch(len(self._batches), entry, kept)
 
-    async def hold(self, batch: str, holder: Holder, lease_s: float, *, is_dead: Callable[[Holder], bool]) -> None:
+    async def hold(
+        self, batch: str, holder: LeaseOwner, lease_s: float, *, is_dead: Callable[[LeaseOwner], bool]
+    ) -> None:
         """See `Journal`."""
         await self._begin()
         kept, now = self._kept(batch), self._clock()
@@ -114,7 +116,7 @@ class MemoryJournal:
         kept.entry = replace(kept.entry, holder=holder, held_until=until, ended=None, stopped_by="")
         kept.wishes.clear()
 
-    async def renew(self, batch: str, owner: str, lease_s: float) -> list[Wish]:
+    async def renew(self, batch: str, owner: str, lease_s: float) -> list[ControlRequest]:
         """See `Journal`."""
         await self._begin()
         kept = self._held(batch, owner)
@@ -152,7 +154,7 @@ class MemoryJournal:
         kept.entry, kept.runs = entry, runs
         self._events += events
 
-    async def ask(self, batch: str, wish: Wish) -> None:
+    async def ask(self, batch: str, wish: ControlRequest) -> None:
         """See `Journal`."""
         await self._begin()
         self._kept(batch).wishes.append(wish)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from flaude.journal.entries import BatchEntry, EventEntry, Holder, Note, RunEntry, Wish
+from flaude.journal.entries import BatchEntry, ControlRequest, EventEntry, LeaseOwner, Note, RunEntry
 
 
 class Journal(Protocol):
@@ -35,14 +35,16 @@ class Journal(Protocol):
     ) -> None:
         """Close it, when it was entered no other time."""
 
-    async def add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: Holder, lease_s: float) -> None:
+    async def add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: LeaseOwner, lease_s: float) -> None:
         """A new batch with all of its runs, held by `holder` from the start.
 
         Raises:
             JournalError: There is a batch of that id.
         """
 
-    async def hold(self, batch: str, holder: Holder, lease_s: float, *, is_dead: Callable[[Holder], bool]) -> None:
+    async def hold(
+        self, batch: str, holder: LeaseOwner, lease_s: float, *, is_dead: Callable[[LeaseOwner], bool]
+    ) -> None:
         """Take a batch, unless somebody else holds it whose lease goes on and who is not dead. It is not `ended` then.
 
         Args:
@@ -56,7 +58,7 @@ class Journal(Protocol):
             NoSuchBatchError: There is no such batch.
         """
 
-    async def renew(self, batch: str, owner: str, lease_s: float) -> list[Wish]:
+    async def renew(self, batch: str, owner: str, lease_s: float) -> list[ControlRequest]:
         """Hold it for so many seconds from now on; returns what others want, once each.
 
         Raises:
@@ -73,7 +75,7 @@ class Journal(Protocol):
             LeaseLostError: Somebody else has taken it.
         """
 
-    async def ask(self, batch: str, wish: Wish) -> None:
+    async def ask(self, batch: str, wish: ControlRequest) -> None:
         """Let the holder of a batch know a wish; one that nobody has seen is dropped when the batch is next held."""
 
     async def batches(self) -> list[BatchEntry]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flaude._model.errors import BatchHeldError, JournalError, LeaseLostError, NoSuchBatchError
-from flaude.journal.entries import Holder
+from flaude.journal.entries import LeaseOwner
 
 _NAMED = 5
 """How many batches an error names."""
@@ -91,7 +91,7 @@ def there_already(batch: str) -> JournalError:
     return JournalError(f"batch {batch!r} is in the journal already")
 
 
-def is_held(batch: str, holder: Holder, until: datetime) -> BatchHeldError:
+def is_held(batch: str, holder: LeaseOwner, until: datetime) -> BatchHeldError:
     """The error for a batch that is another's."""
     return BatchHeldError(
         f"batch {batch!r}: process {holder.pid} on {holder.host} carries it out; its word holds until "

@@ -18,16 +18,16 @@ from flaude.journal.database import Database
 from flaude.journal.entries import (
     BatchEntry,
     CheckpointNote,
+    ControlRequest,
     Counts,
     EndNote,
     EventEntry,
     EventNote,
-    Holder,
     Json,
+    LeaseOwner,
     Note,
     OutcomeNote,
     RunEntry,
-    Wish,
 )
 from flaude.journal.rules import (
     choose,
@@ -83,15 +83,17 @@ class SqliteJournal:
         """See `Journal`."""
         await self._leave()
 
-    async def add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: Holder, lease_s: float) -> None:
+    async def add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: LeaseOwner, lease_s: float) -> None:
         """See `Journal`."""
         await self._run(self._add, batch, runs, holder, lease_s)
 
-    async def hold(self, batch: str, holder: Holder, lease_s: float, *, is_dead: Callable[[Holder], bool]) -> None:
+    async def hold(
+        self, batch: str, holder: LeaseOwner, lease_s: float, *, is_dead: Callable[[LeaseOwner], bool]
+    ) -> None:
         """See `Journal`."""
         await self._run(self._hold, batch, holder, lease_s, is_dead)
 
-    async def renew(self, batch: str, owner: str, lease_s: float) -> list[Wish]:
+    async def renew(self, batch: str, owner: str, lease_s: float) -> list[ControlRequest]:
         """See `Journal`."""
         return await self._run(self._renew, batch, owner, lease_s)
 
@@ -103,7 +105,7 @@ class SqliteJournal:
         """See `Journal`."""
         await self._run(self._write, batch, owner, notes)
 
-    async def ask(self, batch: str, wish: Wish) -> None:
+    async def ask(self, batch: str, wish: ControlRequest) -> None:
         """See `Journal`."""
         await self._run(self._ask, batch, wish)
 
@@ -163,7 +165,7 @@ class SqliteJournal:
 
     # --- in the worker thread ---
 
-    def _add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: Holder, lease_s: float) -> None:
+    def _add(self, batch: BatchEntry, runs: Sequence[RunEntry], holder: LeaseOwner, lease_s: float) -> None:
         now = self._clock()
         with self._database.writing() as database:
             values = {
@@ -179,7 +181,7 @@ class SqliteJournal:
                 raise there_already(batch.id)
             database.executemany(self._database.sql["add_run"], [_run_values(batch.id, run, now) for run in runs])
 
-    def _hold(self, batch: str, holder: Holder, lease_s: float, is_dead: Callable[[Holder], bool]) -> None:
+    def _hold(self, batch: str, holder: LeaseOwner, lease_s: float, is_dead: Callable[[LeaseOwner], bool]) -> None:
         now = self._clock()
         present = self._holder(batch)
         values = {
@@ -197,14 +199,14 @@ class SqliteJournal:
             row = self._holder_row(database, batch)
             raise is_held(batch, _holder(row), _time(row["held_until"]))
 
-    def _renew(self, batch: str, owner: str, lease_s: float) -> list[Wish]:
+    def _renew(self, batch: str, owner: str, lease_s: float) -> list[ControlRequest]:
         until = _stored(self._clock() + timedelta(seconds=lease_s))
         sql, named = self._database.sql, {"batch": batch, "owner": owner, "until": until}
         with self._database.writing() as database:
             if not database.execute(sql["renew"], named).rowcount:
                 self._holder_row(database, batch)
                 raise is_lost(batch)
-            wishes = [Wish(row["verb"], row["place"]) for row in database.execute(sql["wishes"], named)]
+            wishes = [ControlRequest(row["verb"], row["place"]) for row in database.execute(sql["wishes"], named)]
             if wishes:
                 database.execute(sql["forget_wishes"], named)
         return wishes
@@ -227,7 +229,7 @@ class SqliteJournal:
                 if not done:
                     raise no_such_run(batch, values["place"])
 
-    def _ask(self, batch: str, wish: Wish) -> None:
+    def _ask(self, batch: str, wish: ControlRequest) -> None:
         with self._database.writing() as database:
             self._holder_row(database, batch)
             values = {"batch": batch, "verb": wish.verb, "place": wish.index}
@@ -255,7 +257,7 @@ class SqliteJournal:
             self._holder_row(database, batch)
             return [_event(row) for row in database.execute(self._database.sql[name], values)]
 
-    def _holder(self, batch: str) -> Holder | None:
+    def _holder(self, batch: str) -> LeaseOwner | None:
         with self._database.reading() as database:
             row = self._holder_row(database, batch)
             return _holder(row) if row["owner"] is not None else None
@@ -283,7 +285,7 @@ def _json_or_none(value: Json | None) -> str | None:
     return None if value is None else to_text(value)
 
 
-def _held_by(holder: Holder, now: datetime, lease_s: float) -> dict[str, Any]:
+def _held_by(holder: LeaseOwner, now: datetime, lease_s: float) -> dict[str, Any]:
     return {
         "owner": holder.owner,
         "host": holder.host,
@@ -326,8 +328,8 @@ def _note_values(batch: str, note: Note, now: datetime) -> tuple[str, dict[str, 
     assert_never(note)
 
 
-def _holder(row: sqlite3.Row) -> Holder:
-    return Holder(row["owner"], row["host"], row["pid"], row["process_began"])
+def _holder(row: sqlite3.Row) -> LeaseOwner:
+    return LeaseOwner(row["owner"], row["host"], row["pid"], row["process_began"])
 
 
 def _batch(row: sqlite3.Row) -> BatchEntry:

@@ -24,7 +24,7 @@ from tests.conftest import TOKEN, Machines
 from tests.support.controller_process import ROOT
 
 from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, MachineConfig, Timeouts
-from flaude._guest.client import GuestLink
+from flaude._guest.client import SupervisorClient
 from flaude._guest.program import prepare
 from flaude._model.errors import UnreachableError
 from flaude._providers.fly import FlyClient
@@ -36,7 +36,7 @@ from flaude._providers.fly.probe.execs import Execs
 from flaude._providers.fly.probe.plan import Plan
 from flaude._providers.fly.probe.saved import Saved
 from flaude._providers.fly.probe.steps import Probe
-from flaude._run.job import job
+from flaude._run.job import build_job_message
 from flaude._run.machine import guest_file, machine_spec
 from flaude._run.plan import new_pad
 from flaude.cli.checks.live_probe import live_probe
@@ -516,8 +516,8 @@ async def test_what_arrives_by_standard_input(machines: Machines) -> None:
             spec = machine_spec(config, metadata={}, start_deadline_s=60, pad=pad)
             machine = await client.create_machine("my-app", name="by-stdin", config=spec)
             await client.wait_machine("my-app", machine.id, state="started")
-            link, reply, steps = GuestLink(client, "my-app", machine.id, [TOKEN]), None, 0
-            described = job(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials={})
+            link, reply, steps = SupervisorClient(client, "my-app", machine.id, [TOKEN]), None, 0
+            described = build_job_message(config, job_id="j", run_s=60, timeouts=Timeouts(), credentials={})
             with anyio.fail_after(40):
                 while reply is None:
                     steps += 1

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaude import ConfigError
-from flaude._model.machine_sizes import PRESETS, Guest, guest
+from flaude._model.machine_sizes import PRESETS, MachineSize, guest
 from flaude._providers.fly.prices import PriceTable, machine_cost_usd, price_table
 
 MONTH_S = 30 * 24 * 3600
@@ -84,15 +84,15 @@ def test_additional_memory() -> None:
         (PRESETS["performance-2x"], ""),
         (PRESETS["performance-2x"], "eu"),
         (PRESETS["performance-2x"], "iad,ewr"),
-        (Guest("performance", 3, 6144), "iad"),
-        (Guest("performance", 2, 2048), "iad"),
-        (Guest("performance", 2, 5000), "iad"),
-        (Guest("performance", 2, 32768), "iad"),
-        (Guest("shared", 10, 2560), "iad"),
-        (Guest("shared", 1, 300), "iad"),
+        (MachineSize("performance", 3, 6144), "iad"),
+        (MachineSize("performance", 2, 2048), "iad"),
+        (MachineSize("performance", 2, 5000), "iad"),
+        (MachineSize("performance", 2, 32768), "iad"),
+        (MachineSize("shared", 10, 2560), "iad"),
+        (MachineSize("shared", 1, 300), "iad"),
     ],
 )
-def test_what_the_table_does_not_know_has_no_price(machine: Guest, region: str) -> None:
+def test_what_the_table_does_not_know_has_no_price(machine: MachineSize, region: str) -> None:
     """Another region, number of CPUs or memory has no price rather than an invented one."""
     assert machine_cost_usd(machine, region, 60) is None
 

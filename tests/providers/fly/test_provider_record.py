@@ -21,8 +21,8 @@ from flaude._providers.fly import FlyClient, Machine
 from flaude._providers.fly.provider_record import ProviderRecord
 from flaude._providers.fly.sending import Call
 from flaude._recovery.records import read_batch
-from flaude._run.checkpoint import checkpoint, left_run
-from flaude._run.state import RunState, Step
+from flaude._run.checkpoint import dump_checkpoint, load_checkpoint
+from flaude._run.state import AttemptState, Step
 from flaude.cli.commands.logs import logs
 from flaude.cli.text.log_lines import provider_lines
 from flaude.events import Event, Queued, Started
@@ -130,12 +130,14 @@ async def test_a_controller_that_is_gone() -> None:
     record = ProviderRecord([FlyRequest(id="r1", method="POST", path="/apps/my-app/machines", status=200)])
     exited = {"exit_event": {"exit_code": 137, "oom_killed": True, "signal": 9, "exited_at": 1653047897299}}
     record.ended(Machine.model_validate({"id": "m", "events": [{"type": "exit", "request": exited}]}))
-    kept = json.loads(json.dumps(checkpoint(1, RunState(step=Step.PULL), 0, {}, (), "my-app", provider=record)))
-    left = left_run(kept, None)
+    kept = json.loads(
+        json.dumps(dump_checkpoint(1, AttemptState(step=Step.PULL), 0, {}, (), "my-app", provider=record))
+    )
+    left = load_checkpoint(kept, None)
     assert left.requests == record.requests and left.exit_event == record.exit_event
     assert left.exit_event is not None and (left.exit_event.exit_code, left.exit_event.signal) == (137, 9)
     del kept["requests"], kept["exit_event"]
-    assert left_run(kept, None).requests == () and left_run(kept, None).exit_event is None
+    assert load_checkpoint(kept, None).requests == () and load_checkpoint(kept, None).exit_event is None
 
 
 async def test_logs_show_it(

@@ -13,7 +13,7 @@ import pytest
 from flaude import NotFoundError
 from flaude._providers import http
 from flaude._providers.fly import FlyClient
-from flaude._providers.fly.sending import Rooms
+from flaude._providers.fly.sending import ConnectionQuotas
 from flaude.local import Fault, Hook, LocalFly, Quirks
 
 CONFIG = {"image": "any"}
@@ -145,7 +145,7 @@ async def test_what_others_take_is_not_a_creates_time(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("connections", [16, 128, 896, 65536])
 def test_there_is_a_connection_for_each_call_under_way(connections: int, limited: bool) -> None:
     """However few files may be opened, the rooms together have as many places, and most are for those who wait."""
-    rooms = Rooms.of(connections, limited=limited)
+    rooms = ConnectionQuotas.of(connections, limited=limited)
     assert sum(rooms) == connections
     assert rooms.waiting >= connections * 5 // 8
 

@@ -51,9 +51,9 @@ from flaude._providers.fly.destroy import destroy
 from flaude._providers.fly.diagnosis import GONE
 from flaude._providers.fly.shard_admin import make_shard, remove_shard
 from flaude._providers.fly.state_watcher import MachineStates
-from flaude._run.checkpoint import checkpoint, left_run
-from flaude._run.plan import RunPlan
-from flaude._run.state import RunState
+from flaude._run.checkpoint import dump_checkpoint, load_checkpoint
+from flaude._run.plan import AttemptPlan
+from flaude._run.state import AttemptState
 from flaude.cli.commands.create import create
 from flaude.cli.commands.remove_shards import remove_shards as remove_command
 from flaude.events import Event
@@ -180,15 +180,15 @@ def test_what_an_older_flaude_has_written() -> None:
     assert ExecutorSettings.load(old) == ExecutorSettings("my-app", output_dir=Path("flaude-output").absolute())
     assert Attempt.model_validate({"number": 1, "name": "m", "gone": True}).app == ""
     assert str(Leftover.model_validate({"name": "m", "machine_id": ""})) == "m (id unknown)"
-    point = checkpoint(1, RunState(), 0, {}, ())
+    point = dump_checkpoint(1, AttemptState(), 0, {}, ())
     del point["app"]
-    assert left_run(point, None).app == ""
+    assert load_checkpoint(point, None).app == ""
 
 
 def test_a_machine_is_where_it_was_left() -> None:
     """The checkpoint's word goes before the rule by which a machine gets its app: that may be another one some day."""
-    kept = json.loads(json.dumps(checkpoint(1, RunState(), 0, {}, (), "my-app-7")))
-    plan = RunPlan(
+    kept = json.loads(json.dumps(dump_checkpoint(1, AttemptState(), 0, {}, (), "my-app-7")))
+    plan = AttemptPlan(
         shards=Shards("my-app", 3),
         config=MachineConfig(prompt="x"),
         batch="b",
@@ -201,7 +201,7 @@ def test_a_machine_is_where_it_was_left() -> None:
         credentials={},
         queued=datetime.now(UTC),
         output_dir=Path("unused"),
-        left_in=left_run(kept, None).app,
+        left_in=load_checkpoint(kept, None).app,
     )
     assert plan.app == "my-app-7"
 

@@ -12,7 +12,7 @@ import anyio
 
 from flaude._model.errors import FlyError, NameTakenError, RateLimitedError, TokenExpiredError, UnreachableError
 from flaude._model.placement import Shards
-from flaude._providers.backoff import Patience, jitter
+from flaude._providers.backoff import OutageBackoff, jitter
 from flaude._providers.fly.shard_admin import find_shard, make_shard, remove_shard, side_by_side
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class AppPool:
 
     async def _remembered(self, name: str, ask: Callable[[], Awaitable[App]]) -> App:
         """The answer; an API that gives none is waited out as in a run."""
-        patience = Patience(self._patience_s)
+        patience = OutageBackoff(self._patience_s)
         while True:
             began = anyio.current_time()
             try:

@@ -56,7 +56,7 @@ def create_failure(error: FlaudeError) -> FailureKind:
     return FailureKind.CREATE_REFUSED
 
 
-def cause(machine: Machine, *, booting: bool) -> tuple[FailureKind, str]:
+def classify_exit(machine: Machine, *, booting: bool) -> tuple[FailureKind, str]:
     """Why a machine ended that should not have, by its exit event.
 
     Args:

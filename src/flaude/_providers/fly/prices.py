@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flaude._model.errors import ConfigError
-from flaude._model.machine_sizes import CPU_CLASSES, Guest
+from flaude._model.machine_sizes import CPU_CLASSES, MachineSize
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[int, Field(gt=0)]
@@ -94,7 +94,7 @@ class PriceTable(_Table):
             wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise ConfigError(f"prices: {name}: {wrong}") from error
 
-    def cost_usd(self, guest: Guest, region: str, seconds: float) -> float | None:
+    def cost_usd(self, guest: MachineSize, region: str, seconds: float) -> float | None:
         """See `machine_cost_usd`."""
         prices = self.shared if guest.cpu_kind == "shared" else self.performance
         allowed = CPU_CLASSES[guest.cpu_kind]
@@ -121,7 +121,9 @@ def price_table() -> PriceTable:
     return PriceTable._parsed(file.read_text(encoding="utf-8"), "prices.toml")  # noqa: SLF001  # our own
 
 
-def machine_cost_usd(guest: Guest, region: str, seconds: float, *, prices: PriceTable | None = None) -> float | None:
+def machine_cost_usd(
+    guest: MachineSize, region: str, seconds: float, *, prices: PriceTable | None = None
+) -> float | None:
     """What Fly charges for a machine, in US dollars, by its list prices.
 
     Args:

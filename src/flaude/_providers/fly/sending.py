@@ -76,7 +76,7 @@ class Call:
         return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
 
 
-class Rooms(NamedTuple):
+class ConnectionQuotas(NamedTuple):
     """How many calls may be under way at once, of each sort; there is a connection for each.
 
     Attributes:
@@ -90,7 +90,7 @@ class Rooms(NamedTuple):
     waiting: int
 
     @classmethod
-    def of(cls, connections: int, *, limited: bool) -> Rooms:
+    def of(cls, connections: int, *, limited: bool) -> ConnectionQuotas:
         """Most are for those who wait, each for up to 15 seconds; where there are too few, all have fewer.
 
         Args:
@@ -146,7 +146,7 @@ class Sender:
         stamina_log, own = logging.getLogger("stamina"), OwnRetries()
         stamina_log.addFilter(own)
         self._stack.callback(stamina_log.removeFilter, own)
-        rooms = Rooms.of(self._http.most, limited=self._rate_limits is not None)
+        rooms = ConnectionQuotas.of(self._http.most, limited=self._rate_limits is not None)
         self._room, self._waiting_room = anyio.CapacityLimiter(rooms.at_once), anyio.CapacityLimiter(rooms.waiting)
         self.creating = anyio.CapacityLimiter(rooms.creating)
         return self

@@ -18,7 +18,7 @@ from flaude._providers.fly.connection import base_url
 from flaude._providers.fly.exec_limits import ExecLimits
 from flaude._providers.fly.pacing import EVERY_ACTION
 from flaude._providers.fly.probe.saved import measured_limits
-from flaude._run.job import job
+from flaude._run.job import build_job_message
 
 _JOB_ID = "0" * 32
 
@@ -64,7 +64,7 @@ def _limits(environ: Mapping[str, str]) -> ExecLimits:
 
 
 def _packed(settings: ExecutorSettings, request: ExecutionRequest) -> str:
-    message = job(
+    message = build_job_message(
         request.config,
         job_id=_JOB_ID,
         run_s=settings.wait_timeout,

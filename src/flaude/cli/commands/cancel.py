@@ -10,12 +10,12 @@ import anyio
 from flaude._executor.executor import ConcurrentExecutor
 from flaude._model.errors import BatchHeldError
 from flaude._model.results import BatchResult
-from flaude._recovery.records import BatchState, RecordedBatch, RecordedRun, read_batch, state_of
+from flaude._recovery.records import BatchRecord, BatchState, RunRecord, read_batch, state_of
 from flaude.cli.carrying_out import FAILED, OK, Shown, carry_out
 from flaude.cli.commands.resume import repos_of
 from flaude.cli.options import Claude, Json, Local, Plain
 from flaude.journal import Journal, SqliteJournal
-from flaude.journal.entries import CANCEL, Wish
+from flaude.journal.entries import CANCEL, ControlRequest
 
 _LOOK_S = 0.5
 
@@ -77,7 +77,7 @@ async def cancel(
                 return OK if code == FAILED else code
 
 
-async def ask(journal: Journal, recorded: RecordedBatch, run: RecordedRun | None) -> bool:
+async def ask(journal: Journal, recorded: BatchRecord, run: RunRecord | None) -> bool:
     """Have the process stop it that carries it out; whether it has, and has not died before."""
     asked, name = None, _named(recorded, run)
     print(f"flaude: asked the process that carries it out to stop {name}; waiting for it", file=sys.stderr)
@@ -90,9 +90,9 @@ async def ask(journal: Journal, recorded: RecordedBatch, run: RecordedRun | None
             return False
         if now.entry.holder != asked:  # who takes a batch up hears of no wish that came before
             asked = now.entry.holder
-            await journal.ask(recorded.id, Wish(CANCEL, None if run is None else run.index))
+            await journal.ask(recorded.id, ControlRequest(CANCEL, None if run is None else run.index))
         await anyio.sleep(_LOOK_S)
 
 
-def _named(recorded: RecordedBatch, run: RecordedRun | None) -> str:
+def _named(recorded: BatchRecord, run: RunRecord | None) -> str:
     return f"batch {recorded.id}" if run is None else f"run {run.tag or f'#{run.index}'} of batch {recorded.id}"

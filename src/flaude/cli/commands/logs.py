@@ -8,7 +8,7 @@ from typing import Annotated
 import anyio
 from cyclopts import Parameter
 
-from flaude._recovery.records import BatchState, RecordedBatch, RecordedRun, read_batch, state_of
+from flaude._recovery.records import BatchRecord, BatchState, RunRecord, read_batch, state_of
 from flaude.cli.journals import recorded
 from flaude.cli.text.log_lines import DETACHED, FINISHED, LogLines, end_of, provider_lines, tail_of
 from flaude.cli.view import consoles
@@ -50,7 +50,7 @@ async def logs(
 class _Log:
     """The log of one run."""
 
-    def __init__(self, found: RecordedBatch, run: RecordedRun) -> None:
+    def __init__(self, found: BatchRecord, run: RunRecord) -> None:
         self._found = found
         self._run = run
         self._after = 0

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from flaude._model.errors import ConfigError, FlaudeError, JournalError
 from flaude._model.results import ExecutionResult
-from flaude._recovery.records import RecordedBatch, read_batch
+from flaude._recovery.records import BatchRecord, read_batch
 from flaude.events import Event, Finished
 from flaude.events.codec import load_event
 from flaude.journal import BatchEntry, EventEntry, Journal, SqliteJournal
@@ -85,7 +85,7 @@ def _print(data: ReportData) -> None:
 class _Runs:
     """The runs of a batch, each read from the journal when it is its turn, by a thread other than the event loop's."""
 
-    def __init__(self, recorded: RecordedBatch) -> None:
+    def __init__(self, recorded: BatchRecord) -> None:
         self._recorded = recorded
 
     def __len__(self) -> int:

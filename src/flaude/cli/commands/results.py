@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from flaude._model.run_result import FileChange, RunResult
-from flaude._recovery.records import Outcome, RecordedBatch, RecordedRun
+from flaude._recovery.records import BatchRecord, Outcome, RunRecord
 from flaude.cli.journals import recorded
 from flaude.cli.text.amounts import clock, count, dollars
 from flaude.cli.text.one_line import one_line
@@ -50,18 +50,18 @@ async def results(
     return 0
 
 
-def _tell_open(runs: Sequence[RecordedRun]) -> None:
+def _tell_open(runs: Sequence[RunRecord]) -> None:
     if open_ := sum(not run.is_over for run in runs):
         consoles.for_talk().print(f"{count(open_, 'run')} of {len(runs)} not over yet.")
 
 
-async def _print_json(found: RecordedBatch, run: RecordedRun) -> None:
+async def _print_json(found: BatchRecord, run: RunRecord) -> None:
     kept = await found.result_json(run.index)
     if kept is not None:
         print(json_.dumps({"batch": found.id, "index": run.index, **kept}))
 
 
-async def _print(console: Console, found: RecordedBatch, run: RecordedRun) -> None:
+async def _print(console: Console, found: BatchRecord, run: RunRecord) -> None:
     console.print(_headline(run))
     result = await found.result(run.index)
     brought = result.run_result if result else None
@@ -73,7 +73,7 @@ async def _print(console: Console, found: RecordedBatch, run: RecordedRun) -> No
     _print_files(console, brought)
 
 
-def _headline(run: RecordedRun) -> Text:
+def _headline(run: RunRecord) -> Text:
     name = one_line(run.tag, 80)
     text = Text.assemble((f"#{run.index}" + (f" {name}" if name else ""), "bold"), "  ")
     outcome = run.outcome

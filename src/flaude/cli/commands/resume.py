@@ -8,7 +8,7 @@ from dataclasses import replace
 from flaude._executor.executor import ConcurrentExecutor
 from flaude._model.results import BatchResult
 from flaude._model.settings import ExecutorSettings
-from flaude._recovery.records import RecordedBatch, read_batch
+from flaude._recovery.records import BatchRecord, read_batch
 from flaude.cli.carrying_out import FAILED, OK, Shown, carry_out
 from flaude.cli.options import Budget, Claude, Json, Local, MaxConcurrency, OutputDir, Plain
 from flaude.journal import SqliteJournal
@@ -84,6 +84,6 @@ def changed(settings: ExecutorSettings, budget: float | None, max_concurrency: i
     )
 
 
-def repos_of(recorded: RecordedBatch) -> list[str]:
+def repos_of(recorded: BatchRecord) -> list[str]:
     """The addresses of all repositories of a batch."""
     return [str(repo["url"]) for run in recorded.runs for repo in run.entry.request["config"].get("repos", ())]

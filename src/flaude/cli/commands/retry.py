@@ -10,7 +10,7 @@ from flaude._model.codec import load_request
 from flaude._model.errors import ConfigError
 from flaude._model.request import ExecutionRequest
 from flaude._model.results import BatchResult
-from flaude._recovery.records import RecordedBatch, RecordedRun, read_batch
+from flaude._recovery.records import BatchRecord, RunRecord, read_batch
 from flaude.cli.carrying_out import OK, Shown, carry_out
 from flaude.cli.commands.resume import changed, repos_of
 from flaude.cli.options import Budget, Claude, Flag, Json, Local, MaxConcurrency, Plain
@@ -80,7 +80,7 @@ async def retry(
         )
 
 
-def _request(recorded: RecordedBatch, run: RecordedRun) -> ExecutionRequest:
+def _request(recorded: BatchRecord, run: RunRecord) -> ExecutionRequest:
     try:
         return load_request(run.entry.request, os.environ)
     except ConfigError as error:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.text import Text
 
-from flaude._recovery.records import Outcome, RecordedBatch, RecordedRun
+from flaude._recovery.records import BatchRecord, Outcome, RunRecord
 from flaude.cli.journals import recorded
 from flaude.cli.text.amounts import apps_text, clock, count, dollars
 from flaude.cli.text.batch_words import ago, batch_json, state_text
@@ -45,7 +45,7 @@ async def status(batch: str, /, *, json: Annotated[bool, Parameter(negative="")]
     return 0
 
 
-def _print(found: RecordedBatch, now: datetime) -> None:
+def _print(found: BatchRecord, now: datetime) -> None:
     console, entry, counts = consoles.for_results(), found.entry, found.entry.counts
     source = f" from {one_line(found.source)}" if found.source else ""
     spread, where = found.shards > 1, apps_text(entry.app, found.shards)
@@ -67,7 +67,7 @@ def _print(found: RecordedBatch, now: datetime) -> None:
         )
 
 
-def _row(run: RecordedRun, now: datetime) -> tuple[Text | str, ...]:
+def _row(run: RunRecord, now: datetime) -> tuple[Text | str, ...]:
     outcome, seconds, cost = run.outcome or Outcome(), run.seconds(now), run.entry.cost_usd
     return (
         str(run.index),
@@ -82,7 +82,7 @@ def _row(run: RecordedRun, now: datetime) -> tuple[Text | str, ...]:
     )
 
 
-def _state(run: RecordedRun) -> Text:
+def _state(run: RunRecord) -> Text:
     if not run.is_over:
         return Text(run.entry.phase, "dim" if run.entry.phase == "queued" else "cyan")
     if run.success:
@@ -90,7 +90,7 @@ def _state(run: RecordedRun) -> Text:
     return Text((run.outcome.kind if run.outcome else None) or "failed", "red")
 
 
-def _run_json(found: RecordedBatch, run: RecordedRun, now: datetime) -> dict[str, Any]:
+def _run_json(found: BatchRecord, run: RunRecord, now: datetime) -> dict[str, Any]:
     outcome = run.outcome or Outcome()
     return {
         "batch": found.id,

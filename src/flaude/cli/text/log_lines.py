@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from flaude._agent.events import Where, output_events
+from flaude._agent.events import EventContext, output_events
 from flaude._model.errors import FlaudeError
 from flaude._model.run_result import ExitEvent, FlyRequest
-from flaude._recovery.records import RecordedBatch, RecordedRun
-from flaude._run.checkpoint import left_run
+from flaude._recovery.records import BatchRecord, RunRecord
+from flaude._run.checkpoint import load_checkpoint
 from flaude.cli.text.event_words import event_words
 from flaude.cli.text.one_line import one_line
 from flaude.cli.text.printable import printable
@@ -42,7 +42,7 @@ class LogLines:
         return [printable(line) for line in lines_of(event, include_stderr=True)]
 
 
-def end_of(run: RecordedRun) -> list[str]:
+def end_of(run: RunRecord) -> list[str]:
     """What a run came to, as a line; none while it is not over."""
     outcome = run.outcome
     if not run.is_over or outcome is None:
@@ -52,17 +52,18 @@ def end_of(run: RecordedRun) -> list[str]:
     return [f"[flaude] failed: {': '.join(filter(None, (outcome.kind, one_line(outcome.message, 500))))}"]
 
 
-async def tail_of(found: RecordedBatch, run: RecordedRun) -> list[str]:
+async def tail_of(found: BatchRecord, run: RunRecord) -> list[str]:
     """The last lines of a run's agent as its result has them; none while it is not over."""
     result = await found.result(run.index)
     brought = result.run_result if result else None
     if brought is None:
         return []
-    where = (found.id, run.index, run.tag, run.entry.updated or datetime.now(UTC), brought.machine_id)
+    at = run.entry.updated or datetime.now(UTC)
+    where = EventContext(found.id, run.index, run.tag, at, brought.machine_id)
     return [printable(line) for line in (*_of_stdout(where, brought.stdout_tail), *brought.stderr_tail)]
 
 
-async def provider_lines(found: RecordedBatch, run: RecordedRun) -> list[str]:
+async def provider_lines(found: BatchRecord, run: RunRecord) -> list[str]:
     """What Fly's support would ask for, attempt by attempt: the ids of requests, and how the machine ended."""
     try:
         sides = await _sides(found, run)
@@ -80,13 +81,13 @@ async def provider_lines(found: RecordedBatch, run: RecordedRun) -> list[str]:
 _Side = tuple[int, str, str, tuple[FlyRequest, ...], ExitEvent | None]
 
 
-async def _sides(found: RecordedBatch, run: RecordedRun) -> list[_Side]:
+async def _sides(found: BatchRecord, run: RunRecord) -> list[_Side]:
     """Of each attempt: its number, its machine's ID and region, and what Fly has shown of it."""
     if (result := await found.result(run.index)) is not None:
         return [(one.number, one.machine_id, one.region, one.requests, one.exit_event) for one in result.attempts]
     if run.entry.checkpoint is None:
         return []
-    left = left_run(run.entry.checkpoint, None)
+    left = load_checkpoint(run.entry.checkpoint, None)
     earlier = [(one.number, one.machine_id, one.region, one.requests, one.exit_event) for one in left.earlier]
     return [*earlier, (left.attempt, left.state.machine_id, left.state.region, left.requests, left.exit_event)]
 
@@ -106,7 +107,7 @@ def _exit_words(event: ExitEvent) -> str:
     )
 
 
-def _of_stdout(where: Where, tail: tuple[str, ...]) -> Iterator[str]:
+def _of_stdout(where: EventContext, tail: tuple[str, ...]) -> Iterator[str]:
     for text in tail:
         for event in output_events(where, text, lambda value: value):
             yield from lines_of(event, include_stderr=True)

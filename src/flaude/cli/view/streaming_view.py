@@ -12,7 +12,7 @@ from flaude._model.results import BatchResult
 from flaude.cli.view.background import Beside
 from flaude.cli.view.nonblocking_writer import Outlet
 from flaude.events import Event
-from flaude.events.buffer import EventBuffer, Room
+from flaude.events.buffer import BufferBudget, EventBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class StreamedView(ABC):
     def __init__(self, outlet: Outlet, *others: Outlet) -> None:
         self._outlet = outlet
         self._outlets = (outlet, *others)
-        self._events = EventBuffer(Room())
+        self._events = EventBuffer(BufferBudget())
         self._end: tuple[BatchResult, int] | None = None
         self._stack = AsyncExitStack()
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flaude._model.config import DEFAULT_IMAGE
-from flaude._model.machine_sizes import Guest
+from flaude._model.machine_sizes import MachineSize
 
-SIZE = Guest("shared", 1, 256)
+SIZE = MachineSize("shared", 1, 256)
 """The cheapest machine that Fly has."""
 
 
