@@ -153,7 +153,7 @@ _MODULE_OF = {
     "ExecutionRequest": "flaude._model.request",
     "ExecutionResult": "flaude._model.results",
     "ExitEvent": "flaude._model.run_result",
-    "Failure": "flaude._model.failures",
+    "Failure": "flaude._model.run_result",
     "FailureKind": "flaude._model.failures",
     "FileChange": "flaude._model.run_result",
     "FlaudeError": "flaude._model.errors",
