@@ -35,7 +35,7 @@ nitpick_ignore = [
     ("py:class", "flaude._model.settings.ExecutorSettings"),
     ("py:class", "flaude.report.data.Runs"),
     ("py:class", "flaude._providers.fly.models.App"),
-    ("py:class", "flaude._model.machine_sizes.Guest"),
+    ("py:class", "flaude._model.machine_sizes.MachineSize"),
 ]
 
 html_theme = "furo"
