@@ -25,8 +25,8 @@ from flaude import (
     UnreachableError,
 )
 from flaude._providers.fly import FlyClient
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.pacing import Pace
-from flaude._providers.fly.sending import Call
 from flaude.local import LocalFly
 
 

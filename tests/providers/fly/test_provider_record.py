@@ -18,8 +18,8 @@ from flaude._model.codec import dump_result, load_result
 from flaude._model.errors import InvalidRequestError, UnreachableError
 from flaude._model.run_result import ExitEvent
 from flaude._providers.fly import FlyClient, Machine
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.provider_record import ProviderRecord
-from flaude._providers.fly.sending import Call
 from flaude._recovery.records import read_batch
 from flaude._run.checkpoint import dump_checkpoint, load_checkpoint
 from flaude._run.state import AttemptState, Step

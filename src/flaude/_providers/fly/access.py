@@ -18,7 +18,7 @@ from flaude._providers.backoff import jitter
 from flaude._providers.fly.tokens import Tokens
 
 if TYPE_CHECKING:
-    from flaude._providers.fly.sending import Call
+    from flaude._providers.fly.calls import Call
 
 _log = logging.getLogger("flaude.fly")
 

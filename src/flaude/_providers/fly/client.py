@@ -21,11 +21,12 @@ from flaude._model.errors import (
     PayloadTooLargeError,
     UnreachableError,
 )
+from flaude._providers.fly.calls import Call, Heard
 from flaude._providers.fly.creating import Creating
 from flaude._providers.fly.exec_limits import NO_PROGRAM, REJECTION, TOO_LARGE, ExecLimits
 from flaude._providers.fly.in_app import InApp, nothing, part
 from flaude._providers.fly.models import App, AppsPage, ExecResult, Machine, MachinesPage, MachineSummary
-from flaude._providers.fly.sending import Call, Heard, Sender
+from flaude._providers.fly.sending import Sender
 from flaude._providers.http import Answer
 
 _log = logging.getLogger("flaude.fly")

@@ -18,9 +18,10 @@ from flaude._model.errors import (
     UnreachableError,
 )
 from flaude._providers.backoff import jitter
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.in_app import InApp
 from flaude._providers.fly.models import Machine
-from flaude._providers.fly.sending import Call, Sender
+from flaude._providers.fly.sending import Sender
 
 _log = logging.getLogger("flaude.fly")
 

@@ -17,8 +17,9 @@ import anyio
 from flaude._model.errors import FlyError, NotFoundError, UnreachableError
 from flaude._providers.backoff import jitter
 from flaude._providers.fly import young_apps
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.models import App
-from flaude._providers.fly.sending import Call, Sender
+from flaude._providers.fly.sending import Sender
 from flaude._providers.fly.young_apps import Sightings, pause_s
 
 _log = logging.getLogger("flaude.fly")

@@ -11,7 +11,7 @@ from flaude._model.run_result import ExitEvent, FlyRequest
 
 if TYPE_CHECKING:
     from flaude._providers.fly import Machine
-    from flaude._providers.fly.sending import Call
+    from flaude._providers.fly.calls import Call
 
 _MOST_CREATES = 4
 _MOST_FAILED = 16

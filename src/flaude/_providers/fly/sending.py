@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import urlencode
+from typing import NamedTuple, Self, TypeVar
 
 import anyio
 from pydantic import SecretStr
@@ -19,6 +17,7 @@ from flaude._model.errors import FlyError, NotAllowedError, RateLimitedError, Un
 from flaude._offload import offload
 from flaude._providers.fly import connection
 from flaude._providers.fly.access import Access
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.failures import failure
 from flaude._providers.fly.pacing import Pace
 from flaude._providers.fly.retries import OwnRetries, repeating
@@ -37,43 +36,6 @@ _MOST_AT_ONCE = 64
 _MOST_CREATES_AT_ONCE = 192
 # Where nothing limits them they would only keep what has been made from going on.
 _MOST_UNLIMITED_CREATES = 16
-
-
-Heard = Callable[["Call", int, str], None]
-"""Takes a call, the HTTP status of its answer, and Fly's id of the request, which may be empty."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call as Fly documents it; `action` and `identifier` are what Fly counts for its rate limits.
-
-    `takes_s` is how long Fly may take before it answers, and `waits` says that it does so because it waits for
-    something; `harmless` says that doing it twice is as good as once; `clean` takes what must not be told out of the
-    text of an error; `heard` is called with Fly's ID of every answered request, and the answer's status.
-    """
-
-    action: str
-    identifier: str
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
-    takes_s: float = 0.0
-    waits: bool = False
-    harmless: bool = True
-    clean: Callable[[str], str] = str
-    heard: Heard | None = None
-
-    @property
-    def app(self) -> str:
-        """The app in the path; empty if there is none."""
-        _, _, rest = self.path.partition("/apps/")
-        return rest.partition("/")[0]
-
-    @property
-    def where(self) -> str:
-        """Path with query."""
-        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
 
 
 class ConnectionQuotas(NamedTuple):

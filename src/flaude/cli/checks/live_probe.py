@@ -27,8 +27,8 @@ from flaude._providers.fly.probe.steps import Probe
 from flaude._run.machine import guest_file
 from flaude.cli.checks.this_computer import Check
 from flaude.cli.checks.this_computer import Verdict as CheckVerdict
-from flaude.cli.commands.doctor import print_check
 from flaude.cli.text.amounts import about
+from flaude.cli.text.check_lines import print_check
 from flaude.cli.text.printable import printable
 from flaude.cli.view import consoles
 

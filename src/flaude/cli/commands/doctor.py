@@ -10,18 +10,14 @@ from typing import Annotated
 
 import anyio
 from cyclopts import Parameter
-from rich.console import Console
-from rich.text import Text
 
 from flaude._model.errors import ConfigError
 from flaude.cli.checks import fly as fly_checks
 from flaude.cli.checks import images as image_checks
 from flaude.cli.checks import this_computer as checks
 from flaude.cli.checks.this_computer import Check, Verdict
-from flaude.cli.text.printable import printable
+from flaude.cli.text.check_lines import print_check
 from flaude.cli.view import consoles
-
-_MARKS = {Verdict.RIGHT: ("ok", "green"), Verdict.WRONG: ("wrong", "bold red"), Verdict.NOTE: ("note", "yellow")}
 
 Look = Callable[[], Awaitable[Check | Sequence[Check]]]
 
@@ -102,11 +98,3 @@ async def _all(app: str | None, image: str | None) -> list[Check]:
             tasks.start_soon(take, name, look)
     late = f"nothing was found within {fly_checks.WITHIN_S:g} s"
     return [check for name in looks for check in found.get(name, [Check(name, Verdict.WRONG, late, "try it again")])]
-
-
-def print_check(console: Console, check: Check) -> None:
-    """One line, and what to do in the next."""
-    mark, style = _MARKS[check.verdict]
-    console.print(Text.assemble((f"{mark:<7}", style), (f"{check.name:<20}", "bold"), printable(check.found)))
-    if check.fix:
-        console.print(Text(f"{'':<27}{printable(check.fix)}", "dim"))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from flaude._model.errors import FlyError, UnreachableError
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.client import rejection
 from flaude._providers.fly.diagnosis import ENDED_STATES
 from flaude._providers.fly.exec_limits import REJECTION
 from flaude._providers.fly.failures import failure
 from flaude._providers.fly.probe.measuring import Answered
-from flaude._providers.fly.sending import Call
 from flaude._providers.http import Answer
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from flaude._providers.fly.state_watcher import MachineStates
 
 if TYPE_CHECKING:
     from flaude._providers.fly import FlyClient, Machine
-    from flaude._providers.fly.sending import Call
+    from flaude._providers.fly.calls import Call
 
 PROGRAM = "/opt/flaude/probe.py"
 """Where the measured machine has its program."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from flaude._model.errors import FlyError, MachineLimitError, NameTakenError, NotFoundError
+from flaude._providers.fly.calls import Call
 from flaude._providers.fly.diagnosis import ENDED_STATES, GONE, STARTED
 from flaude._providers.fly.probe import measuring
 from flaude._providers.fly.probe.asking import Asking, NotMeasuredError, error_of
@@ -17,7 +18,6 @@ from flaude._providers.fly.probe.machines import MARK, ProbeMachines
 from flaude._providers.fly.probe.measuring import Found
 from flaude._providers.fly.probe.plan import Plan
 from flaude._providers.fly.retries import may_have_been_done
-from flaude._providers.fly.sending import Call
 
 if TYPE_CHECKING:
     from flaude._providers.fly import App, FlyClient, Machine
