@@ -405,10 +405,10 @@ import asyncio, signal
 from flaude import BatchResult
 from flaude._executor.signals import Member, heeding
 from flaude._model.placement import Shards
-from flaude._run.shutdown import Stopping
+from flaude._run.shutdown import Shutdown
 
 async def main():
-    async with heeding(Member(Stopping(), lambda: BatchResult([]), str)):
+    async with heeding(Member(Shutdown(), lambda: BatchResult([]), str)):
         signal.raise_signal(signal.SIGINT)
     await asyncio.Event().wait()
 

@@ -17,7 +17,7 @@ from flaude._guest.inside.cooperative import Pace
 from flaude._guest.inside.files.artifacts import collect_artifacts
 from flaude._guest.inside.files.transcript import NoTranscript, keep_transcript
 from flaude._guest.inside.files.walk import open_folder
-from flaude._guest.inside.outgoing_files import Outbox
+from flaude._guest.inside.outgoing_files import OutgoingFiles
 from flaude._guest.inside.redact import Redactor
 from flaude._guest.messages import GuestResult, unpack
 
@@ -162,7 +162,7 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root could read it")
 
 
-def collecting(folder: Path, outbox: Outbox) -> dict[str, Any]:
+def collecting(folder: Path, outbox: OutgoingFiles) -> dict[str, Any]:
     """All files of a folder, for an agent that is another user than root."""
 
     async def collect(top: int) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def test_files_of_other_users_do_not_come(agents: Path) -> None:
     os.link(agents.parent / "root/file", agents / "linked")
     (agents / "foreign").touch()
     os.link(agents / "sub/file", agents / "own")
-    outbox = Outbox(agents.parent)
+    outbox = OutgoingFiles(agents.parent)
     result = collecting(agents, outbox)
     assert [artifact["path"] for artifact in result["artifacts"]] == ["own", "sub/file"]
     assert omitted(result) == dict.fromkeys(["foreign", "linked"], "a file of another user")
@@ -213,7 +213,7 @@ def swap(agents: Path, link: bool) -> None:
 def test_a_folder_that_is_swapped_after_the_search(agents: Path, link: bool) -> None:
     """A file that is another one when it is read, or when it is fetched, does not come."""
 
-    class Late(Outbox):
+    class Late(OutgoingFiles):
         async def announce_large(self, *arguments: Any) -> dict[str, Any]:
             swap(agents, link)
             return await super().announce_large(*arguments)
@@ -226,7 +226,7 @@ def test_a_folder_that_is_swapped_after_the_search(agents: Path, link: bool) -> 
 @pytest.mark.parametrize("link", [True, False])
 def test_a_folder_that_is_swapped_before_it_is_fetched(agents: Path, link: bool) -> None:
     """The same for each piece, one by one and together."""
-    outbox = Outbox(agents.parent)
+    outbox = OutgoingFiles(agents.parent)
     name = collecting(agents, outbox)["artifacts"][0]["file"]
     assert unpack(outbox.fetch({"name": name, "length": 16})["data"]).startswith(b"www")
     swap(agents, link)
@@ -491,7 +491,7 @@ def test_a_transcript_of_another_users_is_none(tmp_path: Path, owner: int) -> No
     path.parent.mkdir(parents=True)
     path.write_text("1\n")
     os.chown(path, owner, owner)
-    outbox = Outbox(tmp_path)
+    outbox = OutgoingFiles(tmp_path)
     keeping = keep_transcript(
         "s-1",
         tmp_path / "config",

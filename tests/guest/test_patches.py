@@ -20,8 +20,7 @@ from tests.guest.git_server import git_server
 
 from flaude._guest.inside.agent.user import User, agent_user
 from flaude._guest.inside.git import agent_repo as theirs
-from flaude._guest.inside.git import baseline, commits
-from flaude._guest.inside.git import git_errors as blame
+from flaude._guest.inside.git import baseline, commits, git_errors
 from flaude._guest.inside.git import worktree_index as tree
 from flaude._guest.inside.git.changes import Change
 from flaude._guest.inside.git.clone import clone_all
@@ -29,7 +28,7 @@ from flaude._guest.inside.git.collect import collect_all
 from flaude._guest.inside.git.patch import Sections, choose
 from flaude._guest.inside.job import Collect, Git, Job, Limits, Repo
 from flaude._guest.inside.layout import Layout
-from flaude._guest.inside.outgoing_files import Outbox
+from flaude._guest.inside.outgoing_files import OutgoingFiles
 
 EXAMPLES = int(os.environ.get("FLAUDE_EXAMPLES", "12"))
 TOKEN = "ghp_push_canary_0815"
@@ -46,7 +45,7 @@ class Bench:
         self.layout = layout or Layout(root)
         self.layout.opt.mkdir(parents=True)
         self.layout.make()
-        self.outbox = Outbox(self.layout.out)
+        self.outbox = OutgoingFiles(self.layout.out)
         self._user = User("nobody", self.layout.home, popen) if popen else agent_user(self.layout)
         for folder in (self.layout.home, self.layout.workspace):
             self._user.owns(folder)
@@ -666,7 +665,7 @@ def test_rules_that_git_cannot_take_do_not_cost_the_patch(
 def test_the_file_that_git_means(told: bytes, named: bytes | None) -> None:
     """An error's path is found wherever it stands and whatever is in it; other words are none."""
     there = {b"a.utf16", b"it's a.utf16", b"new\nline", b"x", b"a b", b"git~1/f"}
-    assert blame.path(told, there.__contains__) == named
+    assert git_errors.path(told, there.__contains__) == named
 
 
 # --- limits ---

@@ -65,7 +65,7 @@ async def test_a_call_whose_error_is_borne_is_detected(_detector: list[str]) -> 
     async with EventDispatcher(handler, Shutdown(), lambda _: None).following() as emit:
         emit(Notice("b", 0, "t", datetime.now(UTC), "m", text="x"))
     assert len(_detector) == 1 and _detector[0].startswith(
-        "Blocking call to time.sleep, from flaude._executor.event_delivery.Watcher._"
+        "Blocking call to time.sleep, from flaude._executor.event_delivery.EventDispatcher._"
     )
     _detector.clear()
 

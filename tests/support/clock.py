@@ -41,7 +41,7 @@ class LimitClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead_s = 0.0
         self._read = anyio.Event()
-        monkeypatch.setattr("flaude._executor.executor.Launching", partial(AdmissionControl, clock=self))
+        monkeypatch.setattr("flaude._executor.executor.AdmissionControl", partial(AdmissionControl, clock=self))
         monkeypatch.setattr("flaude._executor.admission._LONGEST_NAP_S", 0.01)
 
     def __call__(self) -> float:

@@ -23,7 +23,7 @@ def build() -> bytes:
     modules = {name: shrink(text) for name, text in sources().items() if name not in NOT_IN_IT}
     content = {
         "__main__.py": shrink(sources()["loader"]).encode(),
-        SOURCES: bz2.compress(json.dumps(modules, sort_keys=True).encode(), 9),
+        SOURCES: bz2.compress(json.dumps(modules, sort_keys=True, separators=(",", ":")).encode(), 9),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -26,11 +26,11 @@ from flaude.local.faults import Fault, made
 from flaude.local.image import LocalImage
 from flaude.local.isolation import Box, BoxName
 from flaude.local.limits import Limits
-from flaude.local.middleware import Exchange, Gate
+from flaude.local.middleware import Exchange, Middleware
 from flaude.local.quirks import Quirks
 from flaude.local.routes import application
 from flaude.local.server import listening, serving
-from flaude.local.state import World
+from flaude.local.state import State
 from flaude.local.tokens import LocalTokens
 
 
@@ -102,8 +102,8 @@ class LocalFly:
         self._port = port
         self._on_exchange = on_exchange
         self._life: AbstractAsyncContextManager[None] | None = None
-        self._entered: World | None = None
-        self._gate: Gate | None = None
+        self._entered: State | None = None
+        self._gate: Middleware | None = None
         self._tokens: LocalTokens | None = None
         self.faults = made(faults, seed)
         self.token = token or f"local-{secrets.token_hex(16)}"
@@ -188,7 +188,7 @@ class LocalFly:
         return self._world.machine_folder(machine_id)
 
     @property
-    def _world(self) -> World:
+    def _world(self) -> State:
         if self._entered is None:
             raise RuntimeError("LocalFly is used outside of its `async with` block")
         return self._entered
@@ -213,7 +213,7 @@ class LocalFly:
         async with anyio.create_task_group() as machines:
             world = self._entered = self._make_world(folder, image, box, machines)
             tokens = self._tokens = LocalTokens(self.token, self._quirks.token_lives_s, anyio.current_time)
-            gate = self._gate = Gate(world, tokens=tokens, faults=self.faults, on_exchange=self._on_exchange)
+            gate = self._gate = Middleware(world, tokens=tokens, faults=self.faults, on_exchange=self._on_exchange)
             async with serving(application(gate), listener, fast=box.name == "simulated"):
                 try:
                     yield
@@ -223,8 +223,8 @@ class LocalFly:
                     with anyio.CancelScope(shield=True):
                         await world.destroy_all()
 
-    def _make_world(self, folder: Path, image: LocalImage, box: Box, machines: TaskGroup) -> World:
-        world = World(
+    def _make_world(self, folder: Path, image: LocalImage, box: Box, machines: TaskGroup) -> State:
+        world = State(
             box=box,
             folder=folder,
             default_image=image,

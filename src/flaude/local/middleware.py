@@ -20,7 +20,7 @@ from flaude.local.faults import Answer, Delay, DropAfter, DropBefore, Effect, Fa
 from flaude.local.json_text import encode
 from flaude.local.misbehaving import HalfAnswer, NoAnswer, hang
 from flaude.local.request import Call, Handler, parse_body
-from flaude.local.state import World
+from flaude.local.state import State
 from flaude.local.tokens import LocalTokens
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Exchange:
     response: Any
 
 
-class Gate:
+class Middleware:
     """Passes requests to their handlers.
 
     Args:
@@ -65,7 +65,7 @@ class Gate:
     """
 
     def __init__(
-        self, world: World, *, tokens: LocalTokens, faults: Faults, on_exchange: Callable[[Exchange], None] | None
+        self, world: State, *, tokens: LocalTokens, faults: Faults, on_exchange: Callable[[Exchange], None] | None
     ) -> None:
         self._world = world
         self._tokens = tokens

@@ -13,7 +13,7 @@ from flaude.local.faults import Effect
 
 if TYPE_CHECKING:
     from flaude.local.machine import App, Machine
-    from flaude.local.state import World
+    from flaude.local.state import State
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Call:
         size: Bytes of the body.
     """
 
-    world: World
+    world: State
     params: Mapping[str, str]
     query: Mapping[str, Sequence[str]]
     body: Any

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flaude.local import apps, execs, lifecycle, machines, metadata, organizations
-from flaude.local.middleware import Gate
+from flaude.local.middleware import Middleware
 from flaude.local.request import Handler
 
 
@@ -59,7 +59,7 @@ SERVED = (
 )
 
 
-def application(gate: Gate) -> ASGIApp:
+def application(gate: Middleware) -> ASGIApp:
     """The ASGI application that passes all of `SERVED` through the gate."""
     # In every path names and variables take turns, so the names and their number say which one it is.
     known = {(served.method, _names(served.path.split("/"))): served for served in SERVED}

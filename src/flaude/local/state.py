@@ -20,7 +20,7 @@ from flaude.local.quirks import Quirks
 
 
 @dataclass
-class World:
+class State:
     """Everything that is there.
 
     Attributes:

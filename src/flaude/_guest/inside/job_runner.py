@@ -26,7 +26,7 @@ from .git.clone import CloneFailed, clone_all
 from .job import Job
 from .layout import Layout
 from .memory import oom_kills
-from .outgoing_files import Outbox
+from .outgoing_files import OutgoingFiles
 from .redact import Redactor
 from .spool import Spool
 
@@ -47,7 +47,7 @@ class Stopped(Exception):
     """The run is to end before it is done."""
 
 
-class Work:
+class JobRunner:
     """Does one job; it is begun with `run`, and may be stopped at any time.
 
     Args:
@@ -58,7 +58,9 @@ class Work:
         on_done: Called when the result is there.
     """
 
-    def __init__(self, job: Job, layout: Layout, spool: Spool, outbox: Outbox, on_done: Callable[[], None]) -> None:
+    def __init__(
+        self, job: Job, layout: Layout, spool: Spool, outbox: OutgoingFiles, on_done: Callable[[], None]
+    ) -> None:
         self.job = job
         self.state = "waiting"
         self.result: dict[str, Any] | None = None

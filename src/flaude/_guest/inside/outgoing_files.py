@@ -20,7 +20,7 @@ Opener = Callable[[], BinaryIO]
 """Opens a file, the same one each time, or raises OSError."""
 
 
-class Outbox:
+class OutgoingFiles:
     """Files by name, each with size and SHA-256. Small ones travel inside the result, the others in pieces."""
 
     def __init__(self, folder: Path) -> None:

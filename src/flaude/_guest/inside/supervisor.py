@@ -1,4 +1,4 @@
-"""The supervisor: takes one job, keeps the clocks, and answers the controller; `Work` does the job."""
+"""The supervisor: takes one job, keeps the clocks, and answers the controller; `JobRunner` does the job."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from . import dead_man, parts
 from .agent.processes import become_subreaper, end_all
 from .clocks import Clocks
 from .job import BadJob, Limits, parse
-from .job_runner import Work
+from .job_runner import JobRunner
 from .layout import Layout
 from .memory import protect
-from .outgoing_files import Outbox
+from .outgoing_files import OutgoingFiles
 from .packing import decompressed
 from .pad import masked
 from .server import pack_within, serve
@@ -61,7 +61,7 @@ class Supervisor:
 
     def __init__(self, layout: Layout) -> None:
         self._clocks = Clocks(float(os.environ.get("FLAUDE_START_DEADLINE_S") or _START_DEADLINE_S))
-        self._work: Work | None = None
+        self._work: JobRunner | None = None
         self._hold()
         self._layout = layout
         self._pad = _take_pad(layout)
@@ -69,7 +69,7 @@ class Supervisor:
         self._newest_part = 0.0
         self._hurry_until = 0.0
         self._spool = Spool(layout.spool)
-        self._outbox = Outbox(layout.out)
+        self._outbox = OutgoingFiles(layout.out)
         self._task: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[int]
         self._orphaned = False
@@ -152,7 +152,7 @@ class Supervisor:
         except (BadJob, TypeError, AttributeError) as error:
             return {"accepted": False, "error": str(error)}
         if self._work is None:
-            self._work = Work(job, self._layout, self._spool, self._outbox, self._on_done)
+            self._work = JobRunner(job, self._layout, self._spool, self._outbox, self._on_done)
             self._clocks.accepted(job.limits)
             self._task = asyncio.ensure_future(self._work.run())
         elif self._work.job.job_id != job.job_id:
@@ -184,7 +184,7 @@ class Supervisor:
             "pulled_s_ago": self._clocks.pulled_s_ago if self._work else None,
         }
 
-    async def _on_pull(self, work: Work, request: dict[str, Any], *, start: bool = False) -> dict[str, Any]:
+    async def _on_pull(self, work: JobRunner, request: dict[str, Any], *, start: bool = False) -> dict[str, Any]:
         self._orphaned = False
         offset = max(0, int(request.get("offset") or 0))
         work.pulled(offset)
@@ -199,7 +199,7 @@ class Supervisor:
         result = work.told_result(most - len(packed)) if told >= self._spool.size else None
         return {"state": work.state, "offset": offset, "next": told, "data": packed, "result": result}
 
-    async def _news(self, work: Work, offset: int, seconds: float) -> None:
+    async def _news(self, work: JobRunner, offset: int, seconds: float) -> None:
         """Wait for news, and a moment more: what belongs together then takes one call, and calls are rationed.
 
         After a while without an answer the next call may follow soon, so news need not wait for long.
@@ -215,7 +215,7 @@ class Supervisor:
                 return
             await self._spool.wait(self._spool.size, left)
 
-    async def _preparation(self, work: Work, seconds: float) -> None:
+    async def _preparation(self, work: JobRunner, seconds: float) -> None:
         """Wait until the agent may start: who knows that can let it start with the very next call."""
         until = time.monotonic() + seconds
         while work.result is None and work.state != "ready" and (left := until - time.monotonic()) > 0:

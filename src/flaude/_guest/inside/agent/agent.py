@@ -14,12 +14,12 @@ from typing import IO, Any
 from ..cooperative import Pace
 from ..memory import unprotected
 from ..spool import Spool
-from . import result_lines as said
+from . import result_lines
 from .lines import LinesByWriter, LineSplitter, without_gaps
 from .pipes import drain_slowly, ended, feed
 from .processes import end_all, signal_group
 from .stdout import KNOWS_WRITERS, Stdout
-from .stdout_writer import Author
+from .stdout_writer import StdoutWriter
 from .user import User
 
 _TAIL_LINES = 20
@@ -35,8 +35,8 @@ class Agent:
     """One process, in a group of its own.
 
     Of what is printed only this counts, for the session, the result line and the rate limit: whole lines of its stdout
-    that Claude Code's own process, see `Author`, wrote before the end of the process that was started. Lines of all
-    others are told up to a limit, and count for nothing; of empty lines in a row one is told.
+    that Claude Code's own process, see `StdoutWriter`, wrote before the end of the process that was started. All
+    other lines are reported up to a limit, and count for nothing; of empty lines in a row one is reported.
 
     Guaranteed is that no other process writes a line that counts, wherever it has the socket from (pidfd_getfd(2)),
     when Claude Code is the process that was started: the image's `claude` is it, or becomes it with `exec`. Of one that
@@ -49,7 +49,7 @@ class Agent:
         self._max_line_bytes = max_line_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._lines = LinesByWriter(max_line_bytes)
-        self._author = Author(0)
+        self._author = StdoutWriter(0)
         self._strangers_left = _STRANGERS_BYTES
         self._pace = Pace(None)
         self._ended = False
@@ -90,7 +90,7 @@ class Agent:
         except BaseException:
             stdout.close()
             raise
-        self._author = Author(process.pid)
+        self._author = StdoutWriter(process.pid)
         assert process.stdin and process.stderr  # noqa: S101, PT018  # both are pipes
         feeding = asyncio.ensure_future(feed(process.stdin, prompt.encode("utf-8", "replace")))
         pumps = [
@@ -179,7 +179,7 @@ class Agent:
         self.tails[stream].append(clean(tail.decode("utf-8", "replace"))[:_TAIL_CHARACTERS])
 
     def _note(self, line: bytes, writer: int) -> None:
-        found = None if self._ended else said.parse(line)
+        found = None if self._ended else result_lines.parse(line)
         if found is None:
             return
         before = self._author.pid
@@ -192,4 +192,4 @@ class Agent:
             self.result_line = {key: clean(value) for key, value in found.items()}
         elif found["type"] == "rate_limit_event":
             self.rate_limit = clean(found["rate_limit_info"])
-        self.session_id = said.session_id(found) or self.session_id
+        self.session_id = result_lines.session_id(found) or self.session_id

@@ -6,7 +6,7 @@ from .lines import LinesByWriter
 from .processes import way_up
 
 
-class Author:
+class StdoutWriter:
     """Claude Code's own process: mostly the one that was started, or one below it, started by a wrapper in the image.
 
     The one that was started is believed as soon as it writes a line that counts, and no other from then on. Until then

@@ -8,10 +8,10 @@ from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
-from .. import paths as names
+from .. import wording
 from ..cooperative import OutOfTime, Pace
 from ..git.omissions import Omissions
-from ..outgoing_files import Outbox
+from ..outgoing_files import OutgoingFiles
 from . import globs, walk
 
 _MOST_FILES = 10_000
@@ -32,7 +32,7 @@ async def collect_artifacts(
     *,
     owner: int,
     max_bytes: int,
-    outbox: Outbox,
+    outbox: OutgoingFiles,
     clean: Callable[[str], str],
     seconds: float | None,
 ) -> dict[str, Any]:
@@ -76,7 +76,7 @@ async def _search(
                 _miss(omissions, found.path + "/", found.problem)
             elif not walk.is_plain(status):
                 # It has no content to be missed.
-                omissions.add(names.readable(found.path), walk.kind(status))
+                omissions.add(wording.readable(found.path), walk.kind(status))
             elif walk.is_foreign(status, owner):
                 _miss(omissions, found.path, "a file of another user", status.st_size)
             else:
@@ -90,7 +90,7 @@ def _keep_smallest(files: list[_File], omissions: Omissions) -> None:
     files.sort()
     for file in reversed(files[_MOST_FILES:]):
         rule = f"{_LOUD}, of which {_MOST_FILES} may come a run"
-        omissions.add(names.readable(file.path), f"more than {_MOST_FILES} files", size=file.size, loud=rule)
+        omissions.add(wording.readable(file.path), f"more than {_MOST_FILES} files", size=file.size, loud=rule)
     del files[_MOST_FILES:]
 
 
@@ -102,15 +102,15 @@ def _within(files: list[_File], max_bytes: int, omissions: Omissions) -> list[_F
         if max_bytes and total > max_bytes:
             break
         count += 1
-    limit = names.size(max_bytes)
+    limit = wording.size(max_bytes)
     for file in reversed(files[count:]):
         rule = f"{_LOUD}, whose limit is {limit} a run"
-        omissions.add(names.readable(file.path), f"over the limit of {limit} a run", size=file.size, loud=rule)
+        omissions.add(wording.readable(file.path), f"over the limit of {limit} a run", size=file.size, loud=rule)
     return files[:count]
 
 
 async def _announce(
-    files: list[_File], top: int, outbox: Outbox, omissions: Omissions, paths: _Paths, pace: Pace
+    files: list[_File], top: int, outbox: OutgoingFiles, omissions: Omissions, paths: _Paths, pace: Pace
 ) -> list[dict[str, str]]:
     told = []
     for number, file in enumerate(files):
@@ -132,7 +132,7 @@ async def _announce(
 
 
 def _miss(omissions: Omissions, path: str, reason: str, size: int | None = None) -> None:
-    omissions.add(names.readable(path), reason, size=size, loud=f"{_LOUD} ({reason})")
+    omissions.add(wording.readable(path), reason, size=size, loud=f"{_LOUD} ({reason})")
 
 
 class _Paths:
@@ -143,7 +143,7 @@ class _Paths:
         self._told: set[str] = set()
 
     def tell(self, path: str) -> str:
-        told = candidate = self._clean(names.readable(path))
+        told = candidate = self._clean(wording.readable(path))
         number = 1
         while candidate in self._told:
             number += 1

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import paths as names
+from .. import wording
 from ..agent.processes import end_all
 from ..cooperative import OutOfTime, Pace
 from ..job import Job
 from ..layout import Layout
-from ..outgoing_files import Outbox
+from ..outgoing_files import OutgoingFiles
 from ..redact import Redactor
 from . import globs, walk
 from .artifacts import collect_artifacts
@@ -37,7 +37,7 @@ class Session:
 
 
 async def collect_files(
-    job: Job, session: Session, layout: Layout, outbox: Outbox, redact: Redactor, seconds: float | None
+    job: Job, session: Session, layout: Layout, outbox: OutgoingFiles, redact: Redactor, seconds: float | None
 ) -> dict[str, Any]:
     """The result's parts on the transcript, the artifacts, and all files of the working folder.
 
@@ -89,7 +89,7 @@ async def collect_files(
 
 
 async def _transcript(
-    job: Job, session: Session, layout: Layout, outbox: Outbox, redact: Redactor, seconds: float | None
+    job: Job, session: Session, layout: Layout, outbox: OutgoingFiles, redact: Redactor, seconds: float | None
 ) -> dict[str, Any]:
     if not session.session_id:
         raise NoTranscript("there is no transcript: Claude Code did not begin a session")
@@ -109,7 +109,7 @@ async def _transcript(
 
 
 async def _artifacts(
-    job: Job, session: Session, top: int, outbox: Outbox, redact: Redactor, seconds: float | None
+    job: Job, session: Session, top: int, outbox: OutgoingFiles, redact: Redactor, seconds: float | None
 ) -> dict[str, Any]:
     return await collect_artifacts(
         top,
@@ -132,7 +132,7 @@ async def _list(top: int, redact: Redactor, seconds: float | None) -> dict[str, 
             if found is None or found.status is None:
                 continue
             if len(paths) < _MOST_LISTED:
-                paths.append(names.readable(found.path))
+                paths.append(wording.readable(found.path))
             else:
                 left_out += 1
     return {"workspace_files": sorted(map(redact, paths)), "workspace_files_left_out": left_out}

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import paths as names
+from .. import wording
 from ..agent.lines import LineSplitter
 from ..cooperative import Pace
-from ..outgoing_files import Outbox
+from ..outgoing_files import OutgoingFiles
 from ..redact import Redactor
 from . import walk
 
@@ -39,7 +39,7 @@ async def keep_transcript(
     owner: int,
     max_bytes: int,
     max_line_bytes: int,
-    outbox: Outbox,
+    outbox: OutgoingFiles,
     redact: Redactor,
     pace: Pace,
 ) -> dict[str, str]:
@@ -66,9 +66,9 @@ async def keep_transcript(
     with await _open(path, config, homes, workdir, owner, pace) as source:
         size = os.fstat(source.fileno()).st_size
         if max_bytes and size > max_bytes:
-            limit = names.size(max_bytes)
+            limit = wording.size(max_bytes)
             raise NoTranscript(
-                f"the transcript is not among the files, whose limit is {limit} a run: {names.size(size)}"
+                f"the transcript is not among the files, whose limit is {limit} a run: {wording.size(size)}"
             )
         copy = outbox.path("transcript")
         try:

@@ -36,7 +36,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Theirs:
+class AgentRepo:
     """What the agent's repository says.
 
     Attributes:
@@ -59,7 +59,7 @@ class Theirs:
     shallow: bytes = b""
 
 
-async def look(folder: Path, head: str, user: User, environment: Mapping[str, str], seconds: float | None) -> Theirs:
+async def look(folder: Path, head: str, user: User, environment: Mapping[str, str], seconds: float | None) -> AgentRepo:
     """Read the repository in a folder, as the agent's user.
 
     Args:
@@ -72,10 +72,10 @@ async def look(folder: Path, head: str, user: User, environment: Mapping[str, st
     try:
         return await asyncio.wait_for(_look(folder, head, user, environment), min(_MOST_S, seconds or _MOST_S))
     except asyncio.TimeoutError:
-        return Theirs("git hangs in it")
+        return AgentRepo("git hangs in it")
 
 
-async def _look(folder: Path, head: str, user: User, environment: Mapping[str, str]) -> Theirs:
+async def _look(folder: Path, head: str, user: User, environment: Mapping[str, str]) -> AgentRepo:
     # Without a `.git` of its own the folder is in no repository, whatever may be above it.
     environment = {**environment, **OFFLINE, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
 
@@ -84,7 +84,7 @@ async def _look(folder: Path, head: str, user: User, environment: Mapping[str, s
 
     where = await git("rev-parse", "--git-path", "objects")
     if where.code:
-        return Theirs(why("git rev-parse", where))
+        return AgentRepo(why("git rev-parse", where))
     listed = await git("ls-files", "-z", "-t", "--stage")
     # Without that setting git itself takes a file that is not there for deleted, whatever the index says.
     sparse = await git("config", "--type=bool", "core.sparseCheckout", quiet=())
@@ -97,7 +97,7 @@ async def _look(folder: Path, head: str, user: User, environment: Mapping[str, s
     problem = why("git rev-parse HEAD", tip) if tip.code and not named.code else ""
     if refs.code:
         problem = problem or why("git for-each-ref", refs)
-    return Theirs(
+    return AgentRepo(
         problem,
         same,
         "" if tip.code else _line(tip),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import paths as names
+from .. import wording
 
 
 class Budget:
@@ -22,4 +22,4 @@ class Budget:
         self._used += size
 
     def __str__(self) -> str:
-        return f"{names.size(self._limit)} a run"
+        return f"{wording.size(self._limit)} a run"

@@ -16,9 +16,9 @@ from typing import Any
 from ..agent.user import User
 from ..job import Job, Repo
 from ..layout import Layout
-from ..outgoing_files import Outbox
+from ..outgoing_files import OutgoingFiles
 from . import baseline
-from .agent_repo import Theirs, look
+from .agent_repo import AgentRepo, look
 from .budget import Budget
 from .commits import Line, Lines, NoCommits, find_lines, write_mail
 from .omissions import Omissions
@@ -26,14 +26,19 @@ from .patch import changed, write_patch
 from .permissions import make_ready
 from .push import NotPushed, commit_to_push, push
 from .raw_tree import collect_plain
-from .scratch_repo import NotCollected, Scratch, git_settings, scratch
+from .scratch_repo import NotCollected, ScratchRepo, git_settings, scratch
 from .worktree_index import collect_tree
 
 _TOLD = (NotCollected, NoCommits, NotPushed)
 
 
 async def collect_all(
-    job: Job, heads: Mapping[str, str], layout: Layout, user: User, environment: Mapping[str, str], outbox: Outbox
+    job: Job,
+    heads: Mapping[str, str],
+    layout: Layout,
+    user: User,
+    environment: Mapping[str, str],
+    outbox: OutgoingFiles,
 ) -> list[dict[str, Any]]:
     """The result's part on each repository; patches and mail go into the outbox.
 
@@ -78,8 +83,8 @@ class _Repository:
         self._job = job
         self._number = number
         self._repo = repo
-        self._scratch: Scratch | None = None
-        self._theirs = Theirs()
+        self._scratch: ScratchRepo | None = None
+        self._theirs = AgentRepo()
         self._omissions = Omissions()
         self._excluded: set[bytes] | None = None
         self._lines = Lines(Line("", [], []))
@@ -95,7 +100,7 @@ class _Repository:
         layout: Layout,
         user: User,
         environment: Mapping[str, str],
-        outbox: Outbox,
+        outbox: OutgoingFiles,
         budget: Budget,
         seconds: float | None,
     ) -> None:
@@ -125,7 +130,7 @@ class _Repository:
 
         self._note(await _within("collecting", seconds, work()))
 
-    async def _collect_tree(self, made: Scratch, outbox: Outbox, budget: Budget) -> None:
+    async def _collect_tree(self, made: ScratchRepo, outbox: OutgoingFiles, budget: Budget) -> None:
         if made.has_rules:
             self._excluded = await collect_tree(made, self._theirs, self.head, budget, self._omissions)
         else:
@@ -138,7 +143,7 @@ class _Repository:
                 self._told["patch"] = outbox.announce(name, outbox.path(name))["name"]
         self._told["changes"] = [change.json() for change in found]
 
-    async def collect_commits(self, outbox: Outbox, budget: Budget, seconds: float | None) -> None:
+    async def collect_commits(self, outbox: OutgoingFiles, budget: Budget, seconds: float | None) -> None:
         """The commits, each line of work with its mail."""
         made = self._scratch
         if made is None:
@@ -164,7 +169,9 @@ class _Repository:
         if self._lines.checked_out.problem and not failed:
             self._omissions.add("(commits)", f"as mail, {self._lines.checked_out.problem}")
 
-    async def _write_mail(self, made: Scratch, number: int, line: Line, outbox: Outbox, budget: Budget) -> None:
+    async def _write_mail(
+        self, made: ScratchRepo, number: int, line: Line, outbox: OutgoingFiles, budget: Budget
+    ) -> None:
         name = f"mail/{self._number}-{number}.mbox"
         size = await write_mail(made, line.revisions, outbox.path(name), budget.left)
         if size is None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.file_up_to import FileUpTo
-from .agent_repo import Theirs
+from .agent_repo import AgentRepo
 from .changes import text
-from .scratch_repo import Scratch, why
+from .scratch_repo import ScratchRepo, why
 
 _MOST_COMMITS = 1000
 _MOST_BRANCHES = 100
@@ -58,7 +58,7 @@ class Lines:
     """What is not among them."""
 
 
-async def find_lines(scratch: Scratch, theirs: Theirs, head: str) -> Lines:
+async def find_lines(scratch: ScratchRepo, theirs: AgentRepo, head: str) -> Lines:
     """The agent's commits, from the commit that was checked out at the start.
 
     Raises:
@@ -93,7 +93,7 @@ async def find_lines(scratch: Scratch, theirs: Theirs, head: str) -> Lines:
     return lines
 
 
-async def write_mail(scratch: Scratch, revisions: Sequence[str], path: Path, limit: int | None) -> int | None:
+async def write_mail(scratch: ScratchRepo, revisions: Sequence[str], path: Path, limit: int | None) -> int | None:
     """Write commits to a file as mail, the oldest first.
 
     Returns:
@@ -115,7 +115,7 @@ async def write_mail(scratch: Scratch, revisions: Sequence[str], path: Path, lim
     return None
 
 
-async def _commits(scratch: Scratch, revisions: Sequence[str], room: _Room) -> list[dict[str, Any]]:
+async def _commits(scratch: ScratchRepo, revisions: Sequence[str], room: _Room) -> list[dict[str, Any]]:
     """The last of the commits, the oldest first; one more than are told when there are more."""
     form = "--format=%H%n%an <%ae>%n%aI%n%s"
     listing = ("log", "-z", "--reverse", f"--max-count={_MOST_COMMITS + 1}", form)

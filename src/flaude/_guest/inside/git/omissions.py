@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import paths as names
+from .. import wording
 from .changes import text
 
 _MOST_NAMED = 3
@@ -40,7 +40,7 @@ class Omissions:
             examples = self._examples.setdefault(loud, [])
             if len(examples) < _MOST_NAMED:
                 short = name if len(name) <= _MOST_LETTERS else f"{name[:_MOST_LETTERS]}..."
-                examples.append(short if size is None else f"{short} ({names.size(size)})")
+                examples.append(short if size is None else f"{short} ({wording.size(size)})")
 
     def json(self) -> list[dict[str, Any]]:
         """As the result tells them."""

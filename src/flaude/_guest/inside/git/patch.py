@@ -12,7 +12,7 @@ from ..agent.file_up_to import FileUpTo
 from .budget import Budget
 from .changes import Change, changes
 from .omissions import Omissions
-from .scratch_repo import NotCollected, Scratch, why
+from .scratch_repo import NotCollected, ScratchRepo, why
 
 _DIFF = (
     "diff", "--cached", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--no-relative",
@@ -22,7 +22,7 @@ _PATCH = ("--patch", "--binary", "--full-index", "--src-prefix=a/", "--dst-prefi
 _LIST = ("--raw", "--numstat", "-z", "--abbrev=40")
 
 
-async def changed(scratch: Scratch, head: str) -> list[Change]:
+async def changed(scratch: ScratchRepo, head: str) -> list[Change]:
     """What differs between a commit and the index, in the order of the patch.
 
     Raises:
@@ -35,7 +35,7 @@ async def changed(scratch: Scratch, head: str) -> list[Change]:
 
 
 async def write_patch(
-    scratch: Scratch, head: str, found: list[Change], path: Path, budget: Budget, omissions: Omissions
+    scratch: ScratchRepo, head: str, found: list[Change], path: Path, budget: Budget, omissions: Omissions
 ) -> list[Change]:
     """Write the patch to a file; where it is over the limit, the smallest files come first.
 
@@ -145,7 +145,9 @@ def _size(worktree: Path, path: bytes) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-async def _stream(scratch: Scratch, head: str, path: Path, limit: int | None, wants: Callable[[int, int], bool]) -> int:
+async def _stream(
+    scratch: ScratchRepo, head: str, path: Path, limit: int | None, wants: Callable[[int, int], bool]
+) -> int:
     """Write the sections that are wanted, up to a limit; the bytes of all that are wanted, beyond the limit too."""
     with contextlib.closing(FileUpTo(path, limit)) as file:
         sections = Sections()

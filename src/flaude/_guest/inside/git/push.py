@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from ..agent.command import Command, run
 from ..job import Git
 from ..layout import Layout
-from .agent_repo import Theirs
+from .agent_repo import AgentRepo
 from .changes import names
 from .clone import git_environment
-from .scratch_repo import QUIET, Scratch, git_settings, quoted, why
+from .scratch_repo import QUIET, ScratchRepo, git_settings, quoted, why
 
 _SUBJECT = "Changes by Claude Code"
 # It is cut before secrets are taken out of it: there is room for all that is said of one push.
@@ -31,7 +31,7 @@ class NotPushed(Exception):
     """The work was not pushed; the message says why."""
 
 
-async def commit_to_push(scratch: Scratch, theirs: Theirs, head: str, excluded: set[bytes]) -> str | None:
+async def commit_to_push(scratch: ScratchRepo, theirs: AgentRepo, head: str, excluded: set[bytes]) -> str | None:
     """The commit to push: the agent's own when all of its work is in there, else one on top of that.
 
     Where the agent's commits do not begin at the start, ours is on top of the start.
@@ -64,7 +64,7 @@ async def commit_to_push(scratch: Scratch, theirs: Theirs, head: str, excluded: 
 
 
 async def push(
-    scratch: Scratch, commit: str, head: str, url: str, branch: str, git: Git | None, layout: Layout
+    scratch: ScratchRepo, commit: str, head: str, url: str, branch: str, git: Git | None, layout: Layout
 ) -> None:
     """Push a commit to a branch, where it is new or goes on from what is there.
 
@@ -122,7 +122,7 @@ def _lines(data: bytes) -> list[str]:
 
 
 async def _done(
-    scratch: Scratch, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+    scratch: ScratchRepo, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> bytes:
     done = await scratch.git(*arguments, stdin=stdin, environment=environment)
     if done.code:

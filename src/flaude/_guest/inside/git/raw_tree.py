@@ -12,13 +12,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import git_errors as blame
-from .agent_repo import Theirs
+from . import git_errors
+from .agent_repo import AgentRepo
 from .budget import Budget
 from .changes import text
 from .omissions import Omissions
 from .permissions import everything, owner_of
-from .scratch_repo import NotCollected, Scratch, escaped, why
+from .scratch_repo import NotCollected, ScratchRepo, escaped, why
 
 # Folders that are hardly ever meant to be kept. Small ones come all the same: nobody can tell.
 _USUALLY_IGNORED = {
@@ -42,7 +42,9 @@ class _Tracked:
     size: int
 
 
-async def collect_plain(scratch: Scratch, theirs: Theirs, head: str, budget: Budget, omissions: Omissions) -> None:
+async def collect_plain(
+    scratch: ScratchRepo, theirs: AgentRepo, head: str, budget: Budget, omissions: Omissions
+) -> None:
     """Bring what has changed, and all that is new, into the scratch repository's index.
 
     Args:
@@ -65,7 +67,7 @@ async def collect_plain(scratch: Scratch, theirs: Theirs, head: str, budget: Bud
 
 
 class _Plain:
-    def __init__(self, scratch: Scratch, theirs: Theirs, omissions: Omissions) -> None:
+    def __init__(self, scratch: ScratchRepo, theirs: AgentRepo, omissions: Omissions) -> None:
         self._scratch = scratch
         self._sparse = {path for path, entry in (theirs.index or {}).items() if entry.sparse}
         self._omissions = omissions
@@ -92,7 +94,7 @@ class _Plain:
             done = await self._scratch.git("update-index", "-z", "--index-info", stdin=b"".join(lines.values()))
             if done.code == 0:
                 return
-            path = blame.path(done.stderr, lines.__contains__)
+            path = git_errors.path(done.stderr, lines.__contains__)
             if path is None:
                 raise NotCollected(why("git update-index", done))
             del lines[path]

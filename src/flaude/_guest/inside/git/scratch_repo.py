@@ -57,7 +57,7 @@ class NotCollected(Exception):
     """What the agent left could not be collected; the message says why."""
 
 
-class Scratch:
+class ScratchRepo:
     """The repository, in a folder that is there and empty.
 
     Args:
@@ -161,11 +161,11 @@ class Scratch:
 @contextmanager
 def scratch(
     baseline: Path, worktree: Path, layout: Layout, user: User, environment: Mapping[str, str]
-) -> Iterator[Scratch]:
+) -> Iterator[ScratchRepo]:
     """A scratch repository for the time of a `with` block."""
     home = Path(tempfile.mkdtemp(prefix="flaude-collect-"))
     try:
-        made = Scratch(home, baseline, worktree, layout, user, environment)
+        made = ScratchRepo(home, baseline, worktree, layout, user, environment)
         made.make()
         yield made
     finally:

@@ -9,12 +9,12 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from ..agent.command import Command
-from . import git_errors as blame
-from .agent_repo import Entry, Theirs
+from . import git_errors
+from .agent_repo import AgentRepo, Entry
 from .budget import Budget
 from .changes import links, names, text
 from .omissions import Omissions
-from .scratch_repo import NotCollected, Scratch, why
+from .scratch_repo import NotCollected, ScratchRepo, why
 
 # git holds smaller files in memory and finds out what has changed in them; larger ones it only ever copies whole.
 _BIG_FILE_BYTES = 512 * 1024 * 1024
@@ -29,7 +29,9 @@ _NOT_SEEN = re.compile(
 )
 
 
-async def collect_tree(scratch: Scratch, theirs: Theirs, head: str, budget: Budget, omissions: Omissions) -> set[bytes]:
+async def collect_tree(
+    scratch: ScratchRepo, theirs: AgentRepo, head: str, budget: Budget, omissions: Omissions
+) -> set[bytes]:
     """Bring all that is not ignored into the scratch repository's index, beside what the agent tracks all the same.
 
     One file that cannot be read does not cost the others: it is among the omissions.
@@ -70,7 +72,7 @@ class _Tree:
     `excluded` are the paths that are left as they were at the start.
     """
 
-    def __init__(self, scratch: Scratch, omissions: Omissions) -> None:
+    def __init__(self, scratch: ScratchRepo, omissions: Omissions) -> None:
         self._git = scratch.git
         self._folder = os.fsencode(scratch.worktree)
         self._scratch = scratch
@@ -78,7 +80,7 @@ class _Tree:
         self._known: dict[bytes, Entry] = {}
         self.excluded: set[bytes] = set()
 
-    async def follow(self, theirs: Theirs) -> None:
+    async def follow(self, theirs: AgentRepo) -> None:
         """Take over what the working tree alone does not tell.
 
         Which ignored files are no longer tracked, and which files are not there because the agent looks at a part of
@@ -101,7 +103,7 @@ class _Tree:
             await self._take_over(moved, theirs)
         await self._update("--skip-worktree", sparse)
 
-    async def _take_over(self, entries: Mapping[bytes, Entry], theirs: Theirs) -> None:
+    async def _take_over(self, entries: Mapping[bytes, Entry], theirs: AgentRepo) -> None:
         """Files that are in the agent's index alone, as a merge leaves them outside of the part it looks at."""
         wanted = b"".join(entry.id + b"\n" for entry in entries.values() if entry.mode != b"160000")
         self._scratch.agents_objects = theirs.objects
@@ -127,7 +129,7 @@ class _Tree:
         _check("git ls-files", done)
         return names(done.stdout)
 
-    def forced(self, theirs: Theirs, others: set[bytes]) -> list[bytes]:
+    def forced(self, theirs: AgentRepo, others: set[bytes]) -> list[bytes]:
         """What is ignored, and yet the agent tracks it."""
         found = []
         for path, entry in (theirs.index or {}).items():
@@ -177,7 +179,7 @@ class _Tree:
             if done.code <= 1:
                 break
             # A filter that fails, or a file that is not in its encoding, ends git and is only one file's.
-            failing = blame.path(done.stderr, self._can_be_left)
+            failing = git_errors.path(done.stderr, self._can_be_left)
             if failing is None:
                 break
             self._omit(failing, done.stderr)
