@@ -18,7 +18,7 @@ ON_DEMAND = ("flaude", "flaude._providers.fly", "flaude.journal")
 
 SMALL = {"flaude", "flaude._version", "flaude._lazy"}
 PYDANTIC = {"pydantic", "pydantic_core"}
-HTTP = {"aiohttp", "httpx2", "http.client", "truststore", "stamina", "tenacity"}
+HTTP = {"aiohttp", "httpx2", "http.client", "truststore"}
 SERVER = {"starlette", "uvicorn", "flaude.local"}
 FILES = {"ruamel.yaml", "jinja2", "flaude.batch_file", "flaude.report"}
 LOOP = {"anyio", "asyncio", "ssl", "email"}

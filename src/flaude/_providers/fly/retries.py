@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import TypeVar
 
 import anyio
-import stamina
 
 from flaude._model.errors import FlyError, RateLimitedError, UnreachableError
 from flaude._providers.http import NoAnswerError
@@ -21,8 +20,6 @@ _INITIAL_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
 _JITTER_S = 0.5
 _REQUEST_TIMEOUT = 408
-
-_repeating: ContextVar[bool] = ContextVar("flaude_fly_repeating", default=False)
 
 
 def may_repeat(error: Exception, *, harmless: bool, takes_time: bool) -> bool:
@@ -77,54 +74,27 @@ async def repeating(
         takes_time: See `may_repeat`.
     """
     ends = anyio.current_time() + for_s
-    cause: Exception | None = None
-    maybe = False
-
-    def again(error: Exception) -> bool | float:
-        nonlocal cause, maybe
-        cause = error
-        maybe = maybe or may_have_been_done(error)
-        if isinstance(error, FlyError):
-            error.may_have_been_done = maybe
-        if isinstance(error, RateLimitedError) and error.retry_after_s:
-            return error.retry_after_s if anyio.current_time() + error.retry_after_s <= ends else False
-        return may_repeat(error, harmless=harmless, takes_time=takes_time)
-
-    try:
-        return await attempt_number(1)  # nearly always enough, and a twentieth of a call's cost without what follows
-    except Exception as error:
-        if again(error) is False or ends <= anyio.current_time():
-            raise
-        first = error
-    mark = _repeating.set(True)
-    left_s = ends - anyio.current_time()
-    try:
-        async for attempt in stamina.retry_context(
-            on=again,
-            attempts=None,
-            timeout=left_s,
-            wait_initial=_INITIAL_WAIT_S,
-            wait_max=_LONGEST_WAIT_S,
-            wait_jitter=_JITTER_S,
-        ):
-            with attempt:
-                if attempt.num == 1:
-                    raise first
-                _log.info("%s: attempt %d, after: %s", what, attempt.num, cause)
-                return await attempt_number(attempt.num)
-    finally:
-        _repeating.reset(mark)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    maybe, number = False, 1
+    while True:
+        try:
+            return await attempt_number(number)
+        except Exception as error:
+            maybe = maybe or may_have_been_done(error)
+            if isinstance(error, FlyError):
+                error.may_have_been_done = maybe
+            now, asked_s = anyio.current_time(), getattr(error, "retry_after_s", None)
+            if now >= ends or not may_repeat(error, harmless=harmless, takes_time=takes_time):
+                raise
+            if asked_s and now + asked_s > ends:
+                raise
+            cause = error
+        pause_s = asked_s or _pause_s(number)
+        await anyio.sleep(pause_s)
+        number += 1
+        _log.info("%s: attempt %d, %.1f s after: %s", what, number, pause_s, cause)
 
 
-class OwnRetries(logging.Filter):
-    """Keeps stamina's own warning about each of our retries out of the log, where our line says more.
-
-    stamina's hooks belong to the whole process and so to the application; its loggers' records about other retries
-    pass.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is about somebody else's retry."""
-        del record
-        return not _repeating.get()
+def _pause_s(attempts: int) -> float:
+    """How long to wait after that many attempts, where Fly does not say it."""
+    doubled = _INITIAL_WAIT_S * 2.0 ** min(attempts - 1, 10)
+    return min(doubled + random.uniform(0, _JITTER_S), _LONGEST_WAIT_S)  # noqa: S311  # guards nothing

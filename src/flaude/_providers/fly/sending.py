@@ -20,7 +20,7 @@ from flaude._providers.fly.access import Access
 from flaude._providers.fly.calls import Call
 from flaude._providers.fly.failures import failure
 from flaude._providers.fly.pacing import Pace
-from flaude._providers.fly.retries import OwnRetries, repeating
+from flaude._providers.fly.retries import repeating
 from flaude._providers.fly.tokens import Tokens
 from flaude._providers.http import Answer, Http, NoAnswerError
 from flaude._version import __version__
@@ -105,9 +105,6 @@ class Sender:
         await self._tokens.find()
         headers = {"User-Agent": f"flaude/{__version__}"}
         self._http = await self._stack.enter_async_context(Http(self.base_url, headers))
-        stamina_log, own = logging.getLogger("stamina"), OwnRetries()
-        stamina_log.addFilter(own)
-        self._stack.callback(stamina_log.removeFilter, own)
         rooms = ConnectionQuotas.of(self._http.most, limited=self._rate_limits is not None)
         self._room, self._waiting_room = anyio.CapacityLimiter(rooms.at_once), anyio.CapacityLimiter(rooms.waiting)
         self.creating = anyio.CapacityLimiter(rooms.creating)
