@@ -60,7 +60,7 @@ def test_agents_cost_again_only_when_they_may_run_again() -> None:
 
 def test_machines_cost_by_their_longest_life() -> None:
     """Every task may take every attempt, and every machine all of its clocks."""
-    second = machine_cost_usd(MachineConfig(prompt="x").guest, DEAREST, 1.0)
+    second = machine_cost_usd(MachineConfig(prompt="x").size, DEAREST, 1.0)
     assert second is not None
     bounds = made_of(retries=Retries(more=2))
     assert (bounds.attempts, bounds.longest_s, bounds.machine_seconds) == (3, LONGEST_S, 4 * 3 * LONGEST_S)
@@ -71,7 +71,7 @@ def test_machines_cost_by_their_longest_life() -> None:
 
 def test_machine_seconds_are_a_lid_with_the_collecting_on_top() -> None:
     """When they are spent, those that are there still stop their agents and collect; a lid that is higher is none."""
-    second = machine_cost_usd(MachineConfig(prompt="x").guest, DEAREST, 1.0)
+    second = machine_cost_usd(MachineConfig(prompt="x").size, DEAREST, 1.0)
     assert second is not None
     bounds = made_of(max_machine_seconds=1000, max_concurrency=2)
     assert bounds.machine_seconds == 1000 + 2 * (10 + 120)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from flaude import ConcurrentExecutor, ConfigError, ExecutionRequest, MachineConfig, RepoSpec, Timeouts
-from flaude._model.machine_sizes import PRESETS, MachineSize, guest
+from flaude._model.machine_sizes import PRESETS, MachineSize, machine_size
 
 CANARY = "sk-ant-oat-canary-0123456789"
 
@@ -188,20 +188,20 @@ def test_vm_size_decides_the_guest(
     size: str, cpus: int | None, memory: int | None, expected: tuple[str, int, int]
 ) -> None:
     """vm_size decides cpu_kind, cpus and memory; the overrides are honoured."""
-    made = guest(size, cpus, memory)
+    made = machine_size(size, cpus, memory)
     assert (made.cpu_kind, made.cpus, made.memory_mb) == expected
 
 
 def test_every_preset_is_allowed() -> None:
     """Each of Fly's presets passes Fly's own rules."""
     for name, preset in PRESETS.items():
-        assert guest(name, None, preset.memory_mb) == preset
+        assert machine_size(name, None, preset.memory_mb) == preset
 
 
 def test_the_default_size_is_what_every_account_may_have() -> None:
     """Two shared CPUs with 4 GB, said or not: no trial account may have more, or other CPUs (Fly docs, free trial)."""
-    assert make().guest == make(vm_size="shared-cpu-2x").guest == MachineSize("shared", 2, 4096)
-    assert make(vm_size="performance-2x").guest == PRESETS["performance-2x"]
+    assert make().size == make(vm_size="shared-cpu-2x").size == MachineSize("shared", 2, 4096)
+    assert make(vm_size="performance-2x").size == PRESETS["performance-2x"]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class BatchRunner:
     """The runs of one call.
 
     Args:
-        rules: What to keep to.
+        options: What to keep to.
         requests: What to run, by each one's index.
         fly: The client.
         admission: Gives places.
@@ -85,7 +85,7 @@ class BatchRunner:
 
     def __init__(
         self,
-        rules: BatchOptions,
+        options: BatchOptions,
         requests: Mapping[int, ExecutionRequest],
         fly: FlyClient,
         admission: AdmissionControl,
@@ -100,7 +100,7 @@ class BatchRunner:
     ) -> None:
         self._prior = prior or PriorProgress()
         self._detach = detach
-        self._rules = rules
+        self._options = options
         self._requests = requests
         self._fly = fly
         self._admission = admission
@@ -109,13 +109,13 @@ class BatchRunner:
         self._id = self._prior.id
         self._writer = writer
         self._apps = apps
-        self._shards = apps.shards if apps else rules.settings.apps
+        self._shards = apps.shards if apps else options.settings.apps
         self._shards_left: tuple[str, ...] = ()
         self._shutdown = Shutdown()
         self._token = RefusedToken(self._shutdown, recorded=writer is not None)
-        self._breaker = CircuitBreaker(self._shutdown, rules.settings.max_auth_failures)
-        self._watcher = EventDispatcher(rules.on_event, self._shutdown, self._end_program, feed)
-        self._budget = Budget(rules.settings.budget_usd, self._prior.spent_usd)
+        self._breaker = CircuitBreaker(self._shutdown, options.settings.max_auth_failures)
+        self._watcher = EventDispatcher(options.on_event, self._shutdown, self._end_program, feed)
+        self._budget = Budget(options.settings.budget_usd, self._prior.spent_usd)
         self._states = StatesOfApps(fly, batch_metadata(self._id))
         self._executions: dict[int, RequestRunner] = {}
         self._results = dict(self._prior.finished)
@@ -140,7 +140,7 @@ class BatchRunner:
         member = Member(self._shutdown, self._result, self._last_words, self._owner)
         try:
             async with AsyncExitStack() as stack:
-                if self._rules.handle_signals:
+                if self._options.handle_signals:
                     await stack.enter_async_context(heeding(member))
                 await self._run_all()
         finally:
@@ -156,7 +156,7 @@ class BatchRunner:
 
     def _left(self, cause: TokenExpiredError) -> BatchLeftError:
         machines = self._leftovers
-        told = batch_left(self._id, cause, len(machines), self._rules.settings.timeouts)
+        told = batch_left(self._id, cause, len(machines), self._options.settings.timeouts)
         error = BatchLeftError(told, self._result(), machines)
         error.__cause__ = cause
         return error
@@ -260,7 +260,7 @@ class BatchRunner:
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
         """Stop the agents when all machines have been there for so long as they may; leave when all work."""
-        most = self._rules.settings.max_machine_seconds
+        most = self._options.settings.max_machine_seconds
         if most is None and not self._detach:
             yield
             return
@@ -312,7 +312,7 @@ class BatchRunner:
         self._shutdown.ask(Stage.AGENTS, f"{type(ending).__name__} was raised")
 
     def _plan(self, index: int, request: ExecutionRequest, names: set[str]) -> AttemptPlan:
-        rules = self._rules
+        options = self._options
         if request.name is not None:
             if request.name in names:
                 raise ConfigError(f"name: {request.name!r} is used twice in this batch; machine names are unique")
@@ -325,11 +325,11 @@ class BatchRunner:
             attempt=1,
             name=request.name or f"flaude-{self._id}-{index}",
             tag=request.tag,
-            run_s=rules.settings.wait_timeout,
-            timeouts=rules.settings.timeouts,
+            run_s=options.settings.wait_timeout,
+            timeouts=options.settings.timeouts,
             credentials=credentials(request.config, os.environ),
             queued=datetime.now(UTC),
-            output_dir=rules.settings.output_dir,
+            output_dir=options.settings.output_dir,
             recorded=self._writer is not None,
         )
         self._check_push(plan)
@@ -359,7 +359,7 @@ class BatchRunner:
                     plan,
                     emit,
                     self._shutdown,
-                    self._rules.settings.retries,
+                    self._options.settings.retries,
                     self._admission,
                     self._budget,
                     record,
@@ -409,7 +409,7 @@ class BatchRunner:
         leftovers = self._leftovers
         if not leftovers:
             return ""
-        commands = [f"flaude reap --app {self._rules.settings.app} --batch {self._id} --all"]
+        commands = [f"flaude reap --app {self._options.settings.app} --batch {self._id} --all"]
         if self._writer:
             commands.insert(0, f"flaude resume {self._id}   # or, without their work:")
         return "\n".join(["flaude: these machines may be alive:", *(f"  {one}" for one in leftovers), *commands])
@@ -421,7 +421,7 @@ def _bare(url: str) -> str:
 
 
 async def refuse(
-    rules: BatchOptions,
+    options: BatchOptions,
     requests: Sequence[ExecutionRequest],
     batch: str,
     error: FlaudeError,
@@ -432,7 +432,7 @@ async def refuse(
     """A batch of which nothing can be run: every request has the same error, and its last event.
 
     Args:
-        rules: What it was to keep to.
+        options: What it was to keep to.
         requests: What was to be run.
         batch: The id that it was to have.
         error: Why it is not.
@@ -445,7 +445,7 @@ async def refuse(
     """
     results = [ExecutionResult(tag=request.tag, error=error) for request in requests]
     endings: list[BaseException] = []
-    watcher = EventDispatcher(rules.on_event, Shutdown(), endings.append, feed)
+    watcher = EventDispatcher(options.on_event, Shutdown(), endings.append, feed)
     for index, result in enumerate(results):
         with anyio.CancelScope(shield=True):
             async with watcher.following() as emit:

@@ -138,7 +138,7 @@ class ConcurrentExecutor:
             keep_shards=keep_shards,
             rate_limits=rate_limits,
         ).check()
-        self._rules = BatchOptions(self.settings, handle_signals, on_event)
+        self._options = BatchOptions(self.settings, handle_signals, on_event)
         self._token = token
         self._base_url = base_url
         self._endpoint = fly
@@ -230,7 +230,7 @@ class ConcurrentExecutor:
             Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
             Terminated: SIGTERM; likewise.
         """
-        return await self._run_all(list(requests), _nobody, asyncio.current_task())
+        return await self._run_all(list(requests), _noop, asyncio.current_task())
 
     async def resume(
         self, batch: str, requests: Sequence[ExecutionRequest] | None = None, *, only: Collection[int] | None = None
@@ -296,7 +296,7 @@ class ConcurrentExecutor:
         if self._journal is None:
             raise ConfigError("journal: launch needs one, else nobody could bring the work home; give a SqliteJournal")
         await self.check()
-        return await self._run_all(list(requests), _nobody, asyncio.current_task(), detach=True)
+        return await self._run_all(list(requests), _noop, asyncio.current_task(), detach=True)
 
     async def check(self) -> tuple[str, ...]:
         """See that there is a token, that it may use the app, and that no name of a shard is another app's.
@@ -336,11 +336,11 @@ class ConcurrentExecutor:
             for request in open_.values():
                 credentials(request.config, os.environ)
             running = BatchRunner(
-                self._rules,
+                self._options,
                 open_,
                 shared.fly,
                 shared.admission,
-                _nobody,
+                _noop,
                 asyncio.current_task(),
                 prior=prior,
                 writer=writer,
@@ -399,7 +399,7 @@ class ConcurrentExecutor:
         """
         requests, consumer = list(requests), asyncio.current_task()
         events = EventBuffer(BufferBudget())
-        async with aclosing(stream(events, lambda: self.run_into(events, requests, _nobody, consumer))) as happening:
+        async with aclosing(stream(events, lambda: self.run_into(events, requests, _noop, consumer))) as happening:
             async for event in happening:
                 yield event
 
@@ -440,20 +440,20 @@ class ConcurrentExecutor:
                 shared = await stack.enter_async_context(self._open())
                 apps = None
                 if requests:
-                    async with stopped_before_launch(self._rules, prior.id, requests, owner):
+                    async with stopped_before_launch(self._options, prior.id, requests, owner):
                         await shared.apps.known(self.settings.app)
                         held = shared.apps.held(self.settings.apps, keep=self.settings.keep_shards)
                         apps = await stack.enter_async_context(held)
             except FlyError as error:
                 # Nothing can run without a token or the app: said once a request, before any machine is made.
-                return await refuse(self._rules, requests, prior.id, error, done, feed, anyio.current_time() - began)
+                return await refuse(self._options, requests, prior.id, error, done, feed, anyio.current_time() - began)
             writer = None
             if self._journal is not None:
                 kept = {**self.settings.dump(), "source": self._source, "detached": detach}
                 entry = BatchEntry(prior.id, self.settings.app, datetime.now(UTC), kept)
                 writer = await stack.enter_async_context(start_batch(self._journal, entry, numbered))
             batch = BatchRunner(
-                self._rules,
+                self._options,
                 numbered,
                 shared.fly,
                 shared.admission,
@@ -507,5 +507,5 @@ class ConcurrentExecutor:
                     await shared.fly.__aexit__(None, None, None)
 
 
-async def _nobody(_result: ExecutionResult) -> None:
+async def _noop(_result: ExecutionResult) -> None:
     """Waits for no single result."""

@@ -19,12 +19,12 @@ from flaude._run.shutdown import Shutdown, Stage
 
 @asynccontextmanager
 async def stopped_before_launch(
-    rules: BatchOptions, batch: str, requests: Sequence[ExecutionRequest], owner: asyncio.Task[Any] | None
+    options: BatchOptions, batch: str, requests: Sequence[ExecutionRequest], owner: asyncio.Task[Any] | None
 ) -> AsyncIterator[None]:
     """A signal ends the block as it would end the batch.
 
     Args:
-        rules: Say whether signals are heeded.
+        options: Say whether signals are heeded.
         batch: The batch's id.
         requests: Each gets a result that says why it was not launched.
         owner: The task that waits for the batch.
@@ -33,7 +33,7 @@ async def stopped_before_launch(
         Interrupted: SIGINT.
         Terminated: SIGTERM.
     """
-    if not rules.handle_signals:
+    if not options.handle_signals:
         yield
         return
     began, shutdown = anyio.current_time(), Shutdown()

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from flaude._model.errors import ConfigError
-from flaude._model.machine_sizes import DEFAULT_VM_SIZE, MachineSize, guest
+from flaude._model.machine_sizes import DEFAULT_VM_SIZE, MachineSize, machine_size
 from flaude._model.regions import as_regions
 from flaude._model.repos import RepoSpec, as_repo_specs, is_branch
 
@@ -223,9 +223,9 @@ class MachineConfig(BaseModel):
         return tuple(word for word in as_regions(self.region).split(",") if word)
 
     @property
-    def guest(self) -> MachineSize:
+    def size(self) -> MachineSize:
         """CPU kind, CPUs and memory that `vm_size` and its overrides mean."""
-        return guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
+        return machine_size(self.vm_size, self.vm_cpus, self.vm_memory_mb)
 
     def _wrong(self) -> Iterator[_Wrong]:
         """All that is wrong with the fields' values, and with one beside another."""
@@ -234,7 +234,7 @@ class MachineConfig(BaseModel):
         if "\0" in self.prompt:
             yield "prompt", "holds a NUL character"
         try:
-            guest(self.vm_size, self.vm_cpus, self.vm_memory_mb)
+            machine_size(self.vm_size, self.vm_cpus, self.vm_memory_mb)
         except ConfigError as error:
             yield from error.wrong
         yield from self._wrong_env()

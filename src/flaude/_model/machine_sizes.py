@@ -54,8 +54,8 @@ DEFAULT_MEMORY_MB = 4096
 """Memory of the default size: Fly's preset has 512 MB, and Claude Code asks for 4 GB (its docs, requirements)."""
 
 
-def guest(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = None) -> MachineSize:
-    """The `config.guest` that a preset's name and its two overrides mean.
+def machine_size(vm_size: str, vm_cpus: int | None = None, vm_memory_mb: int | None = None) -> MachineSize:
+    """The size that a preset's name and its two overrides mean.
 
     Args:
         vm_size: One of Fly's presets, such as `shared-cpu-2x` or `performance-4x`.

@@ -58,8 +58,8 @@ class JournalWriter:
         self._journal = journal
         self._batch = batch
         self._owner = owner
-        self._lost: Callable[[LeaseLostError], None] = _nobody
-        self._wished: Callable[[ControlRequest], None] = _nobody
+        self._lost: Callable[[LeaseLostError], None] = _noop
+        self._wished: Callable[[ControlRequest], None] = _noop
         self._notes: list[Note] = []
         self._moved: dict[int, _RunRecord] = {}
         self._told = self._written = 0
@@ -218,7 +218,7 @@ class JournalWriter:
             _log.error("batch %s: %s", self._batch, said)  # a sentence for people
 
 
-def _nobody(_told: object) -> None:
+def _noop(_told: object) -> None:
     pass
 
 

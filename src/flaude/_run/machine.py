@@ -49,7 +49,7 @@ def machine_spec(
     """
     return {
         "image": config.image,
-        "guest": asdict(config.guest),
+        "guest": asdict(config.size),
         **({"rootfs": {"size_gb": config.rootfs_gb}} if config.rootfs_gb else {}),
         # Without site packages and the environment: it needs neither, and starts sooner.
         "init": {"exec": ["python3", "-I", "-S", GUEST_PATH]},

@@ -100,7 +100,7 @@ def attempt_of(
         agent_started=state.agent_started,
         cost_usd=_result_line(state.result).total_cost_usd,
         machine_seconds=seconds,
-        machine_cost_usd=machine_cost_usd(plan.config.guest, state.region, seconds) if seconds else 0.0,
+        machine_cost_usd=machine_cost_usd(plan.config.size, state.region, seconds) if seconds else 0.0,
         times=times,
         app=plan.app,
         requests=provider.requests if provider else (),

@@ -71,7 +71,7 @@ class AttemptPlan:
     @property
     def where(self) -> tuple[object, ...]:
         """What tells apart the places at Fly that runs ask for: the regions, and the size of the machine."""
-        return *self.config.regions, self.config.guest
+        return *self.config.regions, self.config.size
 
     @property
     def account(self) -> int:

@@ -102,7 +102,7 @@ def _agents_usd(settings: ExecutorSettings, configs: Sequence[MachineConfig], at
 def _price_of_a_second(config: MachineConfig) -> float | None:
     """US dollars; of the dearest region where there are several."""
     prices = [
-        machine_cost_usd(config.guest, code, 1.0) for word in config.regions or ("",) for code in codes(word) or (word,)
+        machine_cost_usd(config.size, code, 1.0) for word in config.regions or ("",) for code in codes(word) or (word,)
     ]
     known = [price for price in prices if price is not None]
     return max(known) if len(known) == len(prices) else None

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from flaude._model.config import MachineConfig
 from flaude._model.errors import ConfigError
-from flaude._model.machine_sizes import DEFAULT_VM_SIZE, guest
+from flaude._model.machine_sizes import DEFAULT_VM_SIZE, machine_size
 from flaude._model.request import ExecutionRequest
 from flaude._model.results import BatchResult, ExecutionResult
 from flaude.events import Event
@@ -61,7 +61,7 @@ def _repo(repo: Mapping[str, str]) -> str:
 def _machine(config: Mapping[str, Any]) -> str:
     size: str = config.get("vm_size", DEFAULT_VM_SIZE)
     try:
-        machine = guest(size, config.get("vm_cpus"), config.get("vm_memory_mb"))
+        machine = machine_size(size, config.get("vm_cpus"), config.get("vm_memory_mb"))
     except ConfigError:  # a size that Fly had when this was kept
         return size
     memory = f"{machine.memory_mb / _GB:g} GB" if machine.memory_mb >= _GB else f"{machine.memory_mb} MB"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaude import ConfigError
-from flaude._model.machine_sizes import PRESETS, MachineSize, guest
+from flaude._model.machine_sizes import PRESETS, MachineSize, machine_size
 from flaude._providers.fly.prices import PriceTable, machine_cost_usd, price_table
 
 MONTH_S = 30 * 24 * 3600
@@ -24,7 +24,7 @@ TOML = (resources.files("flaude._providers.fly") / "prices.toml").read_text(enco
 
 def month(size: str, region: str = "iad", memory_mb: int | None = None) -> float | None:
     """US dollars for 30 days, to the cent as Fly's page has them."""
-    cost = machine_cost_usd(guest(size, None, memory_mb), region, MONTH_S)
+    cost = machine_cost_usd(machine_size(size, None, memory_mb), region, MONTH_S)
     return None if cost is None else round(cost, 2)
 
 

@@ -218,7 +218,7 @@ async def _remove_shard(fly: FlyClient, name: str, batch: str) -> str:
     ends = anyio.current_time() + _LIST_LAGS_S
     try:
         while told := await _delete_if_empty(fly, name, batch):
-            if anyio.current_time() >= ends or not told.passes:
+            if anyio.current_time() >= ends or not told.is_transient:
                 return f"{name} stays: {told.why}"
             await anyio.sleep(jitter(1.0))
     except NotFoundError as error:
@@ -234,16 +234,16 @@ class _Refusal:
     """Why an app is not deleted, and whether that may be over soon."""
 
     why: str
-    passes: bool
+    is_transient: bool
 
 
 async def _delete_if_empty(fly: FlyClient, name: str, batch: str) -> _Refusal | None:
     machines = [one for one in await fly.list_machines(name) if one.state != GONE]
     if machines:
-        passes = all(one.metadata.get("flaude_batch") == batch for one in machines)
-        return _Refusal(f"it has {len(machines)} machine{'s' if len(machines) > 1 else ''}", passes)
+        is_transient = all(one.metadata.get("flaude_batch") == batch for one in machines)
+        return _Refusal(f"it has {len(machines)} machine{'s' if len(machines) > 1 else ''}", is_transient)
     try:
         await fly.delete_app(name)
     except NotReadyError as error:
-        return _Refusal(f"Fly does not delete it: {error.fly_text or error}", passes=True)
+        return _Refusal(f"Fly does not delete it: {error.fly_text or error}", is_transient=True)
     return None

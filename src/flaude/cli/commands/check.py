@@ -101,7 +101,7 @@ def _as_json(spec: BatchSpec, bounds: Forecast, upload: Upload | None) -> dict[s
                 "repos": [{"url": repo.url, "branch": repo.branch} for repo in request.config.repo_specs],
                 "model": request.config.model,
                 "region": ",".join(request.config.regions),
-                "machine": asdict(request.config.guest),
+                "machine": asdict(request.config.size),
                 "max_budget_usd": request.config.max_budget_usd,
             }
             for request in spec.requests
@@ -169,9 +169,9 @@ def _row(request: ExecutionRequest) -> dict[str, str]:
 
 
 def _machine(config: MachineConfig) -> str:
-    guest = config.guest
-    prefix = "shared-cpu" if guest.cpu_kind == "shared" else guest.cpu_kind
-    return f"{prefix}-{guest.cpus}x {guest.memory_mb / 1024:g} GB {','.join(config.regions) or 'anywhere'}"
+    size = config.size
+    prefix = "shared-cpu" if size.cpu_kind == "shared" else size.cpu_kind
+    return f"{prefix}-{size.cpus}x {size.memory_mb / 1024:g} GB {','.join(config.regions) or 'anywhere'}"
 
 
 def _lines(spec: BatchSpec, bounds: Forecast, upload: Upload | None) -> Iterator[tuple[str, str]]:
