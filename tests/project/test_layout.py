@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,29 @@ def test_who_may_not_import(forbidden: str) -> None:
     allowed = {"cli"} if forbidden == "flaude.local" else {"_providers"}
     rooms = layered() | ({"local"} if forbidden == "aiohttp" else set())
     assert set(contract["source_modules"]) == {f"flaude.{room}" for room in rooms - allowed}
+
+
+def places(page: Path) -> set[str]:
+    """What a page names as `room/module` or `room/module.py`, and as `room/`."""
+    inline = re.findall(r"`([\w./-]+)`", page.read_text(encoding="utf-8"))
+    return {name.partition(".py")[0] for name in inline if "/" in name and not name.startswith("flaude/")}
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "AGENTS.md"])
+def test_what_the_pages_for_maintainers_name_is_there(name: str) -> None:
+    """Every file and folder that they name exists, from the root, in the source, or inside the machine's part."""
+    roots = (ROOT, SOURCE, SOURCE / "_guest")
+
+    def exists(place: str) -> bool:
+        folder, _, file = place.rpartition("/")
+        names = (file, f"{file}.py", f"{file.partition('.')[0]}.py")  # `command.credentials` is a function of `command`
+        return any((root / folder / one).exists() for root in roots for one in names)
+
+    missing = {place for place in places(ROOT / name) if not exists(place)}
+    assert missing == set()
+
+
+def test_every_room_is_in_the_picture() -> None:
+    """ARCHITECTURE.md has a line for each room."""
+    rows = re.findall(r"^\| `(\w+)/` \|", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(layered() | {"local"})
