@@ -1,15 +1,11 @@
-"""Claude Code: its command line from a config, and its stream-json lines as typed values.
-
-Facts about the CLI (flags, line types, what an error looks like) were measured with version 2.1.197. Line types that
-are not known here are kept as `OtherLine`: new versions bring new ones, and none may end a run.
-"""
+"""Claude Code's command line and its credentials, from a config."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
+from flaude._model.claude_flags import FLAGS
 from flaude._model.config import MachineConfig, reveal
 from flaude._model.errors import NoCredentialsError
 
@@ -17,20 +13,11 @@ from flaude._model.errors import NoCredentialsError
 def arguments(config: MachineConfig) -> list[str]:
     """The argv of `claude` for a config; the prompt is not in it, it goes to stdin."""
     argv = ["claude", "-p", "--dangerously-skip-permissions", "--output-format", "stream-json", "--verbose"]
-    for flag, value in (
-        ("--model", config.model),
-        ("--fallback-model", config.fallback_model),
-        ("--max-turns", config.max_turns),
-        ("--max-budget-usd", config.max_budget_usd),
-        ("--append-system-prompt", config.append_system_prompt),
-        ("--allowedTools", ",".join(config.allowed_tools) or None),
-        ("--disallowedTools", ",".join(config.disallowed_tools) or None),
-        ("--mcp-config", _json(config.mcp_config)),
-        ("--json-schema", _json(config.json_schema)),
-    ):
-        if value is not None:
+    for field, flags in FLAGS.items():
+        word = _word(getattr(config, field))
+        if word is not None:
             # One word each: some of these flags take several values and would swallow what follows.
-            argv.append(f"{flag}={value}")
+            argv.append(f"{flags[0]}={word}")
     return [*argv, *config.claude_args]
 
 
@@ -54,5 +41,10 @@ def credentials(config: MachineConfig, environ: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def _json(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, separators=(",", ":"))
+def _word(value: object) -> str | None:
+    """A field's value as Claude Code takes it: lists with commas, objects as JSON; `None` where it says nothing."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, tuple):
+        return ",".join(value) or None
+    return None if value is None else str(value)

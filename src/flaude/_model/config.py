@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from flaude._model.claude_flags import FIELD_OF, OWN
 from flaude._model.errors import ConfigError
 from flaude._model.machine_sizes import DEFAULT_VM_SIZE, MachineSize, machine_size
 from flaude._model.regions import as_regions
@@ -50,22 +51,6 @@ _OWN_ENV = frozenset(
         "USER",
     }
 )
-_OWN_FLAGS = frozenset(
-    {"-p", "--print", "--output-format", "--input-format", "--verbose", "--dangerously-skip-permissions"}
-)
-_FIELD_FLAGS = {
-    "--model": "model",
-    "--fallback-model": "fallback_model",
-    "--max-turns": "max_turns",
-    "--max-budget-usd": "max_budget_usd",
-    "--append-system-prompt": "append_system_prompt",
-    "--allowedTools": "allowed_tools",
-    "--allowed-tools": "allowed_tools",
-    "--disallowedTools": "disallowed_tools",
-    "--disallowed-tools": "disallowed_tools",
-    "--mcp-config": "mcp_config",
-    "--json-schema": "json_schema",
-}
 
 
 if TYPE_CHECKING:  # a plain string is accepted and becomes a secret value
@@ -246,10 +231,10 @@ class MachineConfig(BaseModel):
                 yield "metadata", f"{key} is set by flaude or Fly; choose another name"
         for argument in self.claude_args:
             flag = argument.split("=", 1)[0]
-            if flag in _OWN_FLAGS:
+            if flag in OWN:
                 yield "claude_args", f"{flag} is set by flaude; leave it out"
-            if flag in _FIELD_FLAGS:
-                yield "claude_args", f"for {flag} use the field {_FIELD_FLAGS[flag]}"
+            if flag in FIELD_OF:
+                yield "claude_args", f"for {flag} use the field {FIELD_OF[flag]}"
 
     def _wrong_push(self) -> Iterator[_Wrong]:
         if not self.push_branch:
