@@ -35,7 +35,8 @@ class EventDispatcher:
     Args:
         on_event: Called with every event, plain or async; None for nobody.
         shutdown: Tells when the batch is to stop.
-        end: Takes what the handler raises that is no Exception: it wants to end the program, not one run's task.
+        end: Called with a BaseException from the handler that is not an Exception (KeyboardInterrupt, SystemExit): it
+            must end the program, not just one run's task.
         feed: Takes every event too, for who iterates over them.
     """
 

@@ -47,11 +47,10 @@ class Member:
 
 
 class _AlsoInterrupted(Interrupted, asyncio.CancelledError):
-    """For a batch that another task awaits than the program's main one.
+    """Raised when a task other than the main one awaits the batch.
 
-    A KeyboardInterrupt that leaves a task ends the event loop at once, whatever the other tasks are doing; and when
-    asyncio then sees those out, a second one breaks that off. A task that ends in this one has been cancelled, and
-    breaks nothing off; the main task is cancelled when all such tasks are over (`_Watch.task_ended`).
+    A KeyboardInterrupt that escapes from a task stops the event loop at once, and a second one aborts the cancellation
+    of the remaining tasks. As a CancelledError this ends only its own task; `_Watch.task_ended` then cancels main.
     """
 
 

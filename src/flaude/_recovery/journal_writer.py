@@ -128,9 +128,9 @@ class JournalWriter:
             LeaseLostError: Another one has it.
             JournalError: It could not be written.
         """
-        # Also when there is nothing to write: the journal alone knows whose the batch is.
+        # Write even when the queue is empty: only the journal knows whether we still hold the lease.
         asked = float("-inf")
-        while anyio.current_time() - asked > LEASE_S:  # who slept over its answer asks again
+        while anyio.current_time() - asked > LEASE_S:  # suspended for longer than a lease meanwhile: ask again
             asked = anyio.current_time()
             self._told += 1
             mark = self._told

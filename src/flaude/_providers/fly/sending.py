@@ -39,12 +39,14 @@ _MOST_UNLIMITED_CREATES = 16
 
 
 class ConnectionQuotas(NamedTuple):
-    """How many calls may be under way at once, of each sort; there is a connection for each.
+    """Limits of concurrent calls, one for each kind; every call in flight has a connection of its own.
 
     Attributes:
-        at_once: Of those that are answered at once.
-        creating: Creates of machines: what has been made goes on while a thousand others are still to be made.
-        waiting: Of those that wait inside Fly: else they would leave no connection to the others.
+        at_once: Limits calls that Fly answers at once.
+        creating: Limits create calls, so that runs that have a machine make progress while a thousand others still
+            wait for theirs. A slot is held from the moment the rate limiter admits a call until Fly answers; a call
+            that still waits for a slot has sent nothing.
+        waiting: Limits calls that wait inside Fly; without it they would take the connections of all others.
     """
 
     at_once: int
@@ -53,7 +55,7 @@ class ConnectionQuotas(NamedTuple):
 
     @classmethod
     def of(cls, connections: int, *, limited: bool) -> ConnectionQuotas:
-        """Most are for those who wait, each for up to 15 seconds; where there are too few, all have fewer.
+        """Share out the connections: most go to calls that wait, for up to 15 seconds each.
 
         Args:
             connections: How many there are.

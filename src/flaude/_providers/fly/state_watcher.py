@@ -60,11 +60,11 @@ class MachineStates:
         self._looked_at = float("-inf")
 
     async def wait(self, machine_id: str, state: str, *, timeout_s: int) -> bool:
-        """Wait until a machine is in a state; whether it is.
+        """Wait until a machine is in a state, and return whether it is.
 
-        Returns before the time is over when it never will be. A list is read from a replica: what it shows is a little
-        old. A machine that no list has shown in all that time, or that no list is to be had of, is asked for by itself;
-        that takes as long again.
+        Returns early if the state can no longer be reached. Waiters share one list call; lists come from a replica and
+        lag a little. A machine that is missing from the first three lists, or whose list fails, gets a wait call of its
+        own, which may take another `timeout_s`.
 
         Args:
             machine_id: The machine.
