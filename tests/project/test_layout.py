@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import names
 import pytest
 
+import flaude
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "flaude"
 CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
@@ -17,6 +20,8 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_t
 ]
 ROOMS = next(contract["layers"] for contract in CONTRACTS if contract["type"] == "layers")
 SMALL = {"_lazy", "_offload"}
+ALIAS = {"executor"}
+"""A module of 0.6.1 that programs import from."""
 
 
 def modules(folder: Path) -> set[str]:
@@ -31,15 +36,15 @@ def layered() -> set[str]:
 
 
 def test_at_the_top_are_the_rooms_alone() -> None:
-    """Beside the rooms there are the version, the entry point and two small helpers; there are at most 8 floors."""
-    assert modules(SOURCE) == layered() | {"local", "__main__", "_version"} | SMALL
+    """Apart from the rooms there are the version, the entry point and two small helpers; there are at most 8 floors."""
+    assert modules(SOURCE) == layered() | {"local", "__main__", "_version"} | SMALL | ALIAS
     assert len(ROOMS) <= 8
 
 
 def test_what_is_public() -> None:
     """A room without an underscore is one that the reference documents, or the command."""
     public = {name for name in modules(SOURCE) if not name.startswith("_")}
-    assert {f"flaude.{name}" for name in public - {"cli"}} == set(names.MODULES) - {"flaude"}
+    assert {f"flaude.{name}" for name in public - ALIAS - {"cli"}} == set(names.MODULES) - {"flaude"}
 
 
 @pytest.mark.parametrize("source", ["flaude._guest.inside", "flaude.local"])
@@ -86,3 +91,10 @@ def test_every_room_is_in_the_picture() -> None:
     """ARCHITECTURE.md has a line for each room."""
     rows = re.findall(r"^\| `(\w+)/` \|", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(layered() | {"local"})
+
+
+def test_the_module_of_older_programs() -> None:
+    """`flaude.executor` of 0.6.1 has the same classes as `flaude`."""
+    older = importlib.import_module("flaude.executor")
+    for name in ("ConcurrentExecutor", "ExecutionRequest", "ExecutionResult", "BatchResult"):
+        assert getattr(older, name) is getattr(flaude, name)
