@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flaude._providers.backoff import jitter
+from flaude._model.backoff import jitter
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flaude._model.backoff import doubled, jitter
 from flaude._model.errors import ConfigError
 from flaude._model.failures import FailureKind
 
@@ -66,5 +66,4 @@ class Retries:
 
     def pause_s(self, attempts: int) -> float:
         """Seconds to wait after that many attempts."""
-        longest = min(self.wait * 2.0 ** (attempts - 1), _LONGEST_WAIT_S)
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311  # spreads attempts, guards nothing
+        return min(jitter(doubled(self.wait, attempts, _LONGEST_WAIT_S)), _LONGEST_WAIT_S)

@@ -14,6 +14,7 @@ import anyio
 
 from flaude._guest.client import ANSWER_AT_ONCE, JobRefusedError, NoGuestError, SupervisorClient
 from flaude._guest.messages import GuestState, PullReply
+from flaude._model.backoff import OutageBackoff, jitter
 from flaude._model.errors import (
     FlaudeError,
     FlyError,
@@ -32,7 +33,6 @@ from flaude._model.errors import (
 from flaude._model.failures import FailureKind, Phase
 from flaude._model.results import Leftover
 from flaude._model.run_result import Attempt, Times
-from flaude._providers.backoff import OutageBackoff, jitter
 from flaude._providers.fly.destroy import destroy
 from flaude._providers.fly.diagnosis import (
     GONE,

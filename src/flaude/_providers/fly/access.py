@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 from pydantic import SecretStr
 
+from flaude._model.backoff import jitter
 from flaude._model.errors import NotAllowedError, TokenExpiredError
-from flaude._providers.backoff import jitter
 from flaude._providers.fly.tokens import Tokens
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from flaude._model.backoff import OutageBackoff, jitter
 from flaude._model.errors import FlyError, NameTakenError, RateLimitedError, TokenExpiredError, UnreachableError
 from flaude._model.placement import Shards
-from flaude._providers.backoff import OutageBackoff, jitter
 from flaude._providers.fly.shard_admin import find_shard, make_shard, remove_shard, side_by_side
 
 if TYPE_CHECKING:

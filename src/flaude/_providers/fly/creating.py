@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import anyio
 
+from flaude._model.backoff import jitter
 from flaude._model.errors import (
     FlyError,
     MachineLimitError,
@@ -17,7 +18,6 @@ from flaude._model.errors import (
     PayloadTooLargeError,
     UnreachableError,
 )
-from flaude._providers.backoff import jitter
 from flaude._providers.fly.calls import Call
 from flaude._providers.fly.in_app import InApp
 from flaude._providers.fly.models import Machine

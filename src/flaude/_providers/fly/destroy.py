@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from flaude._model.backoff import jitter
 from flaude._model.errors import FlyError, NotFoundError, refuses_token
-from flaude._providers.backoff import jitter
 from flaude._providers.fly.diagnosis import GONE
 from flaude._providers.fly.state_watcher import MachineStates
 

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import anyio
 
+from flaude._model.backoff import jitter
 from flaude._model.errors import FlyError, NotFoundError, UnreachableError
-from flaude._providers.backoff import jitter
 from flaude._providers.fly import young_apps
 from flaude._providers.fly.calls import Call
 from flaude._providers.fly.models import App

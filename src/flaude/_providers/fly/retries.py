@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
 
+from flaude._model.backoff import doubled, jitter
 from flaude._model.errors import FlyError, RateLimitedError, UnreachableError
 from flaude._providers.http import NoAnswerError
 
@@ -18,7 +18,6 @@ T = TypeVar("T")
 
 _INITIAL_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
-_JITTER_S = 0.5
 _REQUEST_TIMEOUT = 408
 
 
@@ -88,13 +87,7 @@ async def repeating(
             if asked_s and now + asked_s > ends:
                 raise
             cause = error
-        pause_s = asked_s or _pause_s(number)
+        pause_s = asked_s or jitter(doubled(_INITIAL_WAIT_S, number, _LONGEST_WAIT_S))
         await anyio.sleep(pause_s)
         number += 1
         _log.info("%s: attempt %d, %.1f s after: %s", what, number, pause_s, cause)
-
-
-def _pause_s(attempts: int) -> float:
-    """How long to wait after that many attempts, where Fly does not say it."""
-    doubled = _INITIAL_WAIT_S * 2.0 ** min(attempts - 1, 10)
-    return min(doubled + random.uniform(0, _JITTER_S), _LONGEST_WAIT_S)  # noqa: S311  # guards nothing

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from flaude._model.backoff import jitter
 from flaude._model.errors import (
     FlyError,
     InvalidRequestError,
@@ -19,7 +20,6 @@ from flaude._model.errors import (
     TokenExpiredError,
 )
 from flaude._model.placement import Shards, is_shard_name, shard_network
-from flaude._providers.backoff import jitter
 from flaude._providers.fly import young_apps
 from flaude._providers.fly.diagnosis import GONE
 from flaude._providers.fly.young_apps import pause_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flaude._providers.backoff import OutageBackoff
+from flaude._model.backoff import OutageBackoff
 
 
 def test_only_failures_without_a_break_count() -> None:

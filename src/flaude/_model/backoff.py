@@ -1,17 +1,21 @@
-"""How long to wait before the next try, and how long at all."""
+"""How long to wait before the next attempt, and how long at all. Pure."""
 
 from __future__ import annotations
 
 import random
 
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
+
 
 def jitter(seconds: float) -> float:
-    """Half to one and a half of it."""
+    """Half to one and a half of it, so that those who failed together do not come back together."""
     return seconds * random.uniform(0.5, 1.5)  # noqa: S311  # guards nothing
 
 
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 10.0
+def doubled(first_s: float, failures: int, longest_s: float) -> float:
+    """The pause after so many failures, in seconds: `first_s` after the first, then twice as long each time."""
+    return min(first_s * 2.0 ** min(max(failures - 1, 0), 60), longest_s)
 
 
 class OutageBackoff:
@@ -28,14 +32,14 @@ class OutageBackoff:
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before the next try: twice as long each time, 10 seconds at most."""
-        return min(_FIRST_PAUSE_S * 2.0 ** max(self.failures - 1, 0), _LONGEST_PAUSE_S)
+        """How long to wait before the next attempt: twice as long each time, 10 seconds at most."""
+        return doubled(_FIRST_PAUSE_S, self.failures, _LONGEST_PAUSE_S)
 
     def failed(self, began: float, now: float, *, counts: bool) -> bool:
-        """Something was tried in vain; whether patience is at its end.
+        """Count a failure, and return whether the outage has lasted longer than the limit.
 
         Args:
-            began: When the try began: what it took counts as well.
+            began: When the attempt began: what it took counts as well.
             now: The time.
             counts: Whether it was Fly that did not answer; a machine that is not ready yet has a clock of its own.
         """
@@ -46,7 +50,7 @@ class OutageBackoff:
         return now - self._since > self.limit_s
 
     def answered(self, now: float) -> float:
-        """Something has worked again; for how long it had not."""
+        """Note that something has worked again, and return for how long it had not."""
         lasted = 0.0 if self._since is None else now - self._since
         self._since, self.failures = None, 0
         return lasted
