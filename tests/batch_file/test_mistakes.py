@@ -262,9 +262,9 @@ def test_the_app_may_come_from_three_places() -> None:
     assert read(f"app: theirs\n{text}", app=None, environ={"FLY_APP": "other"}).settings.app == "theirs"
     assert read(text, app=None, environ={"FLY_APP": "other"}).settings.app == "other"
     assert problems(text, app=None) == ["b.yaml:1:1 app is missing; write it into the file, give --app, or set FLY_APP"]
-    assert problems(text, app="") == ["--app: '' is no app name; use up to 63 of a-z, 0-9 and '-'"]
+    assert problems(text, app="") == ["--app: '' is not a valid app name; use up to 63 of a-z, 0-9 and '-'"]
     assert problems(text, app=None, environ={"FLY_APP": "A"}) == [
-        "FLY_APP: 'A' is no app name; use up to 63 of a-z, 0-9 and '-'"
+        "FLY_APP: 'A' is not a valid app name; use up to 63 of a-z, 0-9 and '-'"
     ]
 
 

@@ -145,7 +145,7 @@ async def test_a_proxy_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     ("app", "token", "verdict", "told"),
     [
         ("other-app", None, Verdict.WRONG, "there is no app other-app"),
-        ("No App", None, Verdict.WRONG, "is no app name"),
+        ("No App", None, Verdict.WRONG, "is not a valid app name"),
         ("my-app", "wrong", Verdict.WRONG, "Fly refused the token"),
         ("my-app", "", Verdict.NOTE, "no Fly token"),
         ("", None, Verdict.NOTE, "none is named"),

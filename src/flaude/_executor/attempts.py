@@ -16,6 +16,7 @@ from flaude._executor.budget import Budget, dollars
 from flaude._executor.capacity import never_room, no_room
 from flaude._model.errors import MachineLimitError
 from flaude._model.failures import FailureKind, Phase
+from flaude._model.names import LONGEST_NAME
 from flaude._model.results import ExecutionResult, Leftover, leftover
 from flaude._model.retries import Retries
 from flaude._model.run_result import Failure
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from flaude._providers.fly import FlyClient
 
 _log = logging.getLogger(__name__)
-
-_LONGEST_NAME = 63
 
 
 class RequestRunner:
@@ -326,4 +325,4 @@ def attempt_name(name: str, attempt: int) -> str:
     if attempt == 1:
         return name
     suffix = f"-a{attempt}"
-    return name[: _LONGEST_NAME - len(suffix)] + suffix
+    return name[: LONGEST_NAME - len(suffix)] + suffix

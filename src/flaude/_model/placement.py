@@ -12,9 +12,9 @@ import zlib
 from dataclasses import dataclass
 
 from flaude._model.errors import ConfigError
+from flaude._model.names import LONGEST_NAME, NAME_IN_WORDS, is_name
 
 MOST_SHARDS = 64
-_LONGEST_NAME = 63
 _MARK = "flaude-shard-"
 
 
@@ -69,9 +69,9 @@ def check_shards(app: str, count: int, keep: bool = True) -> None:
     if not isinstance(keep, bool):
         raise ConfigError(f"keep_shards: give True or False, not {keep!r}")
     last = Shards(app, count).names[-1]
-    if len(last) > _LONGEST_NAME:
+    if len(last) > LONGEST_NAME:
         raise ConfigError(
-            f"shards: the last one would be {last}, which is longer than Fly's {_LONGEST_NAME} characters; "
+            f"shards: the last one would be {last}, which is longer than Fly's {LONGEST_NAME} characters; "
             "take an app with a shorter name"
         )
 
@@ -88,7 +88,7 @@ def shard_network(name: str) -> str:
     Fly takes letters, digits and dashes, the first one a letter. How long one may be is not documented.
     """
     network = _MARK + name
-    return network if len(network) <= _LONGEST_NAME else _MARK + hashlib.sha256(name.encode()).hexdigest()[:40]
+    return network if len(network) <= LONGEST_NAME else _MARK + hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
 def own_network(name: str) -> str:
@@ -102,5 +102,5 @@ def check_app_name(app_name: str) -> None:
     Raises:
         ConfigError: It cannot.
     """
-    if not isinstance(app_name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", app_name):
-        raise ConfigError(f"app_name: {app_name!r} is no app name; use up to 63 of a-z, 0-9 and '-'")
+    if not is_name(app_name):
+        raise ConfigError(f"app_name: {app_name!r} is not a valid app name; use {NAME_IN_WORDS}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from flaude._model.config import MachineConfig
 from flaude._model.errors import ConfigError
+from flaude._model.names import NAME_IN_WORDS, is_name
 
 
 @dataclass(frozen=True)
@@ -30,5 +30,5 @@ class ExecutionRequest:
         """Check what a type checker would have found, and the name."""
         if not isinstance(self.config, MachineConfig):
             raise ConfigError(f"config: give a MachineConfig, not {type(self.config).__name__}")
-        if self.name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", self.name):
-            raise ConfigError(f"name: {self.name!r} is no machine name; use up to 63 of a-z, 0-9 and '-'")
+        if self.name is not None and not is_name(self.name):
+            raise ConfigError(f"name: {self.name!r} is not a valid machine name; use {NAME_IN_WORDS}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from flaude._model.failures import FailureKind
+from flaude._model.names import NAME, NAME_IN_WORDS
 from flaude._model.placement import MOST_SHARDS
 from flaude._model.retries import INFRASTRUCTURE, Retries
 from flaude._model.settings import ExecutorSettings
@@ -24,7 +25,7 @@ _TAG = Field(
     "What the result is found by; made of the prompt, or of what differs, when it is left out. No two are the same.",
 )
 _NAME = Field(
-    Text("up to 63 of a-z, 0-9 and '-'", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
+    Text(NAME_IN_WORDS, pattern=f"^{NAME}$"),
     "Name of the Fly machine, unique among the living machines of the app; made up when it is left out.",
 )
 
@@ -136,7 +137,7 @@ def _settings() -> dict[str, Field]:
     return {
         "$schema": Field(Text(), "Where the JSON Schema of this file is, for editors."),
         "app": Field(
-            Text("an app's name: up to 63 of a-z, 0-9 and '-'", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
+            Text(f"an app's name: {NAME_IN_WORDS}", pattern=f"^{NAME}$"),
             "The Fly app to make the machines in; without it --app, or FLY_APP.",
         ),
         "shards": Field(
