@@ -30,13 +30,15 @@ def install(root: Path, made_by_npm: str) -> subprocess.CompletedProcess[str]:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, root / file)
     tools = root / "bin"
-    for name in ("bwrap", "openssl", "chromium", "docker-registry"):
+    for name in ("bwrap", "openssl", "chromium", "docker-registry", "dockerd"):
         program(tools / name, "exit 0")
-    for name in ("bash", "sh", "env", "sed", "dirname", "mkdir", "rm", "tail", "cat", "chmod"):
+    for name in ("bash", "sh", "env", "sed", "dirname", "mkdir", "rm", "tail", "cat", "chmod", "mv"):
         found = shutil.which(name)
         assert found
         if not (tools / name).exists():
             (tools / name).symlink_to(found)
+    program(tools / "id", "echo 0")
+    program(tools / "mmdebstrap", f"echo run >>{root}/mmdebstrap.log", 'for last; do :; done; echo image >"$last"')
     program(
         tools / "npm",
         f"echo run >>{root}/npm.log",
@@ -74,3 +76,13 @@ def test_what_answers_is_left_as_it_is(tmp_path: Path) -> None:
     """A CLI that answers is not installed twice."""
     program(tmp_path / PROGRAM, RIGHT)
     assert install(tmp_path, STUB).stderr == "" and not (tmp_path / "npm.log").exists()
+
+
+def test_the_image_for_containers_is_made_once(tmp_path: Path) -> None:
+    """An image that is there is used again; one that is made of something else is removed."""
+    old = tmp_path / ".cache/docker-image-older.tar"
+    program(old, "")
+    assert install(tmp_path, RIGHT).stderr == "" and install(tmp_path, RIGHT).stderr == ""
+    (image,) = (tmp_path / ".cache").glob("docker-image-*")
+    assert image != old and image.read_text() == "image\n"
+    assert (tmp_path / "mmdebstrap.log").read_text() == "run\n"
