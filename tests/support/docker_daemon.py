@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -126,19 +126,20 @@ class DockerDaemon:
         It is at the same port of `GATEWAY` for those in the default network, and of 127.0.0.1 for those in the network
         `host`.
         """
-        server = await asyncio.start_server(_relay_to(port), sock=self._listening(port))
-        async with server:
+        async with AsyncExitStack() as servers:
+            for listening in self._listening(port):
+                await servers.enter_async_context(await asyncio.start_server(_relay_to(port), sock=listening))
             yield
 
-    def _listening(self, port: int) -> socket.socket:
-        """A socket that listens in the daemon's networks: a thread that is no more was there to make it."""
-        made: Future[socket.socket] = Future()
+    def _listening(self, port: int) -> list[socket.socket]:
+        """Sockets that listen in the daemon's networks: a thread enters them to make the sockets, and ends."""
+        made: Future[list[socket.socket]] = Future()
 
         def make() -> None:
             try:
                 with Path(f"/proc/{self.pid}/ns/net").open() as namespace:
                     call_libc("setns", namespace.fileno(), _CLONE_NEWNET)
-                made.set_result(socket.create_server(("0.0.0.0", port)))
+                made.set_result([socket.create_server((address, port)) for address in (GATEWAY, "127.0.0.1")])
             except OSError as error:
                 made.set_exception(error)
 

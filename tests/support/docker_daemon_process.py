@@ -125,7 +125,7 @@ def ready(folder: Path, daemon: subprocess.Popen[bytes]) -> str:
         with suppress(OSError, RuntimeError):
             ask(folder / "docker.sock", "GET", "/_ping")
             return ""
-        time.sleep(0.05)
+        time.sleep(0.05)  # there is nothing to wait for: the socket is there before it answers
     return f"dockerd does not answer: {(folder / 'log').read_text(errors='replace')[-_LOG_CHARACTERS:]}"
 
 
@@ -163,7 +163,7 @@ def remove_cgroups(name: str) -> None:
         for folder in left:
             with suppress(OSError):
                 Path(folder).rmdir()
-        time.sleep(0.02)
+        time.sleep(0.02)  # a cgroup tells nobody when the kernel has done with it
 
 
 if __name__ == "__main__":

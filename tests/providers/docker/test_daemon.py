@@ -10,12 +10,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiodocker
 import pytest
 from tests.support.docker_daemon import GATEWAY, DockerDaemon
 from tests.support.docker_files import IMAGE
 from tests.support.messages_api import Say, messages_api
-
-aiodocker: Any = pytest.importorskip("aiodocker")
 
 MIB = 1 << 20
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -55,22 +55,35 @@ def _nothing_of(daemon: DockerDaemon) -> bool:
     )
 
 
-def _soon(holds: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 30
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.05)
-    return holds()
+@contextmanager
+def _ended_by_the_block(*pids: int) -> Iterator[None]:
+    """What happens in the block ends these processes, within 30 seconds."""
+    with ExitStack() as opened:
+        files = [os.fdopen(os.pidfd_open(pid)) for pid in pids]
+        for file in files:
+            opened.enter_context(file)
+        yield
+        for file in files:
+            assert select.select([file], [], [], 30)[0]
+
+
+def _holder(daemon_pid: int) -> int:
+    """The process that has the daemon."""
+    return int(_text(daemon_pid, "stat").rpartition(")")[2].split()[1])
 
 
 def test_users_share_one_daemon_and_the_last_one_ends_it(tmp_path: Path) -> None:
     """Whoever comes while it is used gets the same; it lives until the last one leaves, and then nothing is left."""
     networks = Path("/proc/net/dev").read_text().count(":")
-    with using_daemon(tmp_path) as first:
+    with ExitStack() as use:
+        first = use.enter_context(using_daemon(tmp_path))
         with using_daemon(tmp_path) as second:
             assert second == first
         sleeper = _sleeper(first)
         assert first.ask("GET", "/containers/json") and Path("/proc/net/dev").read_text().count(":") == networks
-    assert not Path(f"/proc/{sleeper}").exists() and _soon(lambda: _nothing_of(first))
+        with _ended_by_the_block(sleeper, _holder(first.pid)):
+            use.close()
+    assert _nothing_of(first)
 
 
 def test_a_daemon_after_the_last_user_is_another_one(tmp_path: Path) -> None:
@@ -82,12 +95,12 @@ def test_a_daemon_after_the_last_user_is_another_one(tmp_path: Path) -> None:
 
 
 _USER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from tests.support.docker_daemon import using_daemon
 with using_daemon(Path(sys.argv[1])) as daemon:
     print(daemon.folder, daemon.pid, flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 
@@ -99,17 +112,17 @@ def test_a_killed_user_leaves_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment, cwd=root) as user:
         assert user.stdout
         folder, pid = user.stdout.readline().split()
-        user.kill()
-    assert _soon(lambda: _nothing_of(DockerDaemon(Path(folder), int(pid))))
+        with _ended_by_the_block(_holder(int(pid))):
+            user.kill()
+    assert _nothing_of(DockerDaemon(Path(folder), int(pid)))
 
 
 def test_a_daemon_whose_process_is_killed_leaves_no_process(tmp_path: Path) -> None:
     """Containers and the daemon end with the process that started them, even where that one was killed."""
     with using_daemon(tmp_path) as daemon:
         sleeper = _sleeper(daemon)
-        parent = int(_text(daemon.pid, "stat").rpartition(")")[2].split()[1])
-        os.kill(parent, signal.SIGKILL)
-        assert _soon(lambda: not Path(f"/proc/{sleeper}").exists() and not Path(f"/proc/{daemon.pid}").exists())
+        with _ended_by_the_block(sleeper, daemon.pid):
+            os.kill(_holder(daemon.pid), signal.SIGKILL)
     shutil.rmtree(daemon.folder)
     remove_cgroups(daemon.folder.name)
     assert _nothing_of(daemon)
