@@ -25,11 +25,12 @@ class Sources:
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> "ModuleSpec | None":
         """Where a module is from; None for those of others."""
-        if not (name + ".").startswith(PACKAGE + "."):
-            return None
-        if self._module(name) in self._sources:
+        if name.startswith(PACKAGE + ".") and self._module(name) in self._sources:
             return ModuleSpec(name, self, origin=name.replace(".", "/") + ".py")  # type: ignore[arg-type]
-        return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+        inside = [PACKAGE + "." + module for module in self._sources]
+        if any(module.startswith(name + ".") for module in inside):
+            return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
+        return None
 
     def create_module(self, spec: object) -> None:
         """Python's own way."""
