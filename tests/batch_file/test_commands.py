@@ -95,7 +95,7 @@ def test_a_batch_that_is_spread(flaude: Command) -> None:
     assert code == 0 and "12 tasks for the 3 apps my-app to my-app-3" in out
     assert "3 machines a second in 3 apps, which is Fly's limit: all within 2s" in " ".join(out.split())
     _, out, _ = flaude("check", "b.yaml", b_yaml=text.replace("3", "64"))
-    assert "made when they are missing: 1m1s where all are" in out
+    assert "created if they are missing: 1m1s if all are" in out
     _, out, _ = flaude("check", "b.yaml", "--json", b_yaml=text)
     told = json.loads(out)
     assert (told["app"], told["apps"]) == ("my-app", ["my-app", "my-app-2", "my-app-3"])

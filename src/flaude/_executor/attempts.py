@@ -48,7 +48,7 @@ class RequestRunner:
         emit: Takes every event.
         shutdown: Tells when the batch stops; `self.stopping` is the run's own.
         retries: Which failures get another attempt.
-        admission: Gives places, and is told how every attempt has ended.
+        admission: Grants slots, and learns from how each attempt ends.
         budget: Of the batch.
         record: Takes how far it is.
         left: Where another controller has left it.

@@ -73,7 +73,7 @@ class BatchRunner:
         options: What to keep to.
         requests: What to run, by each one's index.
         fly: The client.
-        admission: Gives places.
+        admission: Grants slots.
         done: Called with every result as soon as it is there.
         owner: The task that waits for all this.
         feed: Takes every event, for who iterates over them.
@@ -351,7 +351,7 @@ class BatchRunner:
         index = plan.index
         record = self._writer.run(index) if self._writer else NullRecorder()
         left = self._prior.left.get(index)
-        # Out of reach of cancellation: what has to end here is told by `shutdown`, how fast as well.
+        # Shielded from cancellation: `shutdown` says what must end here, and how fast.
         with anyio.CancelScope(shield=True):
             async with self._watcher.following(record.event) as emit:
                 execution = RequestRunner(

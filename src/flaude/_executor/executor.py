@@ -64,7 +64,7 @@ class ConcurrentExecutor:
             limit.
         wait_timeout: How long one run may take once its machine has booted, in seconds.
         fly: Another Machines API than Fly's, such as a `flaude.local.LocalFly`.
-        base_url: Likewise, by its address alone; else `FLY_FLAPS_BASE_URL`, `FLY_API_HOSTNAME`, Fly.
+        base_url: Address of the Machines API; by default `FLY_FLAPS_BASE_URL`, `FLY_API_HOSTNAME`, or Fly's own.
         on_event: Called with every `Event`, plain or async. What it raises is logged and ends nothing. A run waits for
             it for ten seconds in all; from then on output that does not fit into the buffer is left out (`Skipped`).
         timeouts: How long the parts of a run may take.
@@ -84,13 +84,13 @@ class ConcurrentExecutor:
             `resume` can go on with it when this process is gone. Without one nothing is kept. Of a request it has
             everything but secret values (tokens, `SecretStr`s). While it cannot be written, no agent is started.
         source: Where the requests come from, for people who read the journal.
-        shards: Over how many apps the machines of a batch are spread, up to 64: Fly makes one machine a second in an
-            app. With 3 they are `my-app`, `my-app-2` and `my-app-3`. Those beside the first are made when they are
-            missing, in the organisation of the first and each with a private network of its own, which takes about a
-            second an app. The token must be allowed to, or they must be there (`ensure_app`). A batch that is taken up
-            from the journal stays in the apps that it was begun in.
-        keep_shards: Whether those beside the first stay when a batch has ended; else the last batch of this executor
-            that uses them removes them, but for those that have machines. Do not remove what other processes use.
+        shards: How many apps the machines of a batch are spread over, up to 64: Fly creates one machine per second and
+            app. With 3 the apps are `my-app`, `my-app-2` and `my-app-3`. flaude creates the extra apps if they are
+            missing, in the organisation of the first and each with a private network of its own; this takes about one
+            second per app. If the token may not do that, create them before (`ensure_app`). A batch that is resumed
+            stays in its apps.
+        keep_shards: Whether the extra apps stay when a batch has ended. Otherwise the last batch of this executor that
+            uses them deletes them, except those that still have machines. Keep apps that other processes use.
         rate_limits: How many times Fly's published rate limits the account has, which Fly raises on request; `None` for
             an API without any.
 
@@ -218,33 +218,34 @@ class ConcurrentExecutor:
         third signal the program ends at once, with the names of what may be alive on stderr.
 
         Returns:
-            One result a request, in the order of the requests.
+            One result per request, in the order of the requests.
 
         Raises:
-            ConfigError: A request is none; or it has a secret's value where the `journal` would keep it.
+            ConfigError: A request is not an `ExecutionRequest`, or has a secret's value where the `journal` would keep
+                it.
             JournalError: There is a `journal`, and the batch could not be written to it; nothing was made.
             LeaseLostError: Another process has taken the batch over, of which this one had not let the journal hear for
                 too long (a laptop that slept); the machines are its now.
             BatchLeftError: There is a `journal`, and Fly has refused the token, which had worked, for longer than
                 `timeouts.patience`. The machines keep running, and `resume` collects their work.
             Interrupted: SIGINT (Ctrl-C); what was collected is in its `batch`.
-            Terminated: SIGTERM; likewise.
+            Terminated: SIGTERM; what was collected is in its `batch`.
         """
         return await self._run_all(list(requests), _noop, asyncio.current_task())
 
     async def resume(
         self, batch: str, requests: Sequence[ExecutionRequest] | None = None, *, only: Collection[int] | None = None
     ) -> BatchResult:
-        """Go on with a batch of the journal whose controller is gone.
+        """Continue a batch of the journal that no process runs any more.
 
         Runs that are still going are followed from where they were left, those that have ended meanwhile are collected,
-        those that never got a machine are launched, and those that were over stay as they are. Nothing is paid twice.
+        those that never got a machine are started, and finished runs stay unchanged. Nothing is paid twice.
 
         Args:
             batch: The batch's id.
-            requests: Its requests, as they were; without them they are made of what the journal has, with secrets from
-                the environment, by the names that `EnvSecret` has noted.
-            only: Take up only the runs with these indexes.
+            requests: Its requests, unchanged. By default they are read from the journal, with secrets from the
+                environment variables that `EnvSecret` names.
+            only: Resume only the runs with these indexes.
 
         Returns:
             What `run_batch` would have, for the runs that are over now.
@@ -254,7 +255,7 @@ class ConcurrentExecutor:
                 of `only` is none of its runs, or a secret is not to be had.
             FlyError: The app is not there, or there is no token.
             NoSuchBatchError: The journal has no such batch.
-            BatchHeldError: Another process carries it out.
+            BatchHeldError: Another process runs it.
             LeaseLostError: See `run_batch`; so are `BatchLeftError`, `Interrupted` and `Terminated`.
             JournalError: The journal cannot be read or written.
         """
@@ -263,26 +264,25 @@ class ConcurrentExecutor:
     async def cancel(
         self, batch: str, requests: Sequence[ExecutionRequest] | None = None, *, only: Collection[int] | None = None
     ) -> BatchResult:
-        """End a batch of the journal whose controller is gone: its agents are stopped, and their work is collected.
+        """Cancel a batch of the journal that no process runs any more: stop its agents and collect their work.
 
-        Runs that never got a machine never will.
+        Runs that never got a machine are dropped.
 
         Args:
             batch: The batch's id.
-            requests: See `resume`: secrets are taken out of what the agents have said.
-            only: End only the runs with these indexes.
+            requests: As for `resume`: their secrets are removed from the agents' output.
+            only: Cancel only the runs with these indexes.
 
         Raises:
-            ConfigError: See `resume`; so are the others, but for `BatchLeftError`: a run that is cancelled is not left.
+            FlaudeError: As `resume`, except `BatchLeftError`: a cancelled run is never left.
         """
         return await self._go_on_with(batch, requests, only, cancel=True)
 
     async def launch(self, requests: Iterable[ExecutionRequest]) -> BatchResult:
-        """Begin a batch and leave its machines to work on alone; `resume` brings their work home.
+        """Start a batch and detach from it: its machines keep running, and `resume` collects their results.
 
-        Returns when every agent works that `max_concurrency` and the budget have room for. Those that they have no room
-        for are launched by `resume`. A machine waits for it as long as `Timeouts.orphan` and `linger` say, and ends
-        then: give both in hours.
+        Returns once as many agents are running as `max_concurrency` and the budget allow; `resume` starts the others.
+        A machine waits for it as long as `Timeouts.orphan` and `linger` say, and then ends: set both to hours.
 
         Returns:
             The results of the runs that are over already, and the `id` of the batch.
@@ -294,7 +294,7 @@ class ConcurrentExecutor:
             BatchLeftError: See `run_batch`; so are `LeaseLostError`, `Interrupted` and `Terminated`.
         """
         if self._journal is None:
-            raise ConfigError("journal: launch needs one, else nobody could bring the work home; give a SqliteJournal")
+            raise ConfigError("journal: launch needs one, for `resume` to collect the results; give a SqliteJournal")
         await self.check()
         return await self._run_all(list(requests), _noop, asyncio.current_task(), detach=True)
 

@@ -37,7 +37,7 @@ class Shards:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Those beside the first one."""
+        """The extra apps: all but the first."""
         return tuple(f"{self.app}-{number}" for number in range(2, self.count + 1))
 
     def of(self, batch: str, index: int, attempt: int) -> str:
@@ -59,7 +59,7 @@ def check_shards(app: str, count: int, keep: bool = True) -> None:
     Args:
         app: The first app's name.
         count: How many apps.
-        keep: Whether those beside the first are to stay when the batch has ended.
+        keep: Whether the extra apps are to stay when the batch has ended.
 
     Raises:
         ConfigError: It cannot.

@@ -83,7 +83,7 @@ class JournalWriter:
             wished: Called with what others want.
         """
         self._lost, self._wished = lost, wished
-        # Out of reach of cancellation: runs that are cancelled have something to tell until their end.
+        # Shielded from cancellation: cancelled runs report events until they end.
         scope = anyio.CancelScope(shield=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._go_on, scope)

@@ -29,20 +29,20 @@ _NAMED = 10
 
 
 class BatchState(StrEnum):
-    """How it is with a batch."""
+    """Whether a process runs a batch, and whether all of its runs have ended."""
 
     RUNNING = "running"
-    """A living process carries it out."""
+    """A process runs it."""
     LEFT = "left"
-    """It has open runs, and nobody carries it out any more: `flaude resume`."""
+    """It has pending runs, and no process runs it any more: `flaude resume` continues it."""
     DETACHED = "detached"
-    """Likewise, on purpose: its machines work alone, and `flaude resume` brings their work home."""
+    """No process runs it, on purpose: its machines keep running, and `flaude resume` collects their results."""
     ENDED = "ended"
-    """All of its runs are over."""
+    """Every run has ended."""
 
 
 def state_of(batch: BatchEntry, now: datetime) -> BatchState:
-    """How it is with a batch at a moment, in UTC."""
+    """The state of a batch at a time, in UTC."""
     if batch.holder and batch.held_until and batch.held_until > now and not is_dead(batch.holder):
         return BatchState.RUNNING
     if not batch.counts.open:

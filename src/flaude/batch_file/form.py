@@ -142,14 +142,14 @@ def _settings() -> dict[str, Field]:
         ),
         "shards": Field(
             Number(whole=True, least=1, most=MOST_SHARDS),
-            "Over how many apps the machines are spread: Fly makes one a second in an app. With 3 they are `app`, "
-            "`app-2` and `app-3`; those beside the first are made when they are missing.",
+            "How many apps the machines are spread over: Fly creates one per second and app. With 3 they are `app`, "
+            "`app-2` and `app-3`; flaude creates the extra apps if they are missing.",
             defaults.shards,
         ),
         "keep_shards": Field(
             Flag(),
-            "Whether the apps beside the first stay when the batch has ended; else they are removed, but for those "
-            "that have machines.",
+            "Whether the extra apps stay when the batch has ended; otherwise flaude deletes them, except those that "
+            "still have machines.",
             defaults.keep_shards,
         ),
         "rate_limits": Field(

@@ -84,7 +84,7 @@ class AppPool:
 
         Args:
             shards: The apps.
-            keep: Whether those beside the first stay when the last batch that uses them has ended.
+            keep: Whether the extra apps stay when the last batch that uses them has ended.
             make: Whether those are made that are missing.
             new: Whether the batch is a new one. Of one that was begun before, the apps may be in use until it is sure
                 that nobody else carries it out: then only `HeldApps.let_go` removes any.
@@ -182,7 +182,7 @@ class HeldApps:
     Args:
         pool: Where they are from.
         shards: Their names.
-        keep: Whether those beside the first stay.
+        keep: Whether the extra apps stay.
     """
 
     def __init__(self, pool: AppPool, shards: Shards, *, keep: bool) -> None:

@@ -165,7 +165,7 @@ async def side_by_side(names: Collection[str], call: Callable[[str], Awaitable[T
 
 
 async def make_shards(fly: FlyClient, shards: Shards, org: str) -> None:
-    """All shards beside the first app, made where they are missing, side by side.
+    """Create the extra apps that are missing, all at the same time.
 
     Raises:
         FlyError: As `make_shard`, of the first one that could not be had; the others are there all the same.

@@ -187,8 +187,8 @@ def _lines(spec: BatchSpec, bounds: Forecast, upload: Upload | None) -> Iterator
 
 def _apps(bounds: Forecast) -> str:
     if bounds.make_apps_s < 1:
-        return "those beside the first are made when they are missing"
-    return f"those beside the first are made when they are missing: {duration(bounds.make_apps_s)} where all are"
+        return "extra apps are created if they are missing"
+    return f"extra apps are created if they are missing: {duration(bounds.make_apps_s)} if all are"
 
 
 def _pace(bounds: Forecast) -> str:

@@ -8,10 +8,10 @@ from flaude._providers.fly.apps import remove_shards as remove
 
 
 async def remove_shards(name: str, /) -> int:
-    """Remove the shards of an app, my-app-2 and so on, but for those that have machines; the app itself stays.
+    """Delete the extra apps of an app, my-app-2 and so on, except those that still have machines.
 
-    Shards cost nothing while they are empty. Other apps of such names are left alone. The token must be allowed to list
-    the organisation's apps. Exit code 1 when a shard stays.
+    The app itself stays. Extra apps cost nothing while they are empty. Other apps with such names are left alone. The
+    token must be allowed to list the organisation's apps. Exit code 1 when a shard stays.
 
         flaude app remove-shards my-app
 

@@ -143,10 +143,10 @@ async def run(
     app
         The Fly app; else the file's, else FLY_APP.
     shards
-        Over how many apps the machines are spread, as Fly makes one a second in an app: my-app, my-app-2 and so on.
-        Those beside the first are made when they are missing.
+        How many apps the machines are spread over, as Fly creates one per second and app: my-app, my-app-2 and so on.
+        Extra apps are created if they are missing.
     remove_shards
-        Remove those beside the first when the batch has ended, but for those that have machines.
+        Delete the extra apps when the batch ends, except those that still have machines.
     local
         Run on this computer, without Fly; machines are local processes.
     claude
@@ -155,7 +155,7 @@ async def run(
     output_dir
         Where collected files go. Default: flaude-output.
     detach
-        Leave when the agents work; `flaude resume` brings their work home.
+        Exit once the agents are running; collect with `flaude resume`.
     json
         One JSON object a line on stdout: first `launch`, then events, at last `done`.
     plain
