@@ -39,7 +39,7 @@ async def far(local: LocalFly, net: Proxy) -> AsyncIterator[FlyClient]:
         yield client
 
 
-async def gone(fly: FlyClient, machine_id: str) -> None:
+async def gone(fly: FlyClient, machine_id: str, app: str = "my-app") -> None:
     """Wait until it is."""
     with suppress(NotFoundError):
-        assert await fly.wait_machine("my-app", machine_id, state="destroyed", timeout_s=20)
+        assert await fly.wait_machine(app, machine_id, state="destroyed", timeout_s=20)

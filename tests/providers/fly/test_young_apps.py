@@ -107,7 +107,8 @@ async def test_machines_in_an_app_that_was_made_just_now(local: LocalFly, fly: F
     assert local.created == [machine.id]
     assert local.requests["create_machine", 404] > 0 and local.requests["list_machines", 404] > 0
     assert local.requests["list_machines", 200] == 1
-    await fly.delete_app("new-app", force=True)
+    await fly.delete_machine("new-app", machine.id)
+    await gone(fly, machine.id, "new-app")
 
 
 async def test_an_app_that_another_process_has_made(local: LocalFly, fly: FlyClient) -> None:
@@ -117,7 +118,8 @@ async def test_an_app_that_another_process_has_made(local: LocalFly, fly: FlyCli
     machine = await fly.create_machine("new-app", name="one", config=SLEEPER)
     assert local.created == [machine.id]
     assert local.requests["get_app", 200] == 1
-    await fly.delete_app("new-app", force=True)
+    await fly.delete_machine("new-app", machine.id)
+    await gone(fly, machine.id, "new-app")
 
 
 @pytest.mark.parametrize(("status", "text"), [(404, NO_ROW), (500, NO_ROW), (404, NO_APP)])
